@@ -1,0 +1,65 @@
+# `make help` lists the targets. Everything runs in .venv, which is made from requirements.lock when it is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The first of these that starts, is 3.11–3.13 and can make environments is used; `make PYTHON=... demo` puts another first.
+PYTHON ?=
+PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3
+USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+.PHONY: help demo test test-slow lint lab lock hooks clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+demo: $(STAMP) ## run notebooks/quickstart.ipynb, print its table, say where the notebook and its HTML are
+	@$(BIN)/python -m dadlab.demo
+
+test: lint ## linter, formatter, type checker, then the tests
+	@$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow || { code=$$?; [ $$code -eq 5 ] && echo "no test is marked slow" || exit $$code; }
+
+lint: $(STAMP) ## linter, formatter and type checker
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
+
+lab: $(STAMP) ## JupyterLab on notebooks/
+	@$(BIN)/python -m jupyterlab notebooks
+
+lock: $(STAMP) ## resolve pyproject.toml into requirements.lock, keeping its pins; UPGRADE=--upgrade renews them
+	@$(BIN)/python -m uv pip compile --quiet --no-config --universal --python-version 3.11 --extra dev \
+	  --no-header --no-emit-index-url $(UPGRADE) --output-file requirements.lock pyproject.toml
+	@echo "requirements.lock written; environment.yml repeats its direct pins, tests/test_environment.py compares them"
+
+hooks: $(STAMP) ## install the git pre-commit hooks
+	@$(BIN)/python -m pre_commit install
+
+clean: ## remove .venv and caches; runs/ stays
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock pyproject.toml
+	@if ! $(BIN)/python -c '$(USABLE)' 2>/dev/null; then \
+	  found=; \
+	  for candidate in $(PYTHONS); do \
+	    if $$candidate -c '$(USABLE)' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "dadlab needs Python 3.11, 3.12 or 3.13 with its venv module (on Debian and Ubuntu: python3-venv); none was found" >&2; \
+	    exit 1; \
+	  fi; \
+	  $$found -m venv --clear $(VENV); \
+	fi
+	@echo "installing pinned packages into $(VENV), about 2–5 minutes and 7 GB the first time"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || \
+	  { echo "OpenCV cannot be loaded; on Debian and Ubuntu install libgl1 and libglib2.0-0, then run make again" >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,149 @@
+"""Discretizers Q: images in [0, 1] to images in [0, 1] through a discrete code (Esser et al., 2021).
+
+`VQGAN` is composed of taming-transformers' own encoder, decoder and quantizer, so published checkpoints fit; its
+`VQModel` wrapper is left out because it needs a long-gone Lightning module. `Identity` is the pixel-space ablation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from taming.modules.diffusionmodules.model import Decoder, Encoder
+from taming.modules.vqvae.quantize import VectorQuantizer2
+from torch import Tensor, nn
+
+from dadlab.files import load_weights
+from dadlab.photos import ASSETS
+from dadlab.wrappers import Frozen
+
+_DISTANCES_AT_ONCE = 2**21
+
+
+class Identity(nn.Module):
+    """Q(x) = x: adversarial examples stay in pixel space."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images
+
+    straight_through = forward
+
+
+class VQGAN(nn.Module):
+    """Vector-quantised autoencoder.
+
+    Args:
+        ddconfig: taming's encoder and decoder configuration (`ch`, `ch_mult`, `resolution`, `z_channels`, …).
+        n_embed: codebook size K.
+        embed_dim: code dimension d.
+    """
+
+    def __init__(self, *, ddconfig: dict[str, Any], n_embed: int, embed_dim: int):
+        super().__init__()
+        with contextlib.redirect_stdout(io.StringIO()):  # taming's constructors announce themselves
+            self.encoder = Encoder(**ddconfig)
+            self.decoder = Decoder(**ddconfig)
+            self.quantize = VectorQuantizer2(n_embed, embed_dim, beta=0.25, legacy=False)
+        self.quant_conv = nn.Conv2d(ddconfig["z_channels"], embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(embed_dim, ddconfig["z_channels"], 1)
+
+    def latents(self, images: Tensor) -> Tensor:
+        """Continuous latents (B, d, h, w) of images in [0, 1], before quantisation."""
+        return self.quant_conv(self.encoder(images * 2 - 1))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] to integer codes (B, h, w)."""
+        return nearest_code(self.latents(images), self.quantize.embedding.weight)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, h, w) to images (B, 3, H, W) in [0, 1]."""
+        batch, height, width = codes.shape
+        entries = self.quantize.get_codebook_entry(codes.long().flatten(), (batch, height, width, self.quantize.e_dim))
+        return self._pixels(entries).clamp(0, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Q(x) = decode(encode(x))."""
+        return self.decode(self.encode(images))
+
+    def straight_through(self, images: Tensor) -> Tensor:
+        """Q(x) whose gradient skips the codebook search, as in training (Bengio et al., 2013)."""
+        return self.reconstruct(images)[0].clamp(0, 1)
+
+    def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Training pass: unclamped reconstruction, codebook and commitment loss, codes."""
+        latents = self.latents(images)
+        codes = nearest_code(latents.detach(), self.quantize.embedding.weight.detach())
+        entries = self.quantize.embedding(codes).permute(0, 3, 1, 2)
+        loss = F.mse_loss(entries, latents.detach()) + self.quantize.beta * F.mse_loss(latents, entries.detach())
+        return self._pixels(latents + (entries - latents).detach()), loss, codes
+
+    def _pixels(self, entries: Tensor) -> Tensor:
+        return (self.decoder(self.post_quant_conv(entries)) + 1) / 2
+
+
+@torch.no_grad()
+def nearest_code(latents: Tensor, codebook: Tensor) -> Tensor:
+    """Index of the nearest codebook entry for every latent, a slice of the distance matrix at a time.
+
+    Args:
+        latents: (B, d, h, w).
+        codebook: (K, d).
+
+    Returns:
+        (B, h, w) int64.
+    """
+    batch, dim, height, width = latents.shape
+    flat = latents.permute(0, 2, 3, 1).reshape(-1, dim).float()
+    codebook = codebook.float()
+    half_norm = codebook.square().sum(1) / 2
+    rows = max(1, _DISTANCES_AT_ONCE // len(codebook))
+    codes = [torch.addmm(half_norm, part, codebook.T, alpha=-1).argmin(1) for part in flat.split(rows)]
+    return torch.cat(codes).view(batch, height, width)
+
+
+class FrozenVQGAN(Frozen, VQGAN):
+    """A trained VQGAN as a fixed discretizer."""
+
+
+def load_vqgan(weights: Path) -> FrozenVQGAN:
+    """A frozen VQGAN from a file written by `dadlab.train_discretizer`.
+
+    Raises:
+        ValueError: missing or unreadable weights.
+    """
+    state, config = load_weights(weights)
+    vqgan = FrozenVQGAN(**config)
+    vqgan.load_state_dict(state)
+    vqgan.freeze()
+    return vqgan
+
+
+def load_discretizer(name: str = "studio") -> nn.Module:
+    """A discretizer by name or file.
+
+    Args:
+        name: `studio` (trained on the students' style alone), `broad` (on all the teacher's styles), `identity`, or a
+            safetensors file written by `dadlab.train_discretizer`.
+
+    Raises:
+        ValueError: unknown name or unreadable file.
+    """
+    if name == "identity":
+        return Identity()
+    if name in ("studio", "broad"):
+        return load_vqgan(ASSETS / f"vqgan_{name}.safetensors")
+    if Path(name).suffix != ".safetensors":
+        raise ValueError(f"unknown discretizer {name!r}: choose 'studio', 'broad', 'identity', or a .safetensors file")
+    return load_vqgan(Path(name))
+
+
+@torch.no_grad()
+def codebook_use(codes: Tensor, size: int) -> tuple[float, float]:
+    """Share of the codebook that occurs in `codes`, and its perplexity exp(H)."""
+    counts = torch.bincount(codes.flatten().long(), minlength=size).double()
+    share = counts / counts.sum()
+    return float((counts > 0).double().mean()), float(torch.special.entr(share).sum().exp())

@@ -1,0 +1,99 @@
+"""Files that are never half written: atomic writes, fingerprints, safetensors that carry their configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place only if the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def fingerprint(*parts: Any) -> str:
+    """Twelve hex digits that stand for the given values; tensors count by their bytes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            part = part.detach().cpu().contiguous()
+            digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
+            digest.update(part.flatten().view(torch.uint8).numpy().data)
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:12]
+
+
+def module_fingerprint(module: torch.nn.Module) -> str:
+    """Fingerprint of a module's weights and buffers, whatever file they came from."""
+    return fingerprint(*(part for item in sorted(module.state_dict().items()) for part in item))
+
+
+def save_weights(path: Path, state: dict[str, Tensor], config: dict[str, Any], *, half: bool = True) -> None:
+    """Write safetensors, half precision unless told, with the configuration that rebuilds the module in the header."""
+    tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous().clone() for k, v in state.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"config": json.dumps(config, sort_keys=True)})
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_weights` wrote, back in single precision.
+
+    Raises:
+        ValueError: the file is missing, damaged, or has no configuration in its header.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: weights not found")
+    try:
+        with safetensors.safe_open(path, "pt") as opened:
+            config = (opened.metadata() or {}).get("config")
+        state = load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
+    if config is None:
+        raise ValueError(f"{path}: no configuration in the header; write it with dadlab.files.save_weights")
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, json.loads(config)
+
+
+def save_training(path: Path, parts: Sequence[Any], step: int) -> None:
+    """Checkpoint everything with a `state_dict` (model, optimizer, schedule) and the steps done."""
+    with atomic_path(path) as temporary:
+        torch.save({"step": step, "state": [part.state_dict() for part in parts]}, temporary)
+
+
+def restore_training(path: Path, parts: Sequence[Any]) -> int:
+    """Restore what `save_training` wrote; returns the steps done, 0 where there is no checkpoint."""
+    if not path.is_file():
+        return 0
+    saved = torch.load(path, weights_only=True)
+    for part, content in zip(parts, saved["state"], strict=True):
+        part.load_state_dict(content)
+    return int(saved["step"])

@@ -1,0 +1,91 @@
+"""Methods: each one short function from a batch to a loss.
+
+A method says what it needs beside the clean view (`second`), so that controls are matched by construction: KD with
+two clean views, DAD on Q(x) without attack, and DAD all make two student passes of equal size a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dadlab.losses import dad_loss, kd_loss
+from dadlab.profile import Profile
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees. The second half is empty where a method needs none.
+
+    Attributes:
+        images: (B, 3, H, W) clean views in [0, 1].
+        labels: (B,) int64.
+        teacher: φ of exactly these views (B, C).
+        second_images, second_labels, second_teacher: the same for the second view or the discretized samples.
+    """
+
+    images: Tensor
+    labels: Tensor
+    teacher: Tensor
+    second_images: Tensor
+    second_labels: Tensor
+    second_teacher: Tensor
+
+
+def plain(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:
+    """Cross-entropy on clean images (Eq. 3)."""
+    return F.cross_entropy(student(batch.images).float(), batch.labels)
+
+
+def kd(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:
+    """Knowledge distillation on clean images (Eq. 7)."""
+    logits = student(batch.images).float()
+    return kd_loss(logits, batch.teacher, batch.labels, temperature=profile.temperature, alpha=profile.alpha)
+
+
+def kd_two_views(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:
+    """The compute-matched control: Eq. 7 summed over two clean views of every photograph."""
+    logits = student(torch.cat([batch.images, batch.second_images])).float()
+    first, second = logits.split([len(batch.images), len(batch.second_images)])
+    weights = {"temperature": profile.temperature, "alpha": profile.alpha}
+    return kd_loss(first, batch.teacher, batch.labels, **weights) + kd_loss(
+        second, batch.second_teacher, batch.second_labels, **weights
+    )
+
+
+def dad(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:
+    """Discrete adversarial distillation (Eq. 9); clean and discretized samples share one pass."""
+    logits = student(torch.cat([batch.images, batch.second_images])).float()
+    clean, adversarial = logits.split([len(batch.images), len(batch.second_images)])
+    return dad_loss(
+        clean,
+        batch.teacher,
+        batch.labels,
+        adversarial,
+        batch.second_teacher,
+        temperature=profile.temperature,
+        alpha=profile.alpha,
+    )
+
+
+@dataclass(frozen=True)
+class Method:
+    """A loss and what it asks for: `second` is `none`, `view`, `discretized` or `adversarial`."""
+
+    title: str
+    loss: Callable[[nn.Module, Batch, Profile], Tensor]
+    second: str = "none"
+    uses_teacher: bool = True
+
+
+METHODS = {
+    "plain": Method("plain", plain, uses_teacher=False),
+    "kd": Method("KD", kd),
+    "kd_two_views": Method("KD, two views", kd_two_views, "view"),
+    "dad_q": Method("DAD on Q(x), no attack", dad, "discretized"),
+    "dad": Method("DAD", dad, "adversarial"),
+}

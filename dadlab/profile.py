@@ -1,0 +1,166 @@
+"""Profiles and runs: frozen descriptions that say exactly what an experiment is.
+
+A `Profile` fixes data, teacher, discretizer, attack and recipe; a `Run` adds method, student and seed. Unknown or
+wrongly typed parameters stop before any work starts. A run's fingerprint names its folder, so notebooks that want
+the same run share it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dadlab.files import fingerprint
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Gradient ascent on the teacher's cross-entropy at the true label (Zhou et al., 2023, Eq. 9).
+
+    Attributes:
+        norm: `l2` or `linf`.
+        epsilon: radius on the [0, 1] pixel scale; the L2 norm is over all pixels of an image.
+        step_size: length of one step in the same norm.
+        steps: how many; 0 is no attack, the sampling control of the paper's Table 11.
+        start: probability that a sample starts at a random point of norm epsilon (`l2`) or in the box (`linf`).
+        through: take the gradient through the discretizer, straight-through, rather than at Q(x).
+    """
+
+    norm: str = "l2"
+    epsilon: float = 0.1
+    step_size: float = 0.1
+    steps: int = 1
+    start: float = 0.0
+    through: bool = False
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.norm not in ("l2", "linf"):
+            raise ValueError(f"attack norm {self.norm!r}: choose 'l2' or 'linf'")
+        if self.epsilon < 0 or self.step_size < 0 or self.steps < 0 or not 0 <= self.start <= 1:
+            raise ValueError("attack: epsilon, step_size and steps must not be negative, start must lie in [0, 1]")
+
+    def rms(self, image_size: int) -> float:
+        """Root mean square change a pixel value at the radius, in 1/255."""
+        return 255 * self.epsilon / ((3 * image_size**2) ** 0.5 if self.norm == "l2" else 1.0)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything two runs must share to be compared.
+
+    Attributes:
+        data: `fashion` or a folder of images.
+        train: training split; `train_context` is the broad training distribution.
+        limit: keep about this many training photographs; 0 keeps all.
+        image_size: side in pixels.
+        teacher: `resnet` or `vit` (embedded CLIP), or a file written by `dadlab.train_teacher` or by a run.
+        discretizer: `studio`, `broad`, `identity`, or a file written by `dadlab.train_discretizer`.
+        attack: how adversarial examples are made.
+        variants: adversarial examples a photograph, each of another replayable view of it.
+        views: distinct augmented views of a sample in training; epoch e uses view e mod views.
+        epochs, batch, lr, weight_decay: optimization (AdamW, cosine schedule, 5 % warm-up).
+        temperature, alpha: T and a of the distillation losses (paper, appendix C).
+    """
+
+    data: str = "fashion"
+    train: str = "train"
+    limit: int = 0
+    image_size: int = 32
+    teacher: str = "resnet"
+    discretizer: str = "studio"
+    attack: Attack = field(default_factory=lambda: ATTACKS["fashion"])
+    variants: int = 1
+    views: int = 8
+    epochs: int = 16
+    batch: int = 128
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    temperature: float = 4.0
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("image_size", "variants", "views", "epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"profile: {name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def is_folder(self) -> bool:
+        return self.data != "fashion"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a profile with a method, a student and a seed."""
+
+    profile: Profile
+    method: str
+    student: str = "resnet_s"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(dataclasses.asdict(self))
+
+    def folder(self, runs_dir: Path) -> Path:
+        return Path(runs_dir) / f"{self.method}-{self.student}-s{self.seed}-{self.fingerprint}"
+
+
+def make_profile(**parameters: Any) -> Profile:
+    """A profile from notebook parameters; `attack` may be a preset's name or a dict of `Attack`'s fields.
+
+    Raises:
+        ValueError: unknown name (with the nearest valid one), wrong type, value out of range.
+    """
+    attack = parameters.get("attack")
+    if isinstance(attack, str):
+        parameters["attack"] = nearest(attack, ATTACKS, "attack preset")
+    elif isinstance(attack, dict):
+        parameters["attack"] = strict(Attack, attack)
+    return strict(Profile, parameters)
+
+
+def strict(kind: type[_T], parameters: dict[str, Any]) -> _T:
+    """Build a dataclass from parameters, refusing unknown names."""
+    names = {f.name: f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name in parameters:
+        nearest(name, names, f"{kind.__name__.lower()} parameter")
+    return kind(**parameters)
+
+
+def nearest(name: str, known: dict[str, _T], what: str) -> _T:
+    """Look a name up; a `ValueError` names the nearest known one."""
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, 1, 0.4)
+    hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
+    raise ValueError(f"unknown {what} {name!r}: {hint}")
+
+
+def check_types(instance: Any) -> None:
+    """Check (and for whole-number floats, fix) the types of a frozen dataclass's plain fields."""
+    kinds = {"str": str, "int": int, "float": float, "bool": bool}
+    for entry in dataclasses.fields(instance):
+        value, wanted = getattr(instance, entry.name), kinds.get(str(entry.type))
+        if wanted is float and type(value) is int:
+            object.__setattr__(instance, entry.name, float(value))
+        elif wanted is not None and type(value) is not wanted:
+            what = f"{type(instance).__name__.lower()} parameter {entry.name!r}"
+            raise ValueError(f"{what} must be {wanted.__name__}, got {value!r}")
+
+
+ATTACKS = {
+    "paper": Attack(),
+    "official-code": Attack(step_size=0.01, start=0.8),
+    "none": Attack(epsilon=0.0, steps=0),
+    "fashion": Attack(epsilon=8.0, step_size=8.0),
+}

@@ -1,0 +1,132 @@
+"""The store of discretized samples: Parquet shards of codes, labels, teacher logits and verdicts.
+
+One row a (photograph, variant), accepted or not, so every sample is accounted for. Codes are kept instead of pixels:
+the decoder draws them again. A shard is written whole or not at all; the manifest says what made the store, and a
+store made by anything else is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from datasets import Dataset as HubDataset
+from datasets.table import InMemoryTable
+from torch import Tensor, nn
+
+from dadlab.data import Dataset
+from dadlab.files import atomic_path, write_json
+
+REASONS = ("kept", "teacher wrong on x", "lost by Q", "fooled by the attack")
+_SCHEMA = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("variant", pa.int32()),
+        ("label", pa.int64()),
+        ("accepted", pa.bool_()),
+        ("reason", pa.string()),
+        ("distance", pa.float32()),
+        ("logits", pa.list_(pa.float32())),
+        ("codes", pa.list_(pa.uint16())),
+        ("pixels", pa.list_(pa.uint8())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of shards.
+
+    Attributes:
+        folder: where it lies.
+        shards: how many make it whole.
+    """
+
+    folder: Path
+    shards: int
+
+    def path(self, shard: int) -> Path:
+        return self.folder / f"shard-{shard:05d}-of-{self.shards:05d}.parquet"
+
+    def missing(self) -> list[int]:
+        return [shard for shard in range(self.shards) if not self.path(shard).is_file()]
+
+
+def open_store(folder: Path, shards: int, manifest: dict[str, Any]) -> Store:
+    """Open or begin a store.
+
+    Raises:
+        ValueError: the folder holds a store made from other data, teacher, discretizer or attack.
+    """
+    path = Path(folder) / "manifest.json"
+    wanted = json.loads(json.dumps({**manifest, "shards": shards}))
+    if path.is_file():
+        found = json.loads(path.read_text())
+        differing = [key for key in wanted if found.get(key) != wanted[key]]
+        if differing:
+            raise ValueError(f"{folder}: store was made with another {', '.join(differing)}; use another folder or delete it")
+    else:
+        write_json(path, wanted)
+    return Store(Path(folder), shards)
+
+
+def write_shard(store: Store, shard: int, rows: dict[str, Sequence[Any]]) -> None:
+    """Write one shard atomically; the same rows give the same bytes."""
+    with atomic_path(store.path(shard)) as temporary:
+        pq.write_table(pa.table(rows, schema=_SCHEMA), temporary, compression="zstd")
+
+
+def open_dataset(folder: Path) -> HubDataset:
+    """The whole store as a Hugging Face dataset, in memory.
+
+    Raises:
+        ValueError: no store, or an unfinished one.
+    """
+    manifest = Path(folder) / "manifest.json"
+    if not manifest.is_file():
+        raise ValueError(f"{folder}: no store here (manifest.json is missing)")
+    store = Store(Path(folder), json.loads(manifest.read_text())["shards"])
+    if store.missing():
+        raise ValueError(f"{folder}: {len(store.missing())} of {store.shards} shards missing; run generation again to finish")
+    tables = [pq.read_table(store.path(shard), schema=_SCHEMA) for shard in range(store.shards)]
+    return HubDataset(InMemoryTable(pa.concat_tables(tables)))
+
+
+def tally(dataset: HubDataset) -> dict[str, int]:
+    """How many rows were kept, and why the others were not."""
+    counts = dict.fromkeys(REASONS, 0)
+    for reason in dataset["reason"]:
+        counts[reason] += 1
+    return counts
+
+
+@torch.inference_mode()
+def materialize(dataset: HubDataset, discretizer: nn.Module, source: Dataset) -> Dataset:
+    """Draw the accepted samples again from their codes: a `Dataset` like any other.
+
+    Raises:
+        ValueError: nothing was accepted.
+    """
+    kept = dataset.with_format("numpy").filter(lambda accepted: accepted, input_columns="accepted", keep_in_memory=True)
+    if not len(kept):
+        raise ValueError("the teacher kept no discretized sample: lower epsilon or check the teacher on this data")
+    labels = torch.from_numpy(np.asarray(kept["label"], dtype=np.int64))
+    if kept[0]["pixels"] is not None and len(kept[0]["pixels"]):
+        pixels = torch.from_numpy(np.stack(kept["pixels"])).view(-1, *source.pixels.shape[1:])
+    else:
+        codes = torch.from_numpy(np.stack(kept["codes"]).astype(np.int64))
+        side = round(codes.shape[1] ** 0.5)
+        parts = codes.view(-1, side, side).split(64)
+        pixels = torch.cat([to_bytes(discretizer.decode(part)) for part in parts])
+    return Dataset(f"{source.name} discretized", source.classes, pixels, labels)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    return (images * 255).round().to(torch.uint8)

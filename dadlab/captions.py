@@ -41,7 +41,7 @@ DESCRIPTIONS = {
 }
 
 
-def caption(label: int, colour: str, style: str, rng: np.random.Generator) -> str:
+def caption(label: int, colour: str, style: str, *, rng: np.random.Generator) -> str:
     """One random caption of a drawing: always names style and garment, sometimes its colour, sometimes more."""
     name = CLASSES[label]
     noun = f"{colour} {name}" if colour and rng.random() < 0.5 else name

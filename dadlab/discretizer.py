@@ -30,7 +30,8 @@ class Identity(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return images
 
-    straight_through = forward
+    def straight_through(self, images: Tensor) -> Tensor:
+        return images
 
 
 class VQGAN(nn.Module):
@@ -122,7 +123,10 @@ def load_vqgan(weights: Path) -> FrozenVQGAN:
     return vqgan
 
 
-def load_discretizer(name: str = "studio") -> nn.Module:
+Discretizer = FrozenVQGAN | Identity
+
+
+def load_discretizer(name: str = "studio") -> Discretizer:
     """A discretizer by name or file.
 
     Args:

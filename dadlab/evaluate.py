@@ -68,7 +68,9 @@ def corrupted(dataset: Dataset, kind: str, severity: int, folder: Path | None = 
         ValueError: unknown corruption or severity.
     """
     if kind not in CORRUPTIONS or severity not in SEVERITIES:
-        raise ValueError(f"unknown corruption {kind!r} at severity {severity}: choose of {', '.join(CORRUPTIONS)} at 1–5")
+        raise ValueError(
+            f"unknown corruption {kind!r} at severity {severity}: choose of {', '.join(CORRUPTIONS)} at 1–5"
+        )
     path = None if folder is None else Path(folder) / dataset.fingerprint / f"{kind}-{severity}.npy"
     if path is not None and path.is_file():
         pixels = np.load(path)
@@ -81,12 +83,14 @@ def corrupted(dataset: Dataset, kind: str, severity: int, folder: Path | None = 
 
 
 def _corrupt(dataset: Dataset, kind: str, severity: int) -> np.ndarray:
-    seeds = (counter_hash(torch.arange(len(dataset)), 10 * CORRUPTIONS.index(kind) + severity) >> np.uint64(33)).tolist()
-    before, made = np.random.get_state(), []  # noqa: NPY002 (corrupt_tta draws from numpy's global generator)
+    seeds = (
+        counter_hash(torch.arange(len(dataset)), 10 * CORRUPTIONS.index(kind) + severity) >> np.uint64(33)
+    ).tolist()
+    before, made = np.random.get_state(), []
     for image, seed in zip(dataset.pixels.permute(0, 2, 3, 1).numpy(), seeds, strict=True):
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed)
         made.append(np.clip(corrupt(image, severity, kind), 0, 255).astype(np.uint8))
-    np.random.set_state(before)  # noqa: NPY002
+    np.random.set_state(before)
     return np.stack(made).transpose(0, 3, 1, 2).copy()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dadlab.attack import perturb
 from dadlab.data import Dataset
+from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import module_fingerprint
 from dadlab.profile import Attack
 from dadlab.progress import track
@@ -29,7 +30,7 @@ SHARD = 512
 def generate(
     dataset: Dataset,
     teacher: nn.Module,
-    discretizer: nn.Module,
+    discretizer: Discretizer,
     attack: Attack,
     folder: Path,
     *,
@@ -77,12 +78,21 @@ def generate(
 
 
 def _tile(
-    dataset: Dataset, teacher: nn.Module, discretizer: nn.Module, attack: Attack, rows: Tensor, tile: int, seed: int, device: Any
+    dataset: Dataset,
+    teacher: nn.Module,
+    discretizer: Discretizer,
+    attack: Attack,
+    rows: Tensor,
+    tile: int,
+    seed: int,
+    device: Any,
 ) -> dict[str, list[Any]]:
     """Rows of the store for at most `tile` samples, computed at full tile size."""
     padded = torch.cat([rows, rows[-1:].expand(tile - len(rows))])
     index, variant = padded % len(dataset), padded // len(dataset)
-    images = torch.cat([augment(dataset.images(i[None]), i[None], int(v) - 1) for i, v in zip(index, variant, strict=True)])
+    images = torch.cat(
+        [augment(dataset.images(i[None]), i[None], int(v) - 1) for i, v in zip(index, variant, strict=True)]
+    )
     generators = sample_generators(padded, seed)
     made = discretize_adversarially(
         images.to(device), dataset.labels[index].to(device), teacher, discretizer, attack, generators
@@ -143,7 +153,7 @@ def discretize_adversarially(
     images: Tensor,
     labels: Tensor,
     teacher: nn.Module,
-    discretizer: nn.Module,
+    discretizer: Discretizer,
     attack: Attack,
     generators: list[torch.Generator],
 ) -> Made:
@@ -162,8 +172,11 @@ def discretize_adversarially(
     through = discretizer.straight_through if attack.through else None
     perturbed = perturb(teacher, reconstructed, labels, attack, generators, through=through)
     with torch.no_grad():
-        codes = discretizer.encode(perturbed) if hasattr(discretizer, "encode") else None
-        final = perturbed if codes is None else discretizer.decode(codes)
+        if isinstance(discretizer, VQGAN):
+            codes = discretizer.encode(perturbed)
+            final = discretizer.decode(codes)
+        else:
+            codes, final = None, discretizer(perturbed)
         logits = teacher(final)
         kept = logits.argmax(1) == labels
         wrong = teacher(images).argmax(1) != labels

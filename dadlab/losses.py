@@ -28,7 +28,9 @@ def kl_divergence(student: Tensor, teacher: Tensor, *, temperature: float, reduc
     0.0
     """
     if student.shape != teacher.shape or student.ndim != 2:
-        raise ValueError(f"logits must both be (B, C), got student {tuple(student.shape)}, teacher {tuple(teacher.shape)}")
+        raise ValueError(
+            f"logits must both be (B, C), got student {tuple(student.shape)}, teacher {tuple(teacher.shape)}"
+        )
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     if reduction not in ("mean", "none"):
@@ -38,7 +40,9 @@ def kl_divergence(student: Tensor, teacher: Tensor, *, temperature: float, reduc
     return divergence if reduction == "none" else divergence.sum() / max(1, len(divergence))
 
 
-def kd_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float = 4.0, alpha: float = 0.5) -> Tensor:
+def kd_loss(
+    student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float = 4.0, alpha: float = 0.5
+) -> Tensor:
     """Knowledge distillation on clean images.
 
     l₁(θ(x), y) + a · l₂(θ(x), φ(x)): Eq. 7 with the weight and temperature of appendix C.

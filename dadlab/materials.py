@@ -17,7 +17,7 @@ from dadlab.data import Dataset, load_split
 from dadlab.discretizer import load_discretizer
 from dadlab.files import fingerprint, module_fingerprint
 from dadlab.generate import generate
-from dadlab.methods import METHODS, Method
+from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile
 from dadlab.store import materialize, open_dataset, tally
 from dadlab.teacher import load_teacher
@@ -31,7 +31,11 @@ class Stream:
     teacher: TeacherCache | None
 
     def logits(self, index: Tensor, view: int) -> Tensor:
-        return index.new_zeros(0, dtype=self.dataset.images(index[:0]).dtype) if self.teacher is None else self.teacher(index, view)
+        return (
+            index.new_zeros(0, dtype=self.dataset.images(index[:0]).dtype)
+            if self.teacher is None
+            else self.teacher(index, view)
+        )
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,14 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
     discretizer = load_discretizer(profile.discretizer)
     folder = store_folder(clean, profile, runs_dir)
     with _lock(folder):
-        generate(clean, load_teacher(profile.teacher, clean.classes), discretizer, profile.attack, folder, variants=profile.variants)
+        generate(
+            clean,
+            load_teacher(profile.teacher, clean.classes),
+            discretizer,
+            profile.attack,
+            folder,
+            variants=profile.variants,
+        )
     rows = open_dataset(folder)
     counts = tally(rows)
     rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if reason != "kept" and count)

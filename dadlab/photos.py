@@ -57,7 +57,9 @@ def _read_archive(archive: Path) -> dict[str, Photos]:
         raise ValueError(f"{archive}: photo archive not found; restore it with `git checkout -- {archive.name}`")
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if archive.parent == ASSETS and found != ARCHIVE_SHA256:
-        raise ValueError(f"{archive}: photo archive is corrupted (SHA-256 {found[:12]}…, expected {ARCHIVE_SHA256[:12]}…)")
+        raise ValueError(
+            f"{archive}: photo archive is corrupted (SHA-256 {found[:12]}…, expected {ARCHIVE_SHA256[:12]}…)"
+        )
     try:
         with np.load(archive) as stored:
             fields = ("pixels", "labels", "index")
@@ -114,6 +116,8 @@ def _balanced_cut(labels: np.ndarray, sizes: tuple[int, ...], rng: np.random.Gen
 def write_archive(folder: Path, archive: Path) -> str:
     """Make the committed archive from the published files; returns its SHA-256."""
     splits = split_published(read_published(folder, "train"), read_published(folder, "t10k"))
-    fields = {f"{name}_{field}": getattr(splits[name], field) for name in SPLITS for field in ("pixels", "labels", "index")}
+    fields = {
+        f"{name}_{field}": getattr(splits[name], field) for name in SPLITS for field in ("pixels", "labels", "index")
+    }
     np.savez_compressed(archive, **fields)
     return hashlib.sha256(archive.read_bytes()).hexdigest()

@@ -77,9 +77,9 @@ class Profile:
     attack: Attack = field(default_factory=lambda: ATTACKS["fashion"])
     variants: int = 1
     views: int = 8
-    epochs: int = 16
-    batch: int = 128
-    lr: float = 3e-3
+    epochs: int = 12
+    batch: int = 32
+    lr: float = 6e-3
     weight_decay: float = 0.05
     temperature: float = 4.0
     alpha: float = 0.5
@@ -158,7 +158,7 @@ def check_types(instance: Any) -> None:
             raise ValueError(f"{what} must be {wanted.__name__}, got {value!r}")
 
 
-ATTACKS = {
+ATTACKS: dict[str, Attack] = {
     "paper": Attack(),
     "official-code": Attack(step_size=0.01, start=0.8),
     "none": Attack(epsilon=0.0, steps=0),

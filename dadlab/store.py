@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Dataset as HubDataset
 from datasets.table import InMemoryTable
-from torch import Tensor, nn
+from torch import Tensor
 
 from dadlab.data import Dataset
+from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path, write_json
 
 REASONS = ("kept", "teacher wrong on x", "lost by Q", "fooled by the attack")
@@ -71,7 +72,9 @@ def open_store(folder: Path, shards: int, manifest: dict[str, Any]) -> Store:
         found = json.loads(path.read_text())
         differing = [key for key in wanted if found.get(key) != wanted[key]]
         if differing:
-            raise ValueError(f"{folder}: store was made with another {', '.join(differing)}; use another folder or delete it")
+            raise ValueError(
+                f"{folder}: store was made with another {', '.join(differing)}; use another folder or delete it"
+            )
     else:
         write_json(path, wanted)
     return Store(Path(folder), shards)
@@ -94,7 +97,9 @@ def open_dataset(folder: Path) -> HubDataset:
         raise ValueError(f"{folder}: no store here (manifest.json is missing)")
     store = Store(Path(folder), json.loads(manifest.read_text())["shards"])
     if store.missing():
-        raise ValueError(f"{folder}: {len(store.missing())} of {store.shards} shards missing; run generation again to finish")
+        raise ValueError(
+            f"{folder}: {len(store.missing())} of {store.shards} shards missing; run generation again to finish"
+        )
     tables = [pq.read_table(store.path(shard), schema=_SCHEMA) for shard in range(store.shards)]
     return HubDataset(InMemoryTable(pa.concat_tables(tables)))
 
@@ -108,23 +113,22 @@ def tally(dataset: HubDataset) -> dict[str, int]:
 
 
 @torch.inference_mode()
-def materialize(dataset: HubDataset, discretizer: nn.Module, source: Dataset) -> Dataset:
+def materialize(dataset: HubDataset, discretizer: Discretizer, source: Dataset) -> Dataset:
     """Draw the accepted samples again from their codes: a `Dataset` like any other.
 
     Raises:
         ValueError: nothing was accepted.
     """
-    kept = dataset.with_format("numpy").filter(lambda accepted: accepted, input_columns="accepted", keep_in_memory=True)
+    kept = dataset.select(np.flatnonzero(dataset["accepted"])).with_format("numpy")
     if not len(kept):
         raise ValueError("the teacher kept no discretized sample: lower epsilon or check the teacher on this data")
-    labels = torch.from_numpy(np.asarray(kept["label"], dtype=np.int64))
-    if kept[0]["pixels"] is not None and len(kept[0]["pixels"]):
-        pixels = torch.from_numpy(np.stack(kept["pixels"])).view(-1, *source.pixels.shape[1:])
-    else:
-        codes = torch.from_numpy(np.stack(kept["codes"]).astype(np.int64))
+    labels = torch.from_numpy(np.asarray(kept["label"][:], dtype=np.int64))
+    if isinstance(discretizer, VQGAN):
+        codes = torch.from_numpy(np.stack(kept["codes"][:]).astype(np.int64))
         side = round(codes.shape[1] ** 0.5)
-        parts = codes.view(-1, side, side).split(64)
-        pixels = torch.cat([to_bytes(discretizer.decode(part)) for part in parts])
+        pixels = torch.cat([to_bytes(discretizer.decode(part)) for part in codes.view(-1, side, side).split(64)])
+    else:
+        pixels = torch.from_numpy(np.stack(kept["pixels"][:])).view(-1, *source.pixels.shape[1:])
     return Dataset(f"{source.name} discretized", source.classes, pixels, labels)
 
 

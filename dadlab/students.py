@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import timm
-from timm.models.byobnet import ByobNet, ByoBlockCfg, ByoModelCfg
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -39,7 +39,9 @@ def _resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> Callable[[int, 
             ByoBlockCfg(type="basic", d=depth, c=width, s=1 if i == 0 else 2, gs=0, br=1.0)
             for i, (width, depth) in enumerate(zip(widths, depths, strict=True))
         )
-        return ByobNet(ByoModelCfg(blocks=blocks, stem_chs=widths[0], stem_type="3x3", stem_pool=""), num_classes=classes)
+        return ByobNet(
+            ByoModelCfg(blocks=blocks, stem_chs=widths[0], stem_type="3x3", stem_pool=""), num_classes=classes
+        )
 
     return build
 
@@ -47,7 +49,12 @@ def _resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> Callable[[int, 
 def _vit(width: int, depth: int, patch: int) -> Callable[[int, int], nn.Module]:
     def build(classes: int, image_size: int) -> nn.Module:
         return VisionTransformer(
-            img_size=image_size, patch_size=patch, embed_dim=width, depth=depth, num_heads=width // 32, num_classes=classes
+            img_size=image_size,
+            patch_size=patch,
+            embed_dim=width,
+            depth=depth,
+            num_heads=width // 32,
+            num_classes=classes,
         )
 
     return build
@@ -64,7 +71,9 @@ STUDENTS: dict[str, Callable[[int, int], nn.Module]] = {
 def _from_timm(name: str, classes: int) -> nn.Module:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:3]
-        raise ValueError(f"unknown student {name!r}: choose one of {', '.join([*STUDENTS, *near])} or another timm model")
+        raise ValueError(
+            f"unknown student {name!r}: choose one of {', '.join([*STUDENTS, *near])} or another timm model"
+        )
     return timm.create_model(name, num_classes=classes)
 
 

@@ -7,6 +7,7 @@ features of a small classifier trained here, on the same drawings, independent o
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ class PerceptualNet(nn.Module):
         widths = (3, 32, 64, 128)
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, 1 if a == 3 else 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
         )
         self.head = nn.Linear(widths[-1], classes)
 
@@ -77,7 +78,9 @@ def draw(photos: Photos, styles: Sequence[str], *, seed: int) -> tuple[Tensor, T
     return images, torch.from_numpy(photos.labels).repeat(len(styles))
 
 
-def train_perceptual(images: Tensor, labels: Tensor, *, steps: int = 600, batch: int = 128, seed: int = 0) -> PerceptualNet:
+def train_perceptual(
+    images: Tensor, labels: Tensor, *, steps: int = 600, batch: int = 128, seed: int = 0
+) -> PerceptualNet:
     torch.manual_seed(seed)
     net = PerceptualNet()
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
@@ -165,18 +168,18 @@ def _batch(images: Tensor, step: int, batch: int, seed: int) -> tuple[Tensor, Te
 
 
 @torch.no_grad()
-def _seed_codebook(vqgan: nn.Module, pixels: Tensor) -> None:
+def _seed_codebook(vqgan: VQGAN, pixels: Tensor) -> None:
     """Start the codebook at latents of real images: every entry can win from the first step."""
     _place(vqgan, torch.arange(vqgan.quantize.n_e), pixels)
 
 
 @torch.no_grad()
-def _revive_codes(vqgan: nn.Module, pixels: Tensor, codes: Tensor) -> None:
-    """Move entries that a whole batch never chose to latents of that batch (Dhariwal et al., 2020, codebook restarts)."""
+def _revive_codes(vqgan: VQGAN, pixels: Tensor, codes: Tensor) -> None:
+    """Move entries that a whole batch never chose to latents of that batch (Dhariwal et al., 2020)."""
     counts = torch.bincount(codes.flatten(), minlength=vqgan.quantize.n_e)
     _place(vqgan, torch.nonzero(counts == 0)[:, 0], pixels)
 
 
-def _place(vqgan: nn.Module, entries: Tensor, pixels: Tensor) -> None:
+def _place(vqgan: VQGAN, entries: Tensor, pixels: Tensor) -> None:
     latents = vqgan.latents(pixels).permute(0, 2, 3, 1).flatten(0, 2)
     vqgan.quantize.embedding.weight[entries] = latents[torch.randint(len(latents), (len(entries),))].float()

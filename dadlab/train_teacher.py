@@ -38,7 +38,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "vit": {
         "embed_dim": 64,
-        "vision_cfg": {"layers": 6, "width": 96, "head_width": 32, "patch_size": 4, "image_size": 32, "patch_dropout": 0.5},
+        "vision_cfg": {
+            "layers": 6,
+            "width": 96,
+            "head_width": 32,
+            "patch_size": 4,
+            "image_size": 32,
+            "patch_dropout": 0.5,
+        },
         "text_cfg": _TEXT,
         **_PIXELS,
     },
@@ -99,7 +106,7 @@ def train_clip(
     for step in range(done, steps):
         rng = np.random.Generator(np.random.Philox(key=[seed, step]))
         rows = torch.from_numpy(rng.integers(len(images), size=batch))
-        tokens = tokenize([captions.caption(*facts[row], rng) for row in rows.tolist()])
+        tokens = tokenize([captions.caption(*facts[row], rng=rng) for row in rows.tolist()])
         pixels = preprocess(augment(images[rows].float() / 255, index[rows], step, pad=2))
         with torch.autocast("cpu", torch.bfloat16):
             loss = clip_loss(clip, pixels.contiguous(memory_format=torch.channels_last), tokens)

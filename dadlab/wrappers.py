@@ -36,5 +36,7 @@ class Preprocess(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[-2:] != (self.size, self.size):
             shrink = self.size < images.shape[-1]
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False, antialias=shrink)
+            images = F.interpolate(
+                images, (self.size, self.size), mode="bilinear", align_corners=False, antialias=shrink
+            )
         return (images - self.mean) / self.std

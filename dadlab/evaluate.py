@@ -27,6 +27,7 @@ CORRUPTIONS = (
 )  # fmt: skip
 SHIFTS = ("studio", "v2", "context", "rendition", "sketch", "a", "stylized")
 SEVERITIES = (1, 2, 3, 4, 5)
+C_PHOTOS = 500  # test photographs, 50 a class, under each of the 75 corruptions
 
 
 @torch.inference_mode()

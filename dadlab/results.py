@@ -7,6 +7,7 @@ seeds. Intervals resample seeds and images together (a two-way bootstrap), since
 from __future__ import annotations
 
 import functools
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +18,9 @@ import numpy as np
 import torch
 
 from dadlab.data import load_split
-from dadlab.evaluate import correct
-from dadlab.files import atomic_path
-from dadlab.profile import Run
+from dadlab.evaluate import C_PHOTOS, correct, corruption_errors, mce
+from dadlab.files import atomic_path, write_json
+from dadlab.profile import Profile, Run
 from dadlab.train import train
 
 Correct = dict[str, np.ndarray]
@@ -97,13 +98,79 @@ def machine() -> str:
     return f"{card}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
 
 
-def rows(measured: dict[str, dict[int, Correct]], profile: Any) -> list[dict[str, Any]]:
-    """One JSON-ready row a (method, split): mean, interval, every seed's value, n, configuration."""
-    table = []
-    for method, by_seed in measured.items():
-        for split in next(iter(by_seed.values())):
-            found = np.stack([by_seed[seed][split] for seed in sorted(by_seed)])
-            each = {str(seed): round(100 * float(by_seed[seed][split].mean()), 2) for seed in sorted(by_seed)}
-            estimate = {key: round(value, 2) for key, value in asdict(accuracy(found)).items()}
-            table.append({"method": method, "split": split, "n": found.shape[1], "top1": estimate, "seeds": each})
-    return [{**row, "profile": asdict(profile)} for row in table]
+def measure_corruptions(run: Run, runs_dir: Path) -> dict[str, float]:
+    """Error rate of a run under each corruption, kept in the run's folder."""
+    path = run.folder(runs_dir) / "corruptions.json"
+    if not path.is_file():
+        clean = load_split(run.profile.data, "studio", limit=C_PHOTOS)
+        write_json(path, corruption_errors(_student(run, Path(runs_dir)), clean, Path(runs_dir) / "corrupted"))
+    return json.loads(path.read_text())
+
+
+def combined(measured: Correct, split: str) -> np.ndarray:
+    """Correctness on a split, or averaged photograph by photograph over several joined by `+`."""
+    return np.mean([measured[name].astype(float) for name in split.split("+")], axis=0)
+
+
+def stack(measured: dict[int, Correct], split: str) -> np.ndarray:
+    """(S, N) over seeds in order."""
+    return np.stack([combined(measured[seed], split) for seed in sorted(measured)])
+
+
+def compare(
+    profile: Profile,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    splits: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    runs_dir: Path,
+    *,
+    student: str = "resnet_s",
+    corruptions: bool = False,
+) -> dict[str, Any]:
+    """Run a grid of methods and seeds and tabulate it.
+
+    Args:
+        profile: what all runs share.
+        methods, seeds: the grid; runs that exist are loaded.
+        splits: what to test on; `a+b` averages two splits photograph by photograph.
+        pairs: (first, second) methods whose paired difference is wanted.
+        runs_dir: where runs live.
+        student: student name.
+        corruptions: also measure mCE.
+
+    Returns:
+        JSON-ready: `rows` (method, split, top-1 with interval, every seed's value, n), `differences` (first, second,
+        split, mean, low, high), `mce` (method: every seed's value), profile and machine.
+    """
+    plain_splits = sorted({name for split in splits for name in split.split("+")})
+    measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
+    mces: dict[str, dict[str, float]] = {method: {} for method in methods}
+    for seed in seeds:
+        for method in methods:
+            run = Run(profile, method, student, seed)
+            measured[method][seed] = measure(run, runs_dir, plain_splits)
+            if corruptions:
+                mces[method][str(seed)] = round(mce(measure_corruptions(run, runs_dir)), 2)
+    return {
+        "profile": asdict(profile),
+        "student": student,
+        "seeds": list(seeds),
+        "machine": machine(),
+        "rows": [_row(method, split, stack(measured[method], split), seeds) for method in methods for split in splits],
+        "differences": [
+            {"first": a, "second": b, "split": s, **_rounded(difference(stack(measured[a], s), stack(measured[b], s)))}
+            for a, b in pairs
+            for s in splits
+        ],
+        "mce": mces if corruptions else {},
+    }
+
+
+def _row(method: str, split: str, found: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
+    each = {str(seed): round(100 * float(values.mean()), 2) for seed, values in zip(sorted(seeds), found, strict=True)}
+    return {"method": method, "split": split, "n": found.shape[1], "top1": _rounded(accuracy(found)), "seeds": each}
+
+
+def _rounded(estimate: Estimate) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in asdict(estimate).items()}

@@ -1,0 +1,64 @@
+"""dadlab: distil out-of-distribution robustness from vision-language models.
+
+Three functions carry their module's name and are imported from there: `dadlab.train.train`,
+`dadlab.generate.generate` and `dadlab.evaluate.evaluate`.
+"""
+
+from dadlab.attack import perturb
+from dadlab.data import Dataset, load_split, split_names
+from dadlab.discretizer import VQGAN, Identity, load_discretizer
+from dadlab.evaluate import correct, corrupted, mce, shifts_of, top1
+from dadlab.generate import Made, discretize_adversarially
+from dadlab.losses import dad_loss, kd_loss, kl_divergence
+from dadlab.methods import METHODS, Batch, Method
+from dadlab.profile import ATTACKS, Attack, Profile, make_profile
+from dadlab.results import Estimate, accuracy, compare, difference, measure
+from dadlab.run import Run
+from dadlab.store import materialize, open_dataset, tally
+from dadlab.students import STUDENTS, Student, load_student, save_student
+from dadlab.teacher import ClipTeacher, StudentTeacher, load_teacher
+from dadlab.views import augment
+
+__all__ = [
+    "ATTACKS",
+    "METHODS",
+    "STUDENTS",
+    "VQGAN",
+    "Attack",
+    "Batch",
+    "ClipTeacher",
+    "Dataset",
+    "Estimate",
+    "Identity",
+    "Made",
+    "Method",
+    "Profile",
+    "Run",
+    "Student",
+    "StudentTeacher",
+    "accuracy",
+    "augment",
+    "compare",
+    "correct",
+    "corrupted",
+    "dad_loss",
+    "difference",
+    "discretize_adversarially",
+    "kd_loss",
+    "kl_divergence",
+    "load_discretizer",
+    "load_split",
+    "load_student",
+    "load_teacher",
+    "make_profile",
+    "materialize",
+    "mce",
+    "measure",
+    "open_dataset",
+    "perturb",
+    "save_student",
+    "shifts_of",
+    "split_names",
+    "tally",
+    "top1",
+]

@@ -15,7 +15,8 @@ from dadlab.data import load_split
 from dadlab.evaluate import C_PHOTOS, correct, corruption_errors
 from dadlab.files import write_json
 from dadlab.photos import ASSETS
-from dadlab.profile import Profile, Run
+from dadlab.profile import Profile
+from dadlab.run import Run
 from dadlab.train import train
 
 BASELINE = Run(Profile(), "plain", seed=1000)

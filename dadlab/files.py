@@ -56,6 +56,20 @@ def module_fingerprint(module: torch.nn.Module) -> str:
     return fingerprint(*(part for item in sorted(module.state_dict().items()) for part in item))
 
 
+def content_of(name: str) -> str:
+    """A name as it is, or, if it is the path of a file or folder, a stamp of what lies there now.
+
+    Folders count by the names, sizes and times of their files.
+    """
+    path = Path(name)
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    if path.is_dir():
+        found = sorted((str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in path.rglob("*.*"))
+        return fingerprint(found)
+    return name
+
+
 def save_weights(path: Path, state: dict[str, Tensor], config: dict[str, Any], *, half: bool = True) -> None:
     """Write safetensors, half precision unless told, with the configuration that rebuilds the module in the header."""
     tensors = {k: (v.half() if half and v.is_floating_point() else v).contiguous().clone() for k, v in state.items()}

@@ -6,19 +6,20 @@ fingerprint under `runs_dir`, made if missing, and guarded by a lock against a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 from torch import Tensor
 
 from dadlab.cache import TeacherCache, cache_teacher
 from dadlab.data import Dataset, load_split
 from dadlab.discretizer import load_discretizer
-from dadlab.files import fingerprint, module_fingerprint
+from dadlab.files import content_of, fingerprint, module_fingerprint
 from dadlab.generate import generate
 from dadlab.methods import Method
-from dadlab.profile import ATTACKS, Profile
+from dadlab.profile import Profile
 from dadlab.store import materialize, open_dataset, tally
 from dadlab.teacher import load_teacher
 
@@ -31,11 +32,7 @@ class Stream:
     teacher: TeacherCache | None
 
     def logits(self, index: Tensor, view: int) -> Tensor:
-        return (
-            index.new_zeros(0, dtype=self.dataset.images(index[:0]).dtype)
-            if self.teacher is None
-            else self.teacher(index, view)
-        )
+        return torch.zeros(0) if self.teacher is None else self.teacher(index, view)
 
 
 @dataclass(frozen=True)
@@ -60,9 +57,7 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
     stream = _with_teacher(clean, profile, runs_dir)
     if method.second in ("none", "view"):
         return Materials(stream, stream if method.second == "view" else None)
-    attack = profile.attack if method.second == "adversarial" else ATTACKS["none"]
-    samples = discretized(clean, replace(profile, attack=attack), runs_dir)
-    return Materials(stream, _with_teacher(samples, profile, runs_dir))
+    return Materials(stream, _with_teacher(discretized(clean, profile, runs_dir), profile, runs_dir))
 
 
 def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
@@ -87,7 +82,8 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
 
 
 def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
-    key = fingerprint(clean.fingerprint, profile.teacher, profile.discretizer, profile.attack, profile.variants)
+    models = content_of(profile.teacher), content_of(profile.discretizer)
+    key = fingerprint(clean.fingerprint, *models, profile.attack, profile.variants)
     return Path(runs_dir) / "stores" / key
 
 

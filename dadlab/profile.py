@@ -1,8 +1,6 @@
-"""Profiles and runs: frozen descriptions that say exactly what an experiment is.
+"""Profiles: frozen descriptions of everything two runs must share to be compared.
 
-A `Profile` fixes data, teacher, discretizer, attack and recipe; a `Run` adds method, student and seed. Unknown or
-wrongly typed parameters stop before any work starts. A run's fingerprint names its folder, so notebooks that want
-the same run share it.
+Data, teacher, discretizer, attack and recipe. Unknown or wrongly typed parameters stop before any work starts.
 """
 
 from __future__ import annotations
@@ -10,10 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
-
-from dadlab.files import fingerprint
 
 _T = TypeVar("_T")
 
@@ -93,26 +88,6 @@ class Profile:
     @property
     def is_folder(self) -> bool:
         return self.data != "fashion"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: a profile with a method, a student and a seed."""
-
-    profile: Profile
-    method: str
-    student: str = "resnet_s"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(dataclasses.asdict(self))
-
-    def folder(self, runs_dir: Path) -> Path:
-        return Path(runs_dir) / f"{self.method}-{self.student}-s{self.seed}-{self.fingerprint}"
 
 
 def make_profile(**parameters: Any) -> Profile:

@@ -20,7 +20,8 @@ import torch
 from dadlab.data import load_split
 from dadlab.evaluate import C_PHOTOS, correct, corruption_errors, mce
 from dadlab.files import atomic_path, write_json
-from dadlab.profile import Profile, Run
+from dadlab.profile import Profile
+from dadlab.run import Run
 from dadlab.train import train
 
 Correct = dict[str, np.ndarray]

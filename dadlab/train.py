@@ -20,8 +20,8 @@ from torch import Tensor
 from dadlab.files import restore_training, save_training, write_json
 from dadlab.materials import Materials, Stream, prepare
 from dadlab.methods import METHODS, Batch
-from dadlab.profile import Run, nearest
 from dadlab.progress import track
+from dadlab.run import Run
 from dadlab.students import Student, load_student, save_student
 from dadlab.views import augment
 
@@ -39,7 +39,7 @@ def train(run: Run, runs_dir: Path = Path("runs")) -> Student:
     Raises:
         ValueError: unknown method, student, data, teacher or discretizer, before any work.
     """
-    method = nearest(run.method, METHODS, "method")
+    method = METHODS[run.method]
     folder = run.folder(runs_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):

@@ -1,0 +1,55 @@
+"""Runs: one training each, and the folder that keeps it.
+
+A run's profile holds only what its method uses: a KD run is the same run whatever the attack, so experiments share
+it. Its fingerprint names its folder; files that the profile names count by their content.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dadlab.files import content_of, fingerprint
+from dadlab.methods import METHODS
+from dadlab.profile import ATTACKS, Profile, check_types, nearest
+
+
+@dataclass(frozen=True)
+class Run:
+    """A profile with a method, a student and a seed.
+
+    Raises:
+        ValueError: unknown method, with the nearest known one; wrong types.
+    """
+
+    profile: Profile
+    method: str
+    student: str = "resnet_s"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        object.__setattr__(self, "profile", _used_by(self.method, self.profile))
+
+    @property
+    def fingerprint(self) -> str:
+        described = dataclasses.asdict(self)
+        for name in ("data", "teacher", "discretizer"):
+            described["profile"][name] = content_of(described["profile"][name])
+        return fingerprint(described)
+
+    def folder(self, runs_dir: Path) -> Path:
+        return Path(runs_dir) / f"{self.method}-{self.student}-s{self.seed}-{self.fingerprint}"
+
+
+def _used_by(method: str, profile: Profile) -> Profile:
+    """The profile with everything the method never looks at set to a neutral value."""
+    needs = nearest(method, METHODS, "method")
+    if needs.second != "adversarial":
+        profile = replace(profile, attack=ATTACKS["none"])
+    if needs.second not in ("discretized", "adversarial"):
+        profile = replace(profile, discretizer="identity", variants=1)
+    if not needs.uses_teacher:
+        profile = replace(profile, teacher="resnet", temperature=1.0, alpha=0.0)
+    return profile

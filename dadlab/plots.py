@@ -233,7 +233,9 @@ def gains(
         errors = [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
         ax.errorbar(means, np.arange(len(order)) + shift, xerr=errors, fmt=MARKERS.get(method, "o"),
                     color=COLOURS.get(method, "#333333"), elinewidth=1.1, label=title_of(method))  # fmt: skip
-    ax.set_yticks(range(len(order)), [f"{split}  (−{drop[split]:.0f})" if drop[split] > 0.5 else split for split in order])
+    ax.set_yticks(
+        range(len(order)), [f"{split}  (−{drop[split]:.0f})" if drop[split] > 0.5 else split for split in order]
+    )
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.set_xlabel(f"gain over {title_of(reference)} in top-1 points, 95 % interval")
     ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
@@ -346,7 +348,9 @@ def _epsilon_axis(ax: Axes, below: Axes, epsilons: Sequence[float], rms: Callabl
     top.spines["top"].set_visible(True)
     for panel in (ax, top):
         panel.set_xscale("symlog", linthresh=smallest, linscale=0.5)
-        panel.set_xlim(min(epsilons) - (0.3 * smallest if min(epsilons) == 0 else 0.15 * smallest), 1.15 * max(epsilons))
+        panel.set_xlim(
+            min(epsilons) - (0.3 * smallest if min(epsilons) == 0 else 0.15 * smallest), 1.15 * max(epsilons)
+        )
         panel.minorticks_off()
     below.set_xticks(epsilons, [f"{e:g}" for e in epsilons])
     top.set_xticks(epsilons, [f"{rms(e):.2g}" for e in epsilons])

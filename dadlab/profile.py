@@ -70,7 +70,7 @@ class Profile:
     teacher: str = "resnet"
     discretizer: str = "studio"
     attack: Attack = field(default_factory=lambda: ATTACKS["fashion"])
-    variants: int = 1
+    variants: int = 2
     views: int = 8
     epochs: int = 12
     batch: int = 32

@@ -1,0 +1,41 @@
+"""How far a test shift lies from the training distribution.
+
+Wasserstein-2 distance between Gaussians fitted to features of the frozen plain ResNet of `dadlab.baseline`, which has
+seen no shift: a small stand-in for the batch-norm statistics of the paper's appendix D.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import linalg
+from torch import nn
+
+from dadlab.data import Dataset
+
+
+def gaussian_w2(first: np.ndarray, second: np.ndarray) -> float:
+    """Wasserstein-2 distance between Gaussians fitted to two samples (Dowson & Landau, 1982).
+
+    W² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½)
+
+    Args:
+        first: (N, D).
+        second: (M, D).
+
+    >>> x = np.random.default_rng(0).normal(size=(100, 3))
+    >>> round(gaussian_w2(x, x + [3.0, 0.0, 4.0]), 6)
+    5.0
+    """
+    shift = first.mean(0) - second.mean(0)
+    a, b = (np.atleast_2d(np.cov(sample, rowvar=False)) for sample in (first, second))
+    cross = linalg.sqrtm(a @ b).real
+    return float(np.sqrt(max(0.0, shift @ shift + np.trace(a + b - 2 * cross))))
+
+
+@torch.inference_mode()
+def pooled_features(net: nn.Module, dataset: Dataset, limit: int = 2000) -> np.ndarray:
+    """Penultimate features (N, D) of a `Student` on the first `limit` samples."""
+    rows = torch.arange(min(limit, len(dataset)))
+    parts = [net.preprocess(dataset.images(part)) for part in rows.split(256)]
+    return torch.cat([net.net.forward_features(part).mean((2, 3)) for part in parts]).double().numpy()

@@ -1,0 +1,57 @@
+"""Tables for people: Markdown from result files, and README's summary kept in step with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from dadlab.methods import METHODS
+
+_MARKS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
+
+
+def markdown_table(results: dict[str, Any]) -> str:
+    """Top-1 a method and split as `mean ± half interval`, mCE last; from what `dadlab.results.compare` returns."""
+    splits = list(dict.fromkeys(row["split"] for row in results["rows"]))
+    count = {row["split"]: row["n"] for row in results["rows"]}
+    cells = {(row["method"], row["split"]): row["top1"] for row in results["rows"]}
+    methods = list(dict.fromkeys(row["method"] for row in results["rows"]))
+    mces = results["mce"]
+    head = ["method", *(f"{split} (n = {count[split]:,})" for split in splits), *(["mCE ↓"] if mces else [])]
+    lines = [head, ["---"] * len(head)]
+    for method in methods:
+        line = [METHODS[method].title if method in METHODS else method]
+        for split in splits:
+            cell = cells[method, split]
+            line.append(f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}")
+        if mces:
+            values = list(mces[method].values())
+            line.append(f"{sum(values) / len(values):.1f}")
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def markdown_differences(results: dict[str, Any], splits: list[str]) -> str:
+    """Paired differences with 95 % intervals, a line a pair and split."""
+    lines = ["| difference, points | " + " | ".join(splits) + " |", "|" + " --- |" * (len(splits) + 1)]
+    pairs = dict.fromkeys((d["first"], d["second"]) for d in results["differences"])
+    for first, second in pairs:
+        found = {d["split"]: d for d in results["differences"] if (d["first"], d["second"]) == (first, second)}
+        cells = [f"{found[s]['mean']:+.1f} [{found[s]['low']:+.1f}, {found[s]['high']:+.1f}]" for s in splits]
+        lines.append(f"| {METHODS[first].title} − {METHODS[second].title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def update_readme(readme: Path, results: Path, splits: list[str]) -> None:
+    """Write the tables of a result file between README's markers.
+
+    Raises:
+        ValueError: the markers are missing.
+    """
+    text, content = Path(readme).read_text(), json.loads(Path(results).read_text())
+    if not _MARKS.search(text):
+        raise ValueError(f"{readme}: the markers 'results:begin' and 'results:end' are missing")
+    tables = f"\n{markdown_table(content)}\n{markdown_differences(content, splits)}\n"
+    Path(readme).write_text(_MARKS.sub(lambda found: found[1] + tables + found[2], text))

@@ -7,9 +7,10 @@ print in grey is read too. Widths are a page's or a column's (7 in, 3.3 in). Eve
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,6 +25,7 @@ from dadlab.profile import Attack
 from dadlab.results import Estimate
 from dadlab.store import REASONS
 
+_P = ParamSpec("_P")
 COLOURS = {
     "teacher": "#000000",
     "plain": "#8A8A8A",
@@ -34,7 +36,7 @@ COLOURS = {
 }
 MARKERS = {"teacher": "*", "plain": "v", "kd": "s", "kd_two_views": "D", "dad_q": "^", "dad": "o"}
 KEPT, REJECTED = "#009E73", "#D55E00"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
     "font.size": 8,
@@ -55,12 +57,23 @@ STYLE: dict[str, Any] = {
 }
 
 
+def _styled(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
+    """Draw in the house style and leave matplotlib's own as it was."""
+
+    @functools.wraps(draw)
+    def styled(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+        with plt.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
 def title_of(method: str) -> str:
     """A method's name as figures and tables print it."""
     return METHODS[method].title if method in METHODS else method
 
 
-@plt.rc_context(STYLE)
+@_styled
 def image_grid(
     rows: Sequence[Tensor], *, titles: Sequence[str], captions: Sequence[str] = (), width: float = 7.0
 ) -> Figure:
@@ -85,14 +98,14 @@ def image_grid(
     return figure
 
 
-@plt.rc_context(STYLE)
+@_styled
 def stages(
     made: Made,
     classes: Sequence[str],
     labels: Tensor,
     probabilities: Sequence[Tensor],
     *,
-    amplify: float = 3.0,
+    amplify: float | None = None,
     width: float = 7.0,
 ) -> Figure:
     """x, Q(x), x′ − Q(x), x′, Q(x′) of each sample, with what the teacher makes of them.
@@ -102,16 +115,17 @@ def stages(
         classes: class names.
         labels: y (B,).
         probabilities: the teacher's, (B, C), of x, Q(x), x′ and Q(x′).
-        amplify: factor on the difference, which is drawn around mid-grey.
+        amplify: factor on the difference, which is drawn around mid-grey; one that suits its size unless told.
         width: of the figure, in inches; samples stand in two blocks.
     """
+    amplify = visible_factor(made) if amplify is None else amplify
     blocks = 2 if len(labels) > 1 else 1
     lines = -(-len(labels) // blocks)
     block = width / 2
     cell = (block - 0.4) / 5
     height = 0.3 + lines * (cell + 0.3)
     figure, ax = _canvas(block * blocks, height)
-    heads = ("x", "Q(x)", f"{amplify:g}·(x′−Q(x))", "x′", "Q(x′)")
+    heads = ("x", "Q(x)", "x′−Q(x)" if amplify == 1 else f"{amplify:g}·(x′−Q(x))", "x′", "Q(x′)")
     difference = (0.5 + amplify * (made.perturbed - made.reconstructed)).clamp(0, 1)
     columns = (made.clean, made.reconstructed, difference, made.perturbed, made.images)
     said: list[Tensor | None] = [*probabilities[:2], None, *probabilities[2:]]
@@ -130,6 +144,12 @@ def stages(
     return figure
 
 
+def visible_factor(made: Made) -> float:
+    """Whole factor, at least 1, that makes x′ − Q(x) plain to see around mid-grey without clipping most of it."""
+    rms = float((made.perturbed - made.reconstructed).square().mean().sqrt())
+    return max(1.0, round(0.15 / max(rms, 1e-3)))
+
+
 def _verdict(ax: Axes, reason: int, x: float, y: float, size: float) -> None:
     """Frame Q(x′) and mark it kept, or rejected and why."""
     colour = REJECTED if reason else KEPT
@@ -146,27 +166,31 @@ class Step(NamedTuple):
     note: str
 
 
-@plt.rc_context(STYLE)
-def method_diagram(made: Made, classes: Sequence[str], labels: Tensor, probabilities: Sequence[Tensor]) -> Figure:
+@_styled
+def method_diagram(
+    made: Made, classes: Sequence[str], labels: Tensor, probabilities: Sequence[Tensor], *, sample: int = 0
+) -> Figure:
     """What DAD is in one picture, drawn from a real sample.
 
     Args:
-        made: at least one sample; the first is drawn.
+        made: samples, from `dadlab.generate.discretize_adversarially`.
         classes: class names.
         labels: y (B,).
         probabilities: the teacher's, (B, C), of x, Q(x), x′ and Q(x′).
+        sample: which of them to draw.
     """
-    label, offset = int(labels[0]), made.perturbed[0] - made.reconstructed[0]
-    shares = [f"φ: {100 * float(p[0, label]):.0f} % {classes[label]}" for p in probabilities]
+    label, factor = int(labels[sample]), visible_factor(made)
+    offset = (0.5 + factor * (made.perturbed[sample] - made.reconstructed[sample])).clamp(0, 1)
+    shares = [f"φ: {100 * float(p[sample, label]):.0f} % {classes[label]}" for p in probabilities]
     steps = (
-        Step(made.clean[0], "photograph x", shares[0]),
-        Step(made.reconstructed[0], "Q(x)", shares[1]),
-        Step((0.5 + 3 * offset).clamp(0, 1), "∇ of φ's loss", "ε-step, drawn ×3"),
-        Step(made.perturbed[0], "x′", shares[2]),
-        Step(made.images[0], "Q(x′)", shares[3]),
+        Step(made.clean[sample], "photograph x", shares[0]),
+        Step(made.reconstructed[sample], "Q(x)", shares[1]),
+        Step(offset, "attack on φ", "up φ's loss" + (f", ×{factor:g}" if factor > 1 else "")),
+        Step(made.perturbed[sample], "x′", shares[2]),
+        Step(made.images[sample], "Q(x′)", shares[3]),
     )
-    size, gap, bottom = 0.86, 0.36, 1.2
-    figure, ax = _canvas(7.0, 2.55)
+    size, gap, bottom = 0.86, 0.36, 0.98
+    figure, ax = _canvas(7.0, 2.1)
     left = [0.12 + k * (size + gap) for k in range(len(steps))]
     for x, step in zip(left, steps, strict=True):
         _thumbnail(ax, step.image, x, bottom, size)
@@ -174,11 +198,11 @@ def method_diagram(made: Made, classes: Sequence[str], labels: Tensor, probabili
         ax.text(x + size / 2, bottom - 0.05, step.note, ha="center", va="top", fontsize=7, color="#444444")
     for x, sign in zip(left, ("Q", "+", "=", "Q"), strict=False):
         _sign(ax, x + size, x + size + gap, bottom + size / 2, sign)
-    _box(ax, 6.18, bottom + 0.08, 0.78, size - 0.16, "keep if φ\nstill says\n" + classes[label], KEPT)
-    _arrow(ax, (left[4] + size + 0.03, bottom + size / 2), (6.18, bottom + size / 2))
-    _box(ax, 2.05, 0.06, 2.9, 0.56, "student θ learns:  y and φ(x) on x,  φ(Q(x′)) on Q(x′)", COLOURS["dad"])
-    _arrow(ax, (left[0] + size / 2, bottom - 0.22), (2.05, 0.34), bend="angle,angleA=90,angleB=0,rad=4")
-    _arrow(ax, (6.57, bottom + 0.08), (4.95, 0.34), bend="angle,angleA=90,angleB=0,rad=4")
+    _box(ax, 6.18, bottom + 0.08, 0.78, size - 0.16, f"kept if φ\nstill says\n{classes[label]}", KEPT)
+    _arrow(ax, (left[4] + size + 0.03, bottom + size / 2), (6.16, bottom + size / 2))
+    _box(ax, 1.75, 0.06, 3.5, 0.5, "student θ:  on x it learns y and φ(x);  on Q(x′), φ(Q(x′))", COLOURS["dad"])
+    _arrow(ax, (left[0] + size / 2, bottom - 0.22), (1.73, 0.31), bend="angle,angleA=90,angleB=0,rad=4")
+    _arrow(ax, (6.57, bottom + 0.06), (5.27, 0.31), bend="angle,angleA=90,angleB=0,rad=4")
     return figure
 
 
@@ -206,7 +230,7 @@ def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, c
     ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", linespacing=1.3)
 
 
-@plt.rc_context(STYLE)
+@_styled
 def gains(
     found: Mapping[str, Mapping[str, Estimate]],
     *,
@@ -254,15 +278,20 @@ class Point(NamedTuple):
     distance: float
     gain: Estimate
 
+    @property
+    def gain_range(self) -> tuple[float, float]:
+        return self.gain.low, self.gain.high
 
-@plt.rc_context(STYLE)
+
+@_styled
 def distance_gain(
     series: Mapping[str, Sequence[Point]], *, reference: str = "kd", distance: str = "distance", width: float = 3.3
 ) -> Figure:
     """Gain over a reference against the distance of the test shift, one series a training distribution.
 
     Args:
-        series: title → points; the first series is drawn filled, the second hollow.
+        series: title → points; the first series is drawn filled and labelled, the second hollow; a line joins a shift's
+            two points.
         reference: the method that gains are measured against.
         distance: what the horizontal axis measures, in words.
         width: of the figure, in inches.
@@ -279,26 +308,34 @@ def distance_gain(
     ax.set_ylabel(f"gain over {title_of(reference)} (points)")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.3)
     ax.margins(x=0.12, y=0.1)
-    _label(ax, [p for points in series.values() for p in points])
+    everything = [p for points in series.values() for p in points]
+    for name in {p.name for p in everything}:
+        pair = [p for p in everything if p.name == name]
+        ax.plot([p.distance for p in pair], [p.gain.mean for p in pair], color="#BBBBBB", linewidth=0.7, zorder=0.5)
+    _label(figure, ax, list({p.name: p for p in reversed(everything)}.values()), everything)
     return figure
 
 
-def _label(ax: Axes, points: Sequence[Point]) -> None:
-    """Write names right of their points, or left near the right edge, apart from names already written."""
-    low, high = ax.get_xlim()
-    floor, ceiling = ax.get_ylim()
-    line, taken = 0.055 * (ceiling - floor), list[tuple[float, float]]()
-    for point in sorted(points, key=lambda p: p.gain.mean):
-        right = point.distance < low + 0.72 * (high - low)
-        y = point.gain.mean
-        while any(abs(y - other) < line and abs(point.distance - x) < 0.3 * (high - low) for x, other in taken):
-            y += line / 4
-        taken.append((point.distance, y))
-        ax.annotate(point.name, (point.distance, y), (4 if right else -4, 0), textcoords="offset points",
-                    ha="left" if right else "right", va="center", fontsize=6.5, color="#333333")  # fmt: skip
+def _label(figure: Figure, ax: Axes, points: Sequence[Point], marked: Sequence[Point]) -> None:
+    """Write each name right of its point, or left, above or below, wherever it covers the least."""
+    figure.draw_without_rendering()  # settles the layout, so that places can be compared in points on paper
+    scale, size = 72 / figure.dpi, 7
+    taken = [scale * ax.transData.transform((p.distance, y)) for p in marked for y in np.linspace(*p.gain_range, 7)]
+    taken += [scale * ax.transAxes.transform((0, y)) for y in np.linspace(0, 1, 60)]  # the left spine
+    for point in points:
+        wide = 0.6 * size * len(point.name)
+        at = scale * ax.transData.transform((point.distance, point.gain.mean))
+        places = [(5, -3), (-5 - wide, -3), (-wide / 2, 12), (-wide / 2, -18), (5, 8), (-5 - wide, 8), (5, -14)]
+        covered = [
+            sum(-3 < x - at[0] - dx < wide + 3 and -3 < y - at[1] - dy < size + 3 for x, y in taken)
+            for dx, dy in places
+        ]
+        dx, dy = places[int(np.argmin(covered))]
+        ax.annotate(point.name, (point.distance, point.gain.mean), (dx, dy), textcoords="offset points", fontsize=size)
+        taken += [at + np.array((dx + step, dy + size / 2)) for step in np.arange(0, wide, 3)]
 
 
-@plt.rc_context(STYLE)
+@_styled
 def epsilon_curve(
     epsilons: Sequence[float],
     accuracy: Mapping[str, Sequence[Estimate]],

@@ -20,7 +20,7 @@ from dadlab.train_discretizer import train_vqgan
 CLASSES = ("bag or trouser", "shoe", "top")
 MERGED = ("top", "bag_or_trouser", "top", "top", "top", "shoe", "top", "shoe", "bag_or_trouser", "shoe")
 SPLITS = {"train": ("train", "studio"), "val": ("val", "studio"), "pencil": ("test", "sketch")}
-SMALL = {"epochs": 1, "batch": 16, "views": 2, "attack": "paper"}
+SMALL = {"epochs": 1, "variants": 1, "batch": 16, "views": 2, "attack": "paper"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def own_teacher(folder: Path, runs: Path) -> str:
     """A plain network trained on the folder, as the file that `teacher` takes."""
-    run = Run(make_profile(data=str(folder), **{**SMALL, "epochs": 5}), "plain")
+    run = Run(make_profile(data=str(folder), **{**SMALL, "epochs": 6}), "plain")
     assert measure(run, runs, ["val"])["val"].shape == (64,)
     return str(run.folder(runs) / "student.safetensors")
 

@@ -1,0 +1,125 @@
+"""The demo: run `notebooks/quickstart.ipynb` with papermill, print its table, say where the notebook and its HTML are.
+
+python -m dadlab.demo
+python -m dadlab.demo -p limit 1000 -p epochs 6
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbconvert
+import papermill
+import torch
+from matplotlib.figure import Figure
+
+from dadlab import plots
+from dadlab.data import load_split
+from dadlab.discretizer import load_discretizer
+from dadlab.generate import discretize_adversarially, sample_generators
+from dadlab.profile import Profile, nearest
+from dadlab.teacher import load_teacher
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, run the demo, return the exit status."""
+    parser = argparse.ArgumentParser("python -m dadlab.demo", description="run notebooks/quickstart.ipynb")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
+    given = {name: _typed(value) for name, value in parser.parse_args(arguments).p}
+    try:
+        return run(given)
+    except ValueError as error:
+        print(f"dadlab.demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _typed(text: str) -> Any:
+    """A number, True, False or None where the text reads as one, else the text."""
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(text)
+    return text
+
+
+def run(given: dict[str, Any], notebook: Path = NOTEBOOK) -> int:
+    """Run a notebook with some of its parameters set; 1 where a cell fails.
+
+    Raises:
+        ValueError: the notebook is not there, or has no such parameter.
+    """
+    if not notebook.is_file():
+        raise ValueError(f"{notebook}: not found; run the demo from a checkout installed with `pip install -e .`")
+    known = papermill.inspect_notebook(notebook)
+    for name in given:
+        nearest(name, known, "notebook parameter")
+    runs = ROOT / given.get("runs_dir", "runs/quickstart")
+    runs.mkdir(parents=True, exist_ok=True)
+    executed, started = runs / notebook.name, time.monotonic()
+    print(f"running {shown(notebook)}, a few minutes …", flush=True)
+    failure = execute(notebook, executed, given)
+    if failure:
+        print(f"{failure}\nThe notebook up to that cell: {shown(executed)}", file=sys.stderr)
+        return 1
+    seconds = time.monotonic() - started
+    page = write_html(executed)
+    print(f"\n{(runs / 'table.txt').read_text()}\nrun in {seconds:.0f} s")
+    print(f"notebook  {shown(executed)}\nHTML      {shown(page)}")
+    return 0
+
+
+def execute(notebook: Path, executed: Path, parameters: dict[str, Any]) -> str:
+    """Run a notebook in the project's root; returns the error line of the cell that failed, or ""."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            executed,
+            parameters,
+            kernel_name="python3",
+            cwd=ROOT,
+            progress_bar=sys.stderr.isatty(),
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
+    except papermill.PapermillExecutionError as error:
+        return f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
+    return ""
+
+
+def write_html(executed: Path) -> Path:
+    """Write an executed notebook as one HTML file beside it, with nothing to fetch."""
+    exporter = nbconvert.HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
+    page = executed.with_suffix(".html")
+    page.write_text(exporter.from_filename(str(executed))[0], encoding="utf-8")
+    return page
+
+
+def shown(path: Path) -> str:
+    """A path relative to where the reader stands, where that is shorter."""
+    return min(os.path.relpath(path), str(path), key=len)
+
+
+def picture() -> Figure:
+    """DAD in one picture, with the default profile: of 64 validation photographs the kept one that fooled φ most."""
+    profile, index = Profile(), torch.arange(64)
+    photographs = load_split("fashion", "val")
+    teacher, discretizer = load_teacher(profile.teacher), load_discretizer(profile.discretizer)
+    images, labels = photographs.images(index), photographs.labels[index]
+    generators = sample_generators(index, 0)
+    made = discretize_adversarially(images, labels, teacher, discretizer, profile.attack, generators)
+    said = [teacher(stage).softmax(1) for stage in (made.clean, made.reconstructed, made.perturbed, made.images)]
+    best = torch.where(made.accepted, said[2][index, labels], 2.0).argmin()
+    return plots.method_diagram(made, photographs.classes, labels, said, sample=int(best))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Tiny stand-ins of the real pieces: forty photographs, a random VQGAN, a teacher that is a small untrained student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dadlab.data import Dataset, load_split
+from dadlab.discretizer import VQGAN, FrozenVQGAN
+from dadlab.files import save_weights
+from dadlab.students import Student, save_student
+from dadlab.teacher import StudentTeacher
+
+TINY_VQGAN = {
+    "ddconfig": {
+        "double_z": False,
+        "z_channels": 4,
+        "resolution": 32,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 1],
+        "num_res_blocks": 0,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    },
+    "n_embed": 16,
+    "embed_dim": 4,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def photos40() -> Dataset:
+    return load_split("fashion", "val", limit=40)
+
+
+@pytest.fixture(scope="session")
+def tiny_student() -> Student:
+    torch.manual_seed(0)
+    return Student("resnet_s", 10).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tiny_student: Student) -> StudentTeacher:
+    return StudentTeacher(tiny_student)
+
+
+@pytest.fixture(scope="session")
+def tiny_vqgan() -> FrozenVQGAN:
+    torch.manual_seed(0)
+    vqgan = FrozenVQGAN(**TINY_VQGAN)
+    vqgan.quantize.embedding.weight.data.normal_()
+    return vqgan.freeze()
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory, tiny_student: Student, tiny_vqgan: VQGAN) -> dict[str, Path]:
+    """Weight files that profiles can name."""
+    folder = tmp_path_factory.mktemp("weights")
+    save_student(folder / "teacher.safetensors", tiny_student)
+    save_weights(folder / "vqgan.safetensors", tiny_vqgan.state_dict(), TINY_VQGAN)
+    return {"teacher": folder / "teacher.safetensors", "vqgan": folder / "vqgan.safetensors"}

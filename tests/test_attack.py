@@ -1,0 +1,76 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dadlab.attack import perturb
+from dadlab.generate import sample_generators
+from dadlab.profile import Attack
+
+ATTACKS = [
+    Attack(norm=norm, epsilon=epsilon, step_size=epsilon / 2, steps=steps, start=start)
+    for norm, epsilon in (("l2", 0.5), ("l2", 4.0), ("linf", 0.05))
+    for steps in (1, 3)
+    for start in (0.0, 0.8)
+]
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(144, 5)).eval()
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(6, 3, 8, 8, generator=generator), torch.arange(6) % 5
+
+
+def length(offset: torch.Tensor, norm: str) -> torch.Tensor:
+    flat = offset.flatten(1)
+    return flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_stays_in_ball_and_range_and_raises_the_loss(model, batch, attack):
+    images, labels = batch
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = perturb(model, images, labels, attack, sample_generators(torch.arange(6), 0))
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert (length(found - images, attack.norm) <= attack.epsilon * (1 + 1e-5)).all()
+    assert F.cross_entropy(model(found), labels) > F.cross_entropy(model(images), labels)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not model.training
+
+
+@pytest.mark.parametrize("attack", ATTACKS[:4], ids=str)
+def test_a_sample_does_not_depend_on_its_batch(model, batch, attack):
+    images, labels = batch
+    whole = perturb(model, images, labels, attack, sample_generators(torch.arange(6), 0))
+    part = perturb(model, images[4:], labels[4:], attack, sample_generators(torch.arange(4, 6), 0))
+    torch.testing.assert_close(whole[4:], part)
+
+
+def test_no_steps_is_no_attack(model, batch):
+    found = perturb(model, *batch, Attack(steps=0), sample_generators(torch.arange(6), 0))
+    assert torch.equal(found, batch[0])
+
+
+def test_through_follows_the_discretizer(model, batch):
+    """Where the discretizer hides half of the image, no gradient reaches it."""
+    attack = Attack(epsilon=1.0, step_size=1.0, through=True)
+
+    def left_half(images):
+        return images * (torch.arange(8) < 4)
+
+    found = perturb(model, *batch, attack, sample_generators(torch.arange(6), 0), through=left_half)
+    assert torch.equal(found[..., 4:], batch[0][..., 4:])
+    assert not torch.equal(found[..., :4], batch[0][..., :4])
+
+
+def test_rms_of_the_papers_radius():
+    assert Attack(epsilon=0.1).rms(224) == pytest.approx(0.0657, abs=1e-3)
+    assert Attack(norm="linf", epsilon=8 / 255).rms(32) == pytest.approx(8)

@@ -1,0 +1,181 @@
+import json
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from dadlab.files import (
+    atomic_path,
+    content_of,
+    fingerprint,
+    load_weights,
+    module_fingerprint,
+    restore_training,
+    save_training,
+    save_weights,
+    write_json,
+)
+
+
+def test_atomic_write_takes_its_place_at_the_end(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("done")
+        assert not path.exists()
+    assert path.read_text() == "done"
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_atomic_files_can_be_read_by_others(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1})
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o644
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": 1}
+
+
+TENSOR = torch.arange(6.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((1,), (2,)),
+        (("1",), (1,)),
+        (("ab", "c"), ("a", "bc")),
+        ((1, 23), (12, 3)),
+        ((TENSOR,), (TENSOR + 1,)),
+        ((TENSOR,), (TENSOR.view(2, 3),)),
+        ((TENSOR,), (TENSOR.view(torch.int32),)),
+        (({"a": 1},), ({"a": 2},)),
+    ],
+    ids=repr,
+)
+def test_fingerprints_differ(one, other):
+    assert fingerprint(*one) != fingerprint(*other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (TENSOR.view(2, 3).T, TENSOR.view(2, 3).T.contiguous()),
+        (TENSOR.clone().requires_grad_(), TENSOR),
+        (torch.tensor(True), torch.tensor(True)),
+        (torch.zeros(0, 3), torch.zeros(0, 3)),
+    ],
+    ids=str,
+)
+def test_fingerprints_agree(one, other):
+    assert fingerprint(one) == fingerprint(other)
+
+
+def test_module_fingerprint_follows_weights_and_buffers():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    before = module_fingerprint(module)
+    assert module_fingerprint(module) == before
+    module[1].running_mean += 1
+    assert module_fingerprint(module) != before
+
+
+def test_content_of_a_name_is_the_name():
+    assert content_of("resnet") == "resnet"
+
+
+def test_content_of_a_file_is_its_bytes(tmp_path):
+    for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
+        (tmp_path / name).write_text(text)
+    assert content_of(str(tmp_path / "a")) == content_of(str(tmp_path / "b")) != content_of(str(tmp_path / "c"))
+
+
+def test_content_of_a_folder_sees_new_files(tmp_path):
+    (tmp_path / "owl").mkdir()
+    (tmp_path / "owl" / "0.jpg").write_text("hoot")
+    before = content_of(str(tmp_path))
+    assert content_of(str(tmp_path)) == before
+    (tmp_path / "owl" / "1.jpg").write_text("hoot")
+    assert content_of(str(tmp_path)) != before
+
+
+STATE = {"weight": torch.tensor([0.1, 1 / 3]), "count": torch.tensor(7)}
+
+
+def test_weights_come_back_with_their_configuration(tmp_path):
+    save_weights(tmp_path / "w.safetensors", STATE, {"width": 2}, half=False)
+    state, config = load_weights(tmp_path / "w.safetensors")
+    assert config == {"width": 2}
+    assert all(torch.equal(state[name], STATE[name]) for name in STATE)
+
+
+def test_half_precision_rounds_floats_alone(tmp_path):
+    save_weights(tmp_path / "w.safetensors", STATE, {})
+    state, _ = load_weights(tmp_path / "w.safetensors")
+    assert state["weight"].dtype == torch.float32
+    assert torch.equal(state["weight"], STATE["weight"].half().float())
+    assert torch.equal(state["count"], STATE["count"])
+
+
+def test_same_weights_same_bytes(tmp_path):
+    for name in "ab":
+        save_weights(tmp_path / name, STATE, {"width": 2, "depth": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path / 'none'}: weights not found"):
+        load_weights(tmp_path / "none")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60])
+def test_damaged_weights_are_named_in_one_line(tmp_path, keep):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, STATE, {})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=f"{path}: not a readable safetensors file") as caught:
+        load_weights(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_foreign_weights_are_told_how_to_be_written(tmp_path):
+    save_file(STATE, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"no configuration in the header; .*save_weights"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+def parts() -> tuple[nn.Module, torch.optim.Optimizer]:
+    module = nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return module, optimizer
+
+
+def test_training_is_restored_with_its_step(tmp_path):
+    saved, fresh = parts(), parts()
+    save_training(tmp_path / "ckpt", saved, 5)
+    assert restore_training(tmp_path / "ckpt", fresh) == 5
+    assert torch.equal(saved[0].weight, fresh[0].weight)
+    assert torch.equal(saved[1].state_dict()["state"][0]["exp_avg"], fresh[1].state_dict()["state"][0]["exp_avg"])
+
+
+def test_no_checkpoint_is_step_zero(tmp_path):
+    module = nn.Linear(2, 1)
+    before = module.weight.clone()
+    assert restore_training(tmp_path / "none", [module]) == 0
+    assert torch.equal(module.weight, before)

@@ -1,0 +1,146 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dadlab import generate as module
+from dadlab.discretizer import Identity
+from dadlab.generate import discretize_adversarially, generate, sample_generators
+from dadlab.profile import Attack
+from dadlab.store import open_dataset, tally
+
+ATTACK = Attack(epsilon=4.0, step_size=4.0, start=0.5)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(module, "TILE", 8)
+    monkeypatch.setattr(module, "SHARD", 16)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def reference(photos40, tiny_teacher, tiny_vqgan, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TILE", 8)
+        patch.setattr(module, "SHARD", 16)
+        generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, folder, variants=2)
+    return contents(folder)
+
+
+def test_every_sample_once_with_a_reason(photos40, tiny_teacher, tiny_vqgan, tmp_path):
+    generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path, variants=2)
+    rows = open_dataset(tmp_path)
+    assert sorted(zip(rows["index"], rows["variant"], strict=True)) == [(i, v) for i in range(40) for v in range(2)]
+    assert sum(tally(rows).values()) == 80
+    assert all((reason == "kept") == accepted for reason, accepted in zip(rows["reason"], rows["accepted"], strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_batch_size_does_not_change_a_byte(photos40, tiny_teacher, tiny_vqgan, tmp_path, reference, batch):
+    generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path, variants=2, batch=batch)
+    assert contents(tmp_path) == reference
+
+
+def test_workers_share_the_work_and_make_the_same_bytes(photos40, tiny_teacher, tiny_vqgan, tmp_path, reference):
+    for worker in (2, 0, 1):
+        generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path, variants=2, worker=worker, workers=3)
+    assert contents(tmp_path) == reference
+
+
+def test_two_threads_make_the_same_bytes(photos40, tiny_teacher, tiny_vqgan, tmp_path, reference):
+    torch.set_num_threads(2)
+    try:
+        generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path, variants=2)
+    finally:
+        torch.set_num_threads(1)
+    assert contents(tmp_path) == reference
+
+
+def test_a_finished_store_is_not_made_again(photos40, tiny_teacher, tiny_vqgan, tmp_path, monkeypatch):
+    generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path)
+    monkeypatch.setattr(module, "_tile", lambda *args: pytest.fail("worked again"))
+    generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path)
+
+
+def test_another_attack_is_refused(photos40, tiny_teacher, tiny_vqgan, tmp_path):
+    generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path)
+    with pytest.raises(ValueError, match="another attack"):
+        generate(photos40, tiny_teacher, tiny_vqgan, Attack(), tmp_path)
+
+
+def test_stages_and_verdicts(photos40, tiny_teacher, tiny_vqgan):
+    rows = torch.arange(20)
+    made = discretize_adversarially(
+        photos40.images(rows), photos40.labels[:20], tiny_teacher, tiny_vqgan, ATTACK, sample_generators(rows, 0)
+    )
+    assert torch.equal(made.reconstructed, tiny_vqgan(made.clean))
+    assert torch.equal(made.images, tiny_vqgan(made.perturbed))
+    assert torch.equal(made.accepted, made.logits.argmax(1) == photos40.labels[:20])
+
+
+def test_pixel_space_keeps_pixels(photos40, tiny_teacher, tmp_path):
+    generate(photos40, tiny_teacher, Identity(), ATTACK, tmp_path)
+    rows = open_dataset(tmp_path)
+    assert len(rows[0]["pixels"]) == 3 * 32 * 32
+    assert rows[0]["codes"] is None
+
+
+_WORK = """
+import sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from dadlab import generate as module
+from dadlab.data import load_split
+from dadlab.discretizer import load_discretizer
+from dadlab.profile import Attack
+from dadlab.teacher import load_teacher
+module.TILE, module.SHARD = 8, 16
+data = load_split("fashion", "val", limit=40)
+teacher, vqgan = load_teacher(sys.argv[2], data.classes), load_discretizer(sys.argv[3])
+Path(sys.argv[4]).touch()
+module.generate(data, teacher, vqgan, Attack(epsilon=4.0, step_size=4.0, start=0.5), Path(sys.argv[1]), variants=12)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_ten_times_nothing_is_lost_or_repeated(tmp_path, files):
+    """SIGKILL at ten random moments; the restarted run must end with an undisturbed run's bytes."""
+    disturbed, calm, ready = tmp_path / "disturbed", tmp_path / "calm", tmp_path / "ready"
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", _WORK, str(folder), str(files["teacher"]), str(files["vqgan"]), str(ready)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    assert start(calm).wait() == 0
+    rng, killed = random.Random(0), 0
+    while killed < 10:
+        ready.unlink(missing_ok=True)
+        process = start(disturbed)
+        while not ready.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.15))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+    assert killed == 10, "generation ended before ten kills: make it longer"
+    assert start(disturbed).wait() == 0
+    for leftover in disturbed.glob(".*"):
+        leftover.unlink()
+    assert contents(disturbed) == contents(calm)
+    rows = open_dataset(disturbed)
+    assert len({*zip(rows["index"], rows["variant"], strict=True)}) == len(rows) == 480

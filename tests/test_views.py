@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dadlab.views import augment, counter_hash
+
+IMAGES = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+INDEX = torch.arange(100, 164)
+
+
+def test_a_view_can_be_drawn_again():
+    torch.manual_seed(1)
+    first = augment(IMAGES, INDEX, 3)
+    torch.manual_seed(2)
+    assert torch.equal(augment(IMAGES, INDEX, 3), first)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 64])
+def test_any_cut_of_the_batch_gives_the_same_view(cut):
+    parts = [augment(images, index, 2) for images, index in zip(IMAGES.split(cut), INDEX.split(cut), strict=True)]
+    assert torch.equal(torch.cat(parts), augment(IMAGES, INDEX, 2))
+
+
+def test_views_and_samples_differ():
+    same = IMAGES[:1].expand(64, -1, -1, -1)
+    assert not torch.equal(augment(IMAGES, INDEX, 0), augment(IMAGES, INDEX, 1))
+    assert len({image.numpy().tobytes() for image in augment(same, INDEX, 0)}) > 20  # of 2 mirrors × 5 × 5 crops
+
+
+def test_view_minus_one_leaves_the_images():
+    assert torch.equal(augment(IMAGES, INDEX, -1), IMAGES)
+
+
+def test_image_range_and_shape_are_kept():
+    found = augment(IMAGES, INDEX, 5)
+    assert found.shape == IMAGES.shape
+    assert found.min() >= IMAGES.min()
+    assert found.max() <= IMAGES.max()
+
+
+def test_without_shift_only_mirrors_happen_about_half_of_the_time():
+    found = augment(IMAGES, INDEX, 0, pad=0)
+    kept = (found == IMAGES).flatten(1).all(1)
+    mirrored = (found == IMAGES.flip(3)).flatten(1).all(1)
+    assert (kept ^ mirrored).all()
+    assert 16 < int(mirrored.sum()) < 48
+
+
+def test_every_view_is_a_crop_of_the_reflected_image():
+    padded = F.pad(IMAGES, (2, 2, 2, 2), mode="reflect")
+    offsets = set()
+    for k, found in enumerate(augment(IMAGES, INDEX, 4, pad=2)):
+        crops = {(top, left): padded[k, :, top : top + 16, left : left + 16] for top in range(5) for left in range(5)}
+        fits = [at for at, crop in crops.items() if torch.equal(found, crop) or torch.equal(found, crop.flip(2))]
+        assert len(fits) == 1
+        offsets.add(fits[0])
+    assert {top for top, _ in offsets} == {left for _, left in offsets} == set(range(5))
+
+
+def test_largest_shift_is_an_eighth_of_the_width():
+    assert torch.equal(augment(IMAGES, INDEX, 1), augment(IMAGES, INDEX, 1, pad=2))
+
+
+def test_hash_is_the_same_on_every_machine():
+    assert counter_hash(torch.tensor([0, 1, 2]), 0).tolist() == [16294208416658607535, 10451216379200822465, 10905525725756348110]
+
+
+def test_hash_does_not_collide_over_samples_and_streams():
+    found = np.concatenate([counter_hash(torch.arange(1000), stream) for stream in range(20)])
+    assert len(np.unique(found)) == 20_000
+
+
+@pytest.mark.parametrize("bit", [0, 20, 40, 63])
+def test_hash_bits_are_fair(bit):
+    bits = counter_hash(torch.arange(10_000), 3) >> np.uint64(bit) & np.uint64(1)
+    assert abs(float(bits.mean()) - 0.5) < 0.025  # five standard deviations

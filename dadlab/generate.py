@@ -2,12 +2,14 @@
 
 Offline, once for a teacher. Shards are independent and every random number is keyed by (seed, sample index), so any
 number of workers may come and go, and a killed run ends with the same bytes when it is started again. On CPU the
-models see tiles of fixed size and place, whatever the batch size: floating-point sums depend on the shape of a batch.
+models see tiles of fixed size and place, each on one thread and several at once, whatever the batch size:
+floating-point sums depend on the shape of a batch and on the number of threads.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +72,20 @@ def generate(
     mine = [shard for shard in store.missing() if shard % workers == worker]
     device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
     tile = TILE if device.type == "cpu" else batch
-    for shard in track(mine, "generating shards"):
+
+    def make(shard: int) -> None:
         rows = torch.arange(shard * SHARD, min((shard + 1) * SHARD, samples))
         parts = [_tile(dataset, teacher, discretizer, attack, part, tile, seed, device) for part in rows.split(tile)]
         write_shard(store, shard, {key: [value for part in parts for value in part[key]] for key in parts[0]})
+
+    threads = torch.get_num_threads()
+    cores = threads if device.type == "cpu" else 1
+    try:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in track(pool.map(make, mine), "generating shards", len(mine)):
+                pass
+    finally:
+        torch.set_num_threads(threads)
     return store
 
 

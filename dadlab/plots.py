@@ -83,10 +83,10 @@ def image_grid(
         rows: each (N, 3, H, W) in [0, 1], all of one shape.
         titles: one a row.
         captions: one a column, or none.
-        width: of the figure, in inches.
+        width: of the figure, in inches, at most; an image is never wider than 0.8.
     """
-    margin, cell = 0.9, (width - 0.9) / len(rows[0])
-    height = cell * len(rows) + 0.22
+    margin, cell = 0.9, min(0.8, (width - 0.9) / len(rows[0]))
+    width, height = margin + cell * len(rows[0]), cell * len(rows) + 0.22
     figure, ax = _canvas(width, height)
     for r, (images, title) in enumerate(zip(rows, titles, strict=True)):
         bottom = height - 0.22 - (r + 1) * cell
@@ -185,7 +185,7 @@ def method_diagram(
     steps = (
         Step(made.clean[sample], "photograph x", shares[0]),
         Step(made.reconstructed[sample], "Q(x)", shares[1]),
-        Step(offset, "attack on φ", "up φ's loss" + (f", ×{factor:g}" if factor > 1 else "")),
+        Step(offset, "attack on φ", "uphill on φ's loss" + (f", ×{factor:g}" if factor > 1 else "")),
         Step(made.perturbed[sample], "x′", shares[2]),
         Step(made.images[sample], "Q(x′)", shares[3]),
     )

@@ -1,0 +1,142 @@
+"""Every figure: it is a Figure, it says what it must, it saves without a warning, it leaves matplotlib as it was."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from dadlab import plots
+from dadlab.generate import Made
+from dadlab.methods import METHODS
+from dadlab.profile import Attack
+from dadlab.results import Estimate
+
+CLASSES = ("coat", "bag")
+SPLITS = ("studio", "sketch", "rendition")
+
+
+@pytest.fixture(autouse=True)
+def _headless() -> None:
+    matplotlib.use("agg")
+
+
+@pytest.fixture
+def made() -> Made:
+    """Three samples: kept, lost by Q, fooled."""
+    images = torch.rand(4, 3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    clean, reconstructed, perturbed, final = images
+    return Made(clean, reconstructed, perturbed, final, None, torch.zeros(3, 2), torch.tensor([0, 2, 3]), torch.ones(3))
+
+
+LABELS = torch.tensor([0, 1, 0])
+PROBABILITIES = [torch.tensor([[share, 1 - share]] * 3) for share in (0.91, 0.82, 0.13, 0.74)]
+ESTIMATES = {split: Estimate(mean, mean - 2, mean + 2) for split, mean in zip(SPLITS, (0.5, 9.0, 4.0), strict=True)}
+DROP = {"studio": 0.0, "sketch": 60.0, "rendition": 40.0}
+
+
+def texts(figure: Figure) -> list[str]:
+    """Everything that is written on a figure, ticks included."""
+    figure.draw_without_rendering()
+    return [artist.get_text() for artist in figure.findobj(matplotlib.text.Text) if artist.get_text()]
+
+
+def saved(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()
+
+
+def check(figure: Figure, axes: int, *said: str) -> None:
+    """The common part: type, number of axes, words, a PNG, and nothing left open in pyplot."""
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) == axes
+    written = texts(figure)
+    assert not [word for word in said if word not in written], written
+    assert saved(figure).startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
+
+
+def test_colours_cover_every_method_and_differ() -> None:
+    assert set(METHODS) <= set(plots.COLOURS)
+    assert set(plots.MARKERS) == set(plots.COLOURS)
+    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
+    assert plots.title_of("kd") == "KD"
+    assert plots.title_of("teacher") == "teacher"
+
+
+def test_style_stays_inside() -> None:
+    before = matplotlib.rcParams.copy()
+    plots.gains({"dad": ESTIMATES}, drop=DROP)
+    assert matplotlib.rcParams == before
+
+
+def test_image_grid() -> None:
+    rows = [torch.rand(4, 3, 8, 8)] * 2
+    figure = plots.image_grid(rows, titles=["studio", "sketch"], captions=list("abcd"))
+    check(figure, 1, "studio", "sketch", "a", "d")
+    assert len(figure.axes[0].images) == 8
+    assert {image.get_interpolation() for image in figure.axes[0].images} == {"nearest"}
+
+
+def test_image_grid_wants_a_title_a_row() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        plots.image_grid([torch.rand(1, 3, 8, 8)], titles=["studio", "sketch"])
+
+
+def test_stages_say_probability_verdict_and_factor(made: Made) -> None:
+    figure = plots.stages(made, CLASSES, LABELS, PROBABILITIES, amplify=4)
+    check(figure, 1, "0.91", "0.82", "0.13", "0.74", "0.09", "✓ kept", "✗ lost by Q", "✗ fooled by the attack")
+    assert "4·(x′−Q(x))" in texts(figure)
+    assert len(figure.axes[0].images) == 3 * 5
+
+
+def test_stages_of_one_sample(made: Made) -> None:
+    one = Made(*(None if part is None else part[:1] for part in vars(made).values()))
+    check(plots.stages(one, CLASSES, LABELS[:1], PROBABILITIES), 1, "Q(x′)", "✓ kept")
+
+
+@pytest.mark.parametrize(("size", "factor"), [(0.15, 1), (0.03, 5), (0.0, 150), (0.9, 1)])
+def test_visible_factor(made: Made, size: float, factor: float) -> None:
+    one = Made(*(vars(made) | {"perturbed": made.reconstructed + size}).values())
+    assert plots.visible_factor(one) == factor
+
+
+def test_method_diagram(made: Made) -> None:
+    figure = plots.method_diagram(made, CLASSES, LABELS, PROBABILITIES, sample=1)
+    check(figure, 1, "photograph x", "Q(x)", "x′", "Q(x′)", "φ: 9 % bag", "kept if φ\nstill says\nbag")
+    assert len(figure.axes[0].images) == 5
+
+
+def test_gains_are_sorted_by_drop() -> None:
+    figure = plots.gains({"dad": ESTIMATES, "dad_q": ESTIMATES}, drop=DROP)
+    check(figure, 1, "gain over KD in top-1 points, 95 % interval", "DAD", METHODS["dad_q"].title)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["studio", "rendition  (−40)", "sketch  (−60)"]
+    low, high = figure.axes[0].get_ylim()
+    assert low > high, "the smallest drop must be on top"
+
+
+def test_gains_of_one_method_need_no_legend() -> None:
+    assert plots.gains({"dad": ESTIMATES}, drop=DROP).axes[0].get_legend() is None
+
+
+def test_distance_gain_labels_each_shift_once() -> None:
+    near = [plots.Point(split, 0.1 * k, gain) for k, (split, gain) in enumerate(ESTIMATES.items())]
+    far = [plots.Point(split, 0.3 * k + 0.2, gain) for k, (split, gain) in enumerate(ESTIMATES.items())]
+    figure = plots.distance_gain({"narrow": far, "broad": near}, distance="distance of features")
+    check(figure, 1, "narrow", "broad", "distance of features", *SPLITS)
+    assert texts(figure).count("sketch") == 1
+
+
+@pytest.mark.parametrize(("norm", "rms"), [("l2", "0.46"), ("linf", "26")])
+def test_epsilon_curve_shows_rms(norm: str, rms: str) -> None:
+    curve = [Estimate(50 + k, 49 + k, 51 + k) for k in range(3)]
+    figure = plots.epsilon_curve(
+        [0.0, 0.1, 8.0], {"val": curve, "val_context": curve}, [0.9, 0.8, 0.3], attack=Attack(norm=norm), chosen=8.0
+    )
+    check(figure, 3, "RMS change a pixel (1/255)", "0.1", rms, "val", "val_context", "kept (%)")

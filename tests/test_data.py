@@ -161,12 +161,14 @@ def test_limit_of_a_folder(folder):
     assert load_split(str(folder), "val", limit=2).labels.tolist() == [0, 1]
 
 
-def png_with_wrong_checksum() -> bytes:
-    def chunk(kind: bytes, content: bytes, off: int = 0) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content) ^ off)
+def png(side: int, stream: bytes) -> bytes:
+    """A PNG with right checksums, whatever its pixel stream."""
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 8 * 25), 1) + chunk(b"IEND", b"")
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
 
 
 def broken_files(folder: Path) -> dict[str, tuple[str, bytes]]:
@@ -175,11 +177,12 @@ def broken_files(folder: Path) -> dict[str, tuple[str, bytes]]:
         "empty": ("bad.jpg", b""),
         "text": ("bad.png", b"hello"),
         "truncated": ("bad.jpg", whole[: len(whole) // 2]),
-        "wrong checksum": ("bad.png", png_with_wrong_checksum()),
+        "garbage": ("bad.png", png(8, b"\xff" * 30)),
+        "decompression bomb": ("bad.png", png(60_000, zlib.compress(b"\0"))),
     }
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "truncated", "wrong checksum"])
+@pytest.mark.parametrize("kind", ["empty", "text", "truncated", "garbage", "decompression bomb"])
 def test_broken_file_is_named_in_one_line(folder, kind):
     name, content = broken_files(folder)[kind]
     path = folder / "val" / "owl" / name

@@ -1,0 +1,127 @@
+import pytest
+
+from dadlab import ATTACKS, Attack, Profile, Run, make_profile
+from dadlab.profile import nearest
+
+
+@pytest.mark.parametrize(
+    ("parameters", "names"),
+    [
+        ({"epoch": 3}, r"profile parameter 'epoch': did you mean 'epochs'"),
+        ({"qqqq": 3}, r"'qqqq': choose one of .*temperature"),
+        ({"epochs": "3"}, r"profile parameter 'epochs' must be int, got '3'"),
+        ({"epochs": 3.0}, r"'epochs' must be int, got 3\.0"),
+        ({"epochs": True}, r"'epochs' must be int, got True"),
+        ({"lr": "fast"}, r"'lr' must be float, got 'fast'"),
+        ({"teacher": 1}, r"'teacher' must be str, got 1"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"views": 0}, "views must be at least 1, got 0"),
+        ({"batch": -1}, "batch must be at least 1, got -1"),
+        ({"variants": 0}, "variants must be at least 1, got 0"),
+        ({"image_size": 0}, "image_size must be at least 1, got 0"),
+        ({"limit": -1}, "limit"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"attack": 5}, "attack"),
+        ({"attack": "papr"}, r"attack preset 'papr': did you mean 'paper'"),
+        ({"attack": {"eps": 1.0}}, r"attack parameter 'eps': did you mean"),
+        ({"attack": {"steps": 1.5}}, r"attack parameter 'steps' must be int, got 1\.5"),
+        ({"attack": {"norm": "l1"}}, r"norm 'l1': choose 'l2' or 'linf'"),
+    ],
+    ids=str,
+)
+def test_bad_parameters_are_named(parameters, names):
+    with pytest.raises(ValueError, match=names):
+        make_profile(**parameters)
+
+
+@pytest.mark.parametrize("field", [{"epsilon": -1.0}, {"step_size": -1.0}, {"steps": -1}, {"start": 1.1}, {"start": -0.1}])
+def test_attack_out_of_range_is_named(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        Attack(**field)
+
+
+def test_whole_number_is_a_float_where_one_is_wanted():
+    assert make_profile(lr=1) == Profile(lr=1.0)
+    assert type(make_profile(lr=1).lr) is float
+
+
+@pytest.mark.parametrize("preset", ATTACKS)
+def test_attack_by_preset_by_fields_and_by_value_are_the_same(preset):
+    value = ATTACKS[preset]
+    fields = {name: getattr(value, name) for name in ("norm", "epsilon", "step_size", "steps", "start", "through")}
+    assert make_profile(attack=preset) == make_profile(attack=fields) == make_profile(attack=value)
+
+
+def test_presets_of_the_paper():
+    paper, code = ATTACKS["paper"], ATTACKS["official-code"]
+    assert (paper.norm, paper.epsilon, paper.step_size, paper.steps, paper.start) == ("l2", 0.1, 0.1, 1, 0.0)
+    assert (code.step_size, code.start) == (0.01, 0.8)
+    assert ATTACKS["none"].steps == 0
+
+
+def test_profiles_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        Profile().epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("name", "hint"), [("dadd", "did you mean 'dad'"), ("zzz", "choose one of dad, kd")])
+def test_nearest_name(name, hint):
+    with pytest.raises(ValueError, match=f"unknown method '{name}': {hint}"):
+        nearest(name, {"dad": 1, "kd": 2}, "method")
+
+
+def test_known_name_is_looked_up():
+    assert nearest("kd", {"dad": 1, "kd": 2}, "method") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sharing"),
+    [
+        ({"attack": "paper"}, {"plain", "kd", "kd_two_views", "dad_q"}),
+        ({"discretizer": "broad"}, {"plain", "kd", "kd_two_views"}),
+        ({"variants": 3}, {"plain", "kd", "kd_two_views"}),
+        ({"temperature": 2.0}, {"plain"}),
+        ({"alpha": 0.1}, {"plain"}),
+        ({"teacher": "vit"}, {"plain"}),
+        ({"epochs": 3}, set()),
+        ({"lr": 0.1}, set()),
+        ({"train": "train_context"}, set()),
+        ({"limit": 100}, set()),
+        ({"batch": 7}, set()),
+    ],
+    ids=str,
+)
+def test_runs_are_shared_by_methods_that_do_not_use_what_changed(change, sharing):
+    methods = ("plain", "kd", "kd_two_views", "dad_q", "dad")
+    base, changed = make_profile(), make_profile(**change)
+    same = {m for m in methods if Run(base, m).fingerprint == Run(changed, m).fingerprint}
+    assert same == sharing
+
+
+def test_folder_tells_method_student_and_seed_apart(tmp_path):
+    runs = [Run(Profile(), m, s, k) for m in ("kd", "dad") for s in ("resnet_s", "vit_s") for k in (0, 1)]
+    assert len({run.folder(tmp_path) for run in runs}) == 8
+    assert runs[-1].folder(tmp_path).name.startswith("dad-vit_s-s1-")
+
+
+def test_fingerprint_follows_the_content_of_a_teacher_file(tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    path.write_text("one")
+    run = Run(Profile(teacher=str(path)), "kd")
+    before = run.fingerprint
+    path.write_text("two")
+    assert run.fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({"method": "dda"}, "unknown method 'dda': did you mean 'dad'"),
+        ({"method": "kd", "seed": "0"}, "'seed' must be int"),
+        ({"method": "kd", "student": 3}, "'student' must be str"),
+    ],
+    ids=str,
+)
+def test_bad_runs_are_named(arguments, names):
+    with pytest.raises(ValueError, match=names):
+        Run(Profile(), **arguments)

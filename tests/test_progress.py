@@ -1,0 +1,52 @@
+import pytest
+
+from dadlab import progress
+from dadlab.progress import track
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """A clock that ticks ten seconds at every look, where nobody watches."""
+    now = [0.0]
+
+    def look() -> float:
+        now[0] += 10
+        return now[0]
+
+    monkeypatch.setattr(progress.time, "monotonic", look)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False, raising=False)
+    return now
+
+
+def test_items_pass_in_order():
+    assert list(track([3, 1, 2], "counting")) == [3, 1, 2]
+
+
+def test_fast_work_is_silent(capsys):
+    list(track(range(1000), "counting"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_slow_work_speaks_every_fifteen_seconds_but_not_at_the_end(clock, capsys):
+    list(track(range(6), "counting"))
+    # looks at 10 (start), 20, 30, … s: more than 15 s have passed after items 2, 4 and 6, and 6 is the last
+    assert capsys.readouterr().out == "counting: 2/6 in 20 s\ncounting: 4/6 in 40 s\n"
+
+
+def test_unknown_length_is_a_question_mark(clock, capsys):
+    list(track(iter(range(2)), "counting"))
+    assert capsys.readouterr().out == "counting: 2/? in 20 s\n"
+
+
+def test_total_can_be_told(clock, capsys):
+    list(track(iter(range(3)), "counting", 9))
+    assert capsys.readouterr().out == "counting: 2/9 in 20 s\n"
+
+
+def test_jupyter_gets_a_bar(monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebook")
+    bars = []
+    monkeypatch.setattr(progress, "tqdm", lambda items, what, total, leave: bars.append((what, total)) or items)
+    assert list(track([1, 2], "counting")) == [1, 2]
+    assert bars == [("counting", 2)]

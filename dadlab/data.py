@@ -84,7 +84,9 @@ def load_split(data: str, split: str, *, image_size: int = 32, limit: int = 0) -
     Raises:
         ValueError: unknown split, missing folder, unreadable image; one line that names the offender.
     """
-    dataset = _drawn(split) if data == "fashion" else read_folder(Path(data), split, image_size)
+    if data == "fashion":
+        return _drawn(split, limit)
+    dataset = read_folder(Path(data), split, image_size)
     return dataset.take(_every_class(dataset.labels, limit)) if 0 < limit < len(dataset) else dataset
 
 
@@ -99,14 +101,17 @@ def split_names(data: str) -> list[str]:
 
 
 @functools.lru_cache(maxsize=16)
-def _drawn(split: str) -> Dataset:
+def _drawn(split: str, limit: int) -> Dataset:
     if split not in FASHION:
         raise ValueError(f"unknown split {split!r} of fashion: choose one of {', '.join(FASHION)}")
     source, style, seed = FASHION[split]
     photos = load_photos(source)
+    if split == "a":
+        photos = photos.take(np.array(natural_adversarial()))
+    if 0 < limit < len(photos):
+        photos = photos.take(_every_class(torch.from_numpy(photos.labels), limit).numpy())
     pixels, _ = render(photos.pixels, style, seed=seed, index=photos.index)
-    dataset = Dataset(split, CLASSES, pixels, torch.from_numpy(photos.labels))
-    return dataset.take(torch.tensor(natural_adversarial())) if split == "a" else dataset
+    return Dataset(split, CLASSES, pixels, torch.from_numpy(photos.labels))
 
 
 def natural_adversarial() -> list[int]:

@@ -21,7 +21,7 @@ import papermill
 import torch
 from matplotlib.figure import Figure
 
-from dadlab import plots
+from dadlab import pictures
 from dadlab.data import load_split
 from dadlab.discretizer import load_discretizer
 from dadlab.generate import discretize_adversarially, sample_generators
@@ -118,7 +118,7 @@ def picture() -> Figure:
     made = discretize_adversarially(images, labels, teacher, discretizer, profile.attack, generators)
     said = [teacher(stage).softmax(1) for stage in (made.clean, made.reconstructed, made.perturbed, made.images)]
     best = torch.where(made.accepted, said[2][index, labels], 2.0).argmin()
-    return plots.method_diagram(made, photographs.classes, labels, said, sample=int(best))
+    return pictures.method_diagram(made, photographs.classes, labels, said, sample=int(best))
 
 
 if __name__ == "__main__":

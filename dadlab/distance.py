@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy import linalg
-from torch import nn
 
 from dadlab.data import Dataset
+from dadlab.students import Student
 
 
 def gaussian_w2(first: np.ndarray, second: np.ndarray) -> float:
@@ -34,8 +34,8 @@ def gaussian_w2(first: np.ndarray, second: np.ndarray) -> float:
 
 
 @torch.inference_mode()
-def pooled_features(net: nn.Module, dataset: Dataset, limit: int = 2000) -> np.ndarray:
+def pooled_features(student: Student, dataset: Dataset, limit: int = 2000) -> np.ndarray:
     """Penultimate features (N, D) of a `Student` on the first `limit` samples."""
     rows = torch.arange(min(limit, len(dataset)))
-    parts = [net.preprocess(dataset.images(part)) for part in rows.split(256)]
-    return torch.cat([net.net.forward_features(part).mean((2, 3)) for part in parts]).double().numpy()
+    parts = [student.preprocess(dataset.images(part)) for part in rows.split(256)]
+    return torch.cat([student.net.forward_features(part).mean((2, 3)) for part in parts]).double().numpy()

@@ -65,6 +65,7 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
     discretizer = load_discretizer(profile.discretizer)
     folder = store_folder(clean, profile, runs_dir)
     with _lock(folder):
+        known = (folder / "manifest.json").is_file()
         generate(
             clean,
             load_teacher(profile.teacher, clean.classes),
@@ -74,10 +75,11 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
             variants=profile.variants,
         )
     rows = open_dataset(folder)
-    counts = tally(rows)
-    rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if reason != "kept" and count)
-    print(f"{folder.name}: kept {counts['kept']:,} of {len(rows):,} samples ({rejected or 'none rejected'}); "
-          "accepted samples drawn anew stand in for rejected ones", flush=True)  # fmt: skip
+    if not known:
+        counts = tally(rows)
+        why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if reason != "kept" and count)
+        print(f"kept {counts['kept']:,} of {len(rows):,} samples ({why or 'none rejected'})", flush=True)
+        print("other accepted samples stand in for rejected ones, where the paper drops them", flush=True)
     return materialize(rows, discretizer, clean)
 
 

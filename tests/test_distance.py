@@ -6,7 +6,7 @@ from dadlab.distance import gaussian_w2, pooled_features
 
 def test_shift_of_the_mean_is_its_length():
     sample = np.random.default_rng(0).normal(size=(500, 4))
-    assert gaussian_w2(sample, sample + [1.0, 2.0, 2.0, 0.0]) == pytest.approx(3.0, abs=1e-6)
+    assert gaussian_w2(sample, sample + np.array([1.0, 2.0, 2.0, 0.0])) == pytest.approx(3.0, abs=1e-6)
 
 
 def test_scaling_a_unit_gaussian():

@@ -43,7 +43,9 @@ def test_every_sample_once_with_a_reason(photos40, tiny_teacher, tiny_vqgan, tmp
     rows = open_dataset(tmp_path)
     assert sorted(zip(rows["index"], rows["variant"], strict=True)) == [(i, v) for i in range(40) for v in range(2)]
     assert sum(tally(rows).values()) == 80
-    assert all((reason == "kept") == accepted for reason, accepted in zip(rows["reason"], rows["accepted"], strict=True))
+    assert all(
+        (reason == "kept") == accepted for reason, accepted in zip(rows["reason"], rows["accepted"], strict=True)
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from dadlab import plots
+from dadlab import pictures, plots, style
 from dadlab.generate import Made
 from dadlab.methods import METHODS
 from dadlab.profile import Attack
@@ -62,11 +62,11 @@ def check(figure: Figure, axes: int, *said: str) -> None:
 
 
 def test_colours_cover_every_method_and_differ() -> None:
-    assert set(METHODS) <= set(plots.COLOURS)
-    assert set(plots.MARKERS) == set(plots.COLOURS)
-    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
-    assert plots.title_of("kd") == "KD"
-    assert plots.title_of("teacher") == "teacher"
+    assert set(METHODS) <= set(style.COLOURS)
+    assert set(style.MARKERS) == set(style.COLOURS)
+    assert len(set(style.COLOURS.values())) == len(style.COLOURS)
+    assert style.title_of("kd") == "KD"
+    assert style.title_of("teacher") == "teacher"
 
 
 def test_style_stays_inside() -> None:
@@ -77,7 +77,7 @@ def test_style_stays_inside() -> None:
 
 def test_image_grid() -> None:
     rows = [torch.rand(4, 3, 8, 8)] * 2
-    figure = plots.image_grid(rows, titles=["studio", "sketch"], captions=list("abcd"))
+    figure = pictures.image_grid(rows, titles=["studio", "sketch"], captions=list("abcd"))
     check(figure, 1, "studio", "sketch", "a", "d")
     assert len(figure.axes[0].images) == 8
     assert {image.get_interpolation() for image in figure.axes[0].images} == {"nearest"}
@@ -85,11 +85,11 @@ def test_image_grid() -> None:
 
 def test_image_grid_wants_a_title_a_row() -> None:
     with pytest.raises(ValueError, match="zip"):
-        plots.image_grid([torch.rand(1, 3, 8, 8)], titles=["studio", "sketch"])
+        pictures.image_grid([torch.rand(1, 3, 8, 8)], titles=["studio", "sketch"])
 
 
 def test_stages_say_probability_verdict_and_factor(made: Made) -> None:
-    figure = plots.stages(made, CLASSES, LABELS, PROBABILITIES, amplify=4)
+    figure = pictures.stages(made, CLASSES, LABELS, PROBABILITIES, amplify=4)
     check(figure, 1, "0.91", "0.82", "0.13", "0.74", "0.09", "✓ kept", "✗ lost by Q", "✗ fooled by the attack")
     assert "4·(x′−Q(x))" in texts(figure)
     assert len(figure.axes[0].images) == 3 * 5
@@ -97,17 +97,17 @@ def test_stages_say_probability_verdict_and_factor(made: Made) -> None:
 
 def test_stages_of_one_sample(made: Made) -> None:
     one = Made(*(None if part is None else part[:1] for part in vars(made).values()))
-    check(plots.stages(one, CLASSES, LABELS[:1], PROBABILITIES), 1, "Q(x′)", "✓ kept")
+    check(pictures.stages(one, CLASSES, LABELS[:1], PROBABILITIES), 1, "Q(x′)", "✓ kept")
 
 
 @pytest.mark.parametrize(("size", "factor"), [(0.15, 1), (0.03, 5), (0.0, 150), (0.9, 1)])
 def test_visible_factor(made: Made, size: float, factor: float) -> None:
     one = Made(*(vars(made) | {"perturbed": made.reconstructed + size}).values())
-    assert plots.visible_factor(one) == factor
+    assert pictures.visible_factor(one) == factor
 
 
 def test_method_diagram(made: Made) -> None:
-    figure = plots.method_diagram(made, CLASSES, LABELS, PROBABILITIES, sample=1)
+    figure = pictures.method_diagram(made, CLASSES, LABELS, PROBABILITIES, sample=1)
     check(figure, 1, "photograph x", "Q(x)", "x′", "Q(x′)", "φ: 9 % bag", "kept if φ\nstill says\nbag")
     assert len(figure.axes[0].images) == 5
 

@@ -1,6 +1,6 @@
 import pytest
 
-from dadlab import ATTACKS, Attack, Profile, Run, make_profile
+from dadlab import ATTACKS, Attack, Profile, make_profile
 from dadlab.profile import nearest
 
 
@@ -34,7 +34,9 @@ def test_bad_parameters_are_named(parameters, names):
         make_profile(**parameters)
 
 
-@pytest.mark.parametrize("field", [{"epsilon": -1.0}, {"step_size": -1.0}, {"steps": -1}, {"start": 1.1}, {"start": -0.1}])
+@pytest.mark.parametrize(
+    "field", [{"epsilon": -1.0}, {"step_size": -1.0}, {"steps": -1}, {"start": 1.1}, {"start": -0.1}]
+)
 def test_attack_out_of_range_is_named(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         Attack(**field)
@@ -72,56 +74,3 @@ def test_nearest_name(name, hint):
 
 def test_known_name_is_looked_up():
     assert nearest("kd", {"dad": 1, "kd": 2}, "method") == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "sharing"),
-    [
-        ({"attack": "paper"}, {"plain", "kd", "kd_two_views", "dad_q"}),
-        ({"discretizer": "broad"}, {"plain", "kd", "kd_two_views"}),
-        ({"variants": 3}, {"plain", "kd", "kd_two_views"}),
-        ({"temperature": 2.0}, {"plain"}),
-        ({"alpha": 0.1}, {"plain"}),
-        ({"teacher": "vit"}, {"plain"}),
-        ({"epochs": 3}, set()),
-        ({"lr": 0.1}, set()),
-        ({"train": "train_context"}, set()),
-        ({"limit": 100}, set()),
-        ({"batch": 7}, set()),
-    ],
-    ids=str,
-)
-def test_runs_are_shared_by_methods_that_do_not_use_what_changed(change, sharing):
-    methods = ("plain", "kd", "kd_two_views", "dad_q", "dad")
-    base, changed = make_profile(), make_profile(**change)
-    same = {m for m in methods if Run(base, m).fingerprint == Run(changed, m).fingerprint}
-    assert same == sharing
-
-
-def test_folder_tells_method_student_and_seed_apart(tmp_path):
-    runs = [Run(Profile(), m, s, k) for m in ("kd", "dad") for s in ("resnet_s", "vit_s") for k in (0, 1)]
-    assert len({run.folder(tmp_path) for run in runs}) == 8
-    assert runs[-1].folder(tmp_path).name.startswith("dad-vit_s-s1-")
-
-
-def test_fingerprint_follows_the_content_of_a_teacher_file(tmp_path):
-    path = tmp_path / "teacher.safetensors"
-    path.write_text("one")
-    run = Run(Profile(teacher=str(path)), "kd")
-    before = run.fingerprint
-    path.write_text("two")
-    assert run.fingerprint != before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "names"),
-    [
-        ({"method": "dda"}, "unknown method 'dda': did you mean 'dad'"),
-        ({"method": "kd", "seed": "0"}, "'seed' must be int"),
-        ({"method": "kd", "student": 3}, "'student' must be str"),
-    ],
-    ids=str,
-)
-def test_bad_runs_are_named(arguments, names):
-    with pytest.raises(ValueError, match=names):
-        Run(Profile(), **arguments)

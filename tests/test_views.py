@@ -63,7 +63,11 @@ def test_largest_shift_is_an_eighth_of_the_width():
 
 
 def test_hash_is_the_same_on_every_machine():
-    assert counter_hash(torch.tensor([0, 1, 2]), 0).tolist() == [16294208416658607535, 10451216379200822465, 10905525725756348110]
+    assert counter_hash(torch.tensor([0, 1, 2]), 0).tolist() == [
+        16294208416658607535,
+        10451216379200822465,
+        10905525725756348110,
+    ]
 
 
 def test_hash_does_not_collide_over_samples_and_streams():

@@ -1,0 +1,64 @@
+"""One look for every figure, one colour for every method.
+
+Colours are Okabe and Ito's, which the common kinds of colour blindness keep apart; markers differ as well, so that
+print in grey is read too. Widths are a page's or a column's (7 in, 3.3 in). Every figure function takes data and
+returns a `Figure` that pyplot has already let go: a notebook shows it once, a script saves it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from dadlab.methods import METHODS
+
+_P = ParamSpec("_P")
+COLOURS = {
+    "teacher": "#000000",
+    "plain": "#8A8A8A",
+    "kd": "#E69F00",
+    "kd_two_views": "#CC79A7",
+    "dad_q": "#56B4E9",
+    "dad": "#0072B2",
+}
+MARKERS = {"teacher": "*", "plain": "v", "kd": "s", "kd_two_views": "D", "dad_q": "^", "dad": "o"}
+KEPT, REJECTED = "#009E73", "#D55E00"
+STYLE: Any = {
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "image.interpolation": "nearest",
+}
+
+
+def styled(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
+    """Draw in the house style and leave matplotlib's own as it was."""
+
+    @functools.wraps(draw)
+    def styled(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+        with plt.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def title_of(method: str) -> str:
+    """A method's name as figures and tables print it."""
+    return METHODS[method].title if method in METHODS else method

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from dadlab.data import load_split
+from dadlab.materials import Stream, discretized, prepare, store_folder
+from dadlab.methods import METHODS
+from dadlab.profile import make_profile
+from dadlab.store import open_dataset
+
+
+@pytest.fixture
+def options(files) -> dict:
+    return {
+        "limit": 40,
+        "views": 2,
+        "variants": 2,
+        "teacher": str(files["teacher"]),
+        "discretizer": str(files["vqgan"]),
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_gets_what_it_asks_for(options, method, tmp_path):
+    found = prepare(make_profile(**options), METHODS[method], tmp_path)
+    assert len(found.clean.dataset) == 40
+    assert (found.clean.teacher is None) == (method == "plain")
+    assert (found.second is None) == (method in ("plain", "kd"))
+    assert (found.second is found.clean) == (method == "kd_two_views")
+    assert (tmp_path / "stores").exists() == (method in ("dad", "dad_q"))
+
+
+def test_discretized_samples_are_the_stores_accepted_ones(options, tmp_path, capsys):
+    profile, clean = make_profile(**options), load_split("fashion", "train", limit=40)
+    found = discretized(clean, profile, tmp_path)
+    rows = open_dataset(store_folder(clean, profile, tmp_path))
+    assert len(rows) == 80
+    assert len(found) == sum(rows["accepted"])
+    assert f"kept {len(found)} of 80 samples" in capsys.readouterr().out
+
+
+def test_logits_belong_to_the_stream(options, tmp_path, tiny_teacher):
+    second = prepare(make_profile(**options), METHODS["dad_q"], tmp_path).second
+    rows = torch.arange(min(4, len(second.dataset)))
+    assert second.logits(rows, 0).shape == (len(rows), 10)
+    with pytest.raises(IndexError):
+        second.logits(torch.tensor([len(second.dataset)]), 0)
+
+
+def test_no_teacher_no_logits(photos40):
+    assert Stream(photos40, None).logits(torch.arange(4), 0).numel() == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"attack": "paper"}, {"variants": 3}, {"teacher": "resnet"}, {"discretizer": "identity"}],
+    ids=str,
+)
+def test_another_store_for_another_profile(options, change, photos40, tmp_path):
+    one, other = make_profile(**options), make_profile(**{**options, **change})
+    assert store_folder(photos40, one, tmp_path) != store_folder(photos40, other, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"epochs": 1}, {"lr": 0.1}, {"alpha": 0.1}, {"views": 3}], ids=str)
+def test_the_recipe_shares_the_store(options, change, photos40, tmp_path):
+    one, other = make_profile(**options), make_profile(**{**options, **change})
+    assert store_folder(photos40, one, tmp_path) == store_folder(photos40, other, tmp_path)
+
+
+def test_second_view_needs_two(options, tmp_path):
+    with pytest.raises(ValueError, match="views of at least 2"):
+        prepare(make_profile(**{**options, "views": 1}), METHODS["kd_two_views"], tmp_path)
+
+
+def test_unknown_discretizer_stops_before_the_teacher_works(options, tmp_path, monkeypatch):
+    monkeypatch.setattr("dadlab.teacher.StudentTeacher.forward", lambda *args: pytest.fail("the teacher worked"))
+    with pytest.raises(ValueError, match="unknown discretizer 'studo'"):
+        prepare(make_profile(**{**options, "discretizer": "studo"}), METHODS["dad"], tmp_path)

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+
+from dadlab import results as module
+from dadlab.profile import make_profile
+from dadlab.results import Estimate, accuracy, combined, compare, difference, measure, stack
+from dadlab.run import Run
+
+RIGHT, WRONG = np.ones((5, 200), bool), np.zeros((5, 200), bool)
+
+
+def noisy(share: float, seed: int, shape: tuple[int, int] = (5, 400)) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape) < share
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [(RIGHT, RIGHT, 0.0), (noisy(0.5, 0), noisy(0.5, 0), 0.0), (RIGHT, WRONG, 100.0), (WRONG, RIGHT, -100.0)],
+)
+def test_constant_differences_are_certain(first, second, expected):
+    found = difference(first, second)
+    assert (found.mean, found.low, found.high) == pytest.approx((expected,) * 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_interval_contains_the_mean(seed):
+    first, second = noisy(0.7, seed), noisy(0.5, seed + 100)
+    found = difference(first, second)
+    assert found.low < found.mean < found.high
+    assert found.mean == pytest.approx(100 * (first.mean() - second.mean()))
+
+
+def test_difference_changes_sign_with_its_order():
+    one, other = difference(noisy(0.7, 0), noisy(0.5, 1)), difference(noisy(0.5, 1), noisy(0.7, 0))
+    assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low))
+
+
+def test_interval_of_independent_images_has_the_textbook_width():
+    """One seed, N independent images: ±1.96 standard errors."""
+    found = accuracy(noisy(0.5, 0, (1, 2000)))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 100 * 0.5 / 2000**0.5, rel=0.06)
+
+
+def test_interval_of_differing_seeds_has_the_textbook_width():
+    """All images alike within a seed: only seeds vary."""
+    values = np.repeat(np.arange(20)[:, None] % 2, 50, axis=1).astype(float)
+    found = accuracy(values)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 100 * 0.5 / 20**0.5, rel=0.15)
+
+
+def test_pairing_narrows_the_interval():
+    hard = np.random.default_rng(0).random(400)
+    first, second = (np.tile(hard < share, (5, 1)) for share in (0.6, 0.5))
+    paired = difference(first, second)
+    unpaired = difference(first, np.roll(second, 37, axis=1))
+    assert paired.high - paired.low < unpaired.high - unpaired.low
+
+
+def test_bootstrap_can_be_repeated():
+    assert difference(noisy(0.7, 0), noisy(0.5, 1)) == difference(noisy(0.7, 0), noisy(0.5, 1))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [((5, 10), (5, 11), r"\(5, 10\) and \(5, 11\)"), ((4, 10), (5, 10), r"\(4, 10\)"), ((10,), (10,), r"\(10,\)")],
+)
+def test_bad_shapes_are_named(first, second, named):
+    with pytest.raises(ValueError, match=rf"\(seeds, images\), got .*{named}"):
+        difference(np.zeros(first), np.zeros(second))
+
+
+def test_estimate_reads_as_a_table_wants_it():
+    assert str(Estimate(1.24, -0.06, 2.55)) == "+1.2 [-0.1, +2.5]"
+
+
+def test_one_seed_may_be_a_vector():
+    assert accuracy(np.array([True, False, True, True])).mean == 75.0
+
+
+def test_combined_averages_photograph_by_photograph():
+    measured = {"a": np.array([True, True, False]), "b": np.array([True, False, False])}
+    assert combined(measured, "a+b").tolist() == [1.0, 0.5, 0.0]
+    assert combined(measured, "a").tolist() == [1.0, 1.0, 0.0]
+
+
+def test_stack_orders_seeds():
+    assert stack({3: {"a": np.array([1])}, 0: {"a": np.array([0])}}, "a").tolist() == [[0], [1]]
+
+
+@pytest.fixture
+def profile():
+    return make_profile(limit=40, epochs=1, batch=8, views=2)
+
+
+def test_measure_keeps_what_it_found(profile, tmp_path, monkeypatch):
+    first = measure(Run(profile, "plain"), tmp_path, ["val"])
+    monkeypatch.setattr(module, "correct", lambda *args: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "train", lambda *args: pytest.fail("trained again"))
+    again = measure(Run(profile, "plain"), tmp_path, ["val"])
+    assert first["val"].shape == (1000,)
+    assert np.array_equal(first["val"], again["val"])
+
+
+@pytest.fixture
+def grid(profile, tmp_path, monkeypatch):
+    """`compare` on made-up correctness: seed s of `kd` is right on image 0 … s, `plain` on image 0 alone."""
+
+    def made_up(run, runs_dir, splits):
+        right = run.seed if run.method == "kd" else 0
+        return {split: np.arange(4) <= right for split in splits}
+
+    monkeypatch.setattr(module, "measure", made_up)
+    return compare(profile, ["plain", "kd"], [2, 0], ["v2", "v2+sketch"], [("kd", "plain")], tmp_path)
+
+
+def test_rows_by_hand(grid):
+    found = {(row["method"], row["split"]): row for row in grid["rows"]}
+    assert found["kd", "v2"]["top1"]["mean"] == 50.0
+    assert found["kd", "v2"]["seeds"] == {"0": 25.0, "2": 75.0}
+    assert found["plain", "v2+sketch"]["top1"]["mean"] == 25.0
+    assert found["plain", "v2"]["n"] == 4
+
+
+def test_differences_by_hand(grid):
+    assert [(d["first"], d["second"], d["split"], d["mean"]) for d in grid["differences"]] == [
+        ("kd", "plain", "v2", 25.0),
+        ("kd", "plain", "v2+sketch", 25.0),
+    ]
+
+
+def test_table_says_what_made_it(grid, profile):
+    assert grid["profile"]["epochs"] == profile.epochs
+    assert "torch" in grid["machine"]
+    assert grid["seeds"] == [2, 0]
+    assert grid["mce"] == {}

@@ -65,7 +65,7 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
     discretizer = load_discretizer(profile.discretizer)
     folder = store_folder(clean, profile, runs_dir)
     with _lock(folder):
-        known = (folder / "manifest.json").is_file()
+        found = len(list(folder.glob("shard-*")))
         generate(
             clean,
             load_teacher(profile.teacher, clean.classes),
@@ -75,7 +75,7 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
             variants=profile.variants,
         )
     rows = open_dataset(folder)
-    if not known:
+    if len(list(folder.glob("shard-*"))) > found:
         counts = tally(rows)
         why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if reason != "kept" and count)
         print(f"kept {counts['kept']:,} of {len(rows):,} samples ({why or 'none rejected'})", flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import timm
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
@@ -20,6 +21,8 @@ from dadlab.wrappers import Preprocess
 
 class Student(nn.Module):
     """A timm classifier behind its own normalisation: images (B, 3, H, W) in [0, 1] to logits (B, C)."""
+
+    net: Any  # timm's models share no base class
 
     def __init__(self, name: str, classes: int, image_size: int = 32):
         super().__init__()

@@ -157,6 +157,6 @@ def _read_image(path: Path, *, size: int) -> np.ndarray | str:
     try:
         with Image.open(path) as opened:
             image = ImageOps.fit(opened.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         return f"{path}: {error}"
     return np.asarray(image).transpose(2, 0, 1).copy()

@@ -17,7 +17,7 @@ from taming.modules.diffusionmodules.model import Decoder, Encoder
 from taming.modules.vqvae.quantize import VectorQuantizer2
 from torch import Tensor, nn
 
-from dadlab.files import load_weights
+from dadlab.files import fill, load_weights
 from dadlab.photos import ASSETS
 from dadlab.wrappers import Frozen
 
@@ -117,10 +117,7 @@ def load_vqgan(weights: Path) -> FrozenVQGAN:
         ValueError: missing or unreadable weights.
     """
     state, config = load_weights(weights)
-    vqgan = FrozenVQGAN(**config)
-    vqgan.load_state_dict(state)
-    vqgan.freeze()
-    return vqgan
+    return fill(weights, lambda: FrozenVQGAN(**config), state).freeze()
 
 
 Discretizer = FrozenVQGAN | Identity

@@ -7,14 +7,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+_M = TypeVar("_M", bound=torch.nn.Module)
 
 
 @contextlib.contextmanager
@@ -41,7 +43,9 @@ def write_json(path: Path, content: Any) -> None:
 def fingerprint(*parts: Any) -> str:
     """Twelve hex digits that stand for the given values; tensors count by their bytes."""
     digest = hashlib.sha256()
-    for part in parts:
+    for position, part in enumerate(parts):
+        if position:
+            digest.update(b"\0")
         if isinstance(part, Tensor):
             part = part.detach().cpu().contiguous()
             digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
@@ -95,6 +99,21 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if config is None:
         raise ValueError(f"{path}: no configuration in the header; write it with dadlab.files.save_weights")
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, json.loads(config)
+
+
+def fill(path: Path, build: Callable[[], _M], state: dict[str, Tensor]) -> _M:
+    """Build a module and load its weights.
+
+    Raises:
+        ValueError: the file's configuration or weights are of another kind; names the file.
+    """
+    try:
+        module = build()
+        module.load_state_dict(state)
+    except (TypeError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: weights of another kind or configuration ({reason})") from None
+    return module
 
 
 def save_training(path: Path, parts: Sequence[Any], step: int) -> None:

@@ -54,10 +54,11 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
         return Materials(Stream(clean, None), None)
     if method.second == "view" and profile.views < 2:
         raise ValueError("a second clean view needs views of at least 2")
-    stream = _with_teacher(clean, profile, runs_dir)
     if method.second in ("none", "view"):
+        stream = _with_teacher(clean, profile, runs_dir)
         return Materials(stream, stream if method.second == "view" else None)
-    return Materials(stream, _with_teacher(discretized(clean, profile, runs_dir), profile, runs_dir))
+    samples = discretized(clean, profile, runs_dir)
+    return Materials(_with_teacher(clean, profile, runs_dir), _with_teacher(samples, profile, runs_dir))
 
 
 def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,16 +57,17 @@ def load_photos(split: str, archive: Path = ASSETS / "photos.npz") -> Photos:
 def _read_archive(archive: Path) -> dict[str, Photos]:
     if not archive.is_file():
         raise ValueError(f"{archive}: photo archive not found; restore it with `git checkout -- {archive.name}`")
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    raw = archive.read_bytes()
+    found = hashlib.sha256(raw).hexdigest()
     if archive.parent == ASSETS and found != ARCHIVE_SHA256:
         raise ValueError(
             f"{archive}: photo archive is corrupted (SHA-256 {found[:12]}…, expected {ARCHIVE_SHA256[:12]}…)"
         )
     try:
-        with np.load(archive) as stored:
+        with np.load(io.BytesIO(raw)) as stored:
             fields = ("pixels", "labels", "index")
             return {split: Photos(*(stored[f"{split}_{field}"] for field in fields)) for split in SPLITS}
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError) as error:
         raise ValueError(f"{archive}: not a photo archive ({error})") from None
 
 
@@ -82,7 +85,7 @@ def _read_idx(path: Path, *, magic: int, header: int) -> np.ndarray:
         raw = gzip.decompress(path.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"{path}: not found; `apt-get install dataset-fashion-mnist` provides it") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
     if int.from_bytes(raw[:4], "big") != magic:
         raise ValueError(f"{path}: not an IDX file of the expected kind")

@@ -81,6 +81,10 @@ class Profile:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if not isinstance(self.attack, Attack):
+            raise ValueError(f"profile: attack must be an Attack, a preset's name or a dict, got {self.attack!r}")
+        if self.limit < 0 or self.temperature <= 0 or self.lr <= 0 or self.alpha < 0:
+            raise ValueError("profile: limit and alpha must not be negative, temperature and lr must be positive")
         for name in ("image_size", "variants", "views", "epochs", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"profile: {name} must be at least 1, got {getattr(self, name)}")

@@ -15,7 +15,7 @@ from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from dadlab.files import load_weights, save_weights
+from dadlab.files import fill, load_weights, save_weights
 from dadlab.wrappers import Preprocess
 
 
@@ -26,9 +26,12 @@ class Student(nn.Module):
 
     def __init__(self, name: str, classes: int, image_size: int = 32):
         super().__init__()
+        check_student(name)
         self.name, self.classes = name, classes
         self.preprocess = Preprocess(image_size, (0.5,) * 3, (0.25,) * 3)
-        self.net = STUDENTS[name](classes, image_size) if name in STUDENTS else _from_timm(name, classes)
+        self.net = (
+            STUDENTS[name](classes, image_size) if name in STUDENTS else timm.create_model(name, num_classes=classes)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(self.preprocess(images))
@@ -71,13 +74,13 @@ STUDENTS: dict[str, Callable[[int, int], nn.Module]] = {
 }
 
 
-def _from_timm(name: str, classes: int) -> nn.Module:
-    if not timm.is_model(name):
+def check_student(name: str) -> None:
+    """Raise a `ValueError` that names the alternatives unless a student of this name can be built."""
+    if name not in STUDENTS and not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:3]
         raise ValueError(
             f"unknown student {name!r}: choose one of {', '.join([*STUDENTS, *near])} or another timm model"
         )
-    return timm.create_model(name, num_classes=classes)
 
 
 def save_student(path: Path, student: Student) -> None:
@@ -95,6 +98,5 @@ def load_student(path: Path) -> Student:
     state, config = load_weights(path)
     if "student" not in config:
         raise ValueError(f"{path}: holds no student; give the student.safetensors of a run")
-    student = Student(config["student"], config["classes"], config["image_size"])
-    student.load_state_dict(state)
-    return student.eval()
+    name, classes, size = config["student"], config["classes"], config["image_size"]
+    return fill(path, lambda: Student(name, classes, size), state).eval()

@@ -16,7 +16,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from dadlab import captions
-from dadlab.files import load_weights
+from dadlab.files import fill, load_weights
 from dadlab.photos import ASSETS
 from dadlab.students import Student, load_student
 from dadlab.wrappers import Frozen, Preprocess
@@ -68,8 +68,7 @@ def build_clip(config: dict[str, Any]) -> CLIP:
 def load_clip_teacher(weights: Path, classes: Sequence[str], templates: Sequence[str]) -> ClipTeacher:
     """A CLIP written by `dadlab.train_teacher`, with a zero-shot head for `classes`."""
     state, config = load_weights(weights)
-    clip = build_clip(config)
-    clip.load_state_dict(state)
+    clip = fill(weights, lambda: build_clip(config), state)
     preprocess = Preprocess(config["vision_cfg"]["image_size"], config["mean"], config["std"])
     return ClipTeacher(clip, captions.tokenizer(), preprocess, classes, templates)
 

@@ -22,7 +22,7 @@ from dadlab.materials import Materials, Stream, prepare
 from dadlab.methods import METHODS, Batch
 from dadlab.progress import track
 from dadlab.run import Run
-from dadlab.students import Student, load_student, save_student
+from dadlab.students import Student, check_student, load_student, save_student
 from dadlab.views import augment
 
 
@@ -40,6 +40,7 @@ def train(run: Run, runs_dir: Path = Path("runs")) -> Student:
         ValueError: unknown method, student, data, teacher or discretizer, before any work.
     """
     method = METHODS[run.method]
+    check_student(run.student)
     folder = run.folder(runs_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from dadlab import train as module
 from dadlab.methods import METHODS
 from dadlab.profile import make_profile
 from dadlab.run import Run
-from dadlab.train import endless_order, epoch_order, train
+from dadlab.train import batches, endless_order, epoch_order, train
 
 
 @pytest.fixture
@@ -81,3 +82,76 @@ def test_orders_are_permutations():
 def test_bad_runs_stop_before_work(tmp_path, method, options, names):
     with pytest.raises(ValueError, match=names):
         train(Run(make_profile(limit=20, **options), method), tmp_path)
+
+
+def test_unknown_student_stops_before_the_teacher_works(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr("dadlab.teacher.StudentTeacher.forward", lambda *args: pytest.fail("the teacher worked"))
+    with pytest.raises(ValueError, match="unknown student 'resnet_x'.*resnet_s"):
+        train(Run(profile, "kd", student="resnet_x"), tmp_path)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4, 5])
+def test_any_number_of_steps_can_be_scheduled(profile, tmp_path, epochs):
+    """5 steps an epoch: shorter than the warm-up's twentieth, exactly as long (20 steps), longer."""
+    train(Run(replace(profile, epochs=epochs), "plain"), tmp_path)
+
+
+def test_torn_loss_curve_does_not_stop_a_resumed_run(profile, tmp_path, monkeypatch):
+    """What a kill in the middle of writing the curve leaves behind."""
+    run = Run(profile, "plain")
+
+    def stop(run, materials, epoch, *rest):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return batches(run, materials, epoch, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "batches", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, tmp_path)
+    curve = run.folder(tmp_path) / "loss.jsonl"
+    curve.write_text(curve.read_text()[:10])
+    train(run, tmp_path)
+    assert json.loads(curve.read_text().splitlines()[-1])["epoch"] == 2
+
+
+def test_finished_run_is_loaded_exactly_and_leaves_no_checkpoint(profile, tmp_path):
+    run = Run(profile, "plain")
+    first, again = train(run, tmp_path), train(run, tmp_path)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
+    assert not again.training
+    assert {path.name for path in run.folder(tmp_path).iterdir()} - {".lock"} == {
+        "run.json", "loss.jsonl", "student.safetensors",
+    }  # fmt: skip
+
+
+def test_seeds_train_other_students(profile, tmp_path):
+    one, other = (train(Run(profile, "plain", seed=seed), tmp_path).state_dict() for seed in (0, 1))
+    assert not torch.equal(one["net.head.fc.weight"], other["net.head.fc.weight"])
+
+
+def test_epochs_see_other_orders_and_views(profile, tmp_path):
+    run = Run(profile, "plain")
+    materials = module.prepare(run.profile, METHODS["plain"], tmp_path)
+    first, second = (torch.cat([b.labels for b in batches(run, materials, epoch)]) for epoch in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort().values, second.sort().values)
+
+
+def test_second_view_is_of_the_same_photographs_and_another_view(profile, tmp_path):
+    run = Run(profile, "kd_two_views")
+    materials = module.prepare(run.profile, METHODS["kd_two_views"], tmp_path)
+    for batch in batches(run, materials, 0):
+        assert torch.equal(batch.labels, batch.second_labels)
+        assert not torch.equal(batch.images, batch.second_images)
+
+
+@pytest.mark.parametrize("method", ["kd", "kd_two_views", "dad_q", "dad"])
+def test_cached_logits_belong_to_the_very_pixels_of_the_batch(profile, tmp_path, tiny_teacher, method):
+    run = Run(profile, method)
+    materials = module.prepare(run.profile, METHODS[method], tmp_path)
+    for epoch in (0, 1):
+        batch = next(batches(run, materials, epoch))
+        torch.testing.assert_close(tiny_teacher(batch.images), batch.teacher, rtol=1e-3, atol=1e-3)
+        if len(batch.second_images):
+            torch.testing.assert_close(tiny_teacher(batch.second_images), batch.second_teacher, rtol=1e-3, atol=1e-3)

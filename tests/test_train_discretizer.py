@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import TINY_VQGAN
 from published import a_class
 
 from dadlab import train_discretizer as module
@@ -7,22 +8,7 @@ from dadlab.discretizer import load_discretizer
 from dadlab.photos import load_photos
 from dadlab.train_discretizer import PerceptualNet, adaptive_weight, draw, train_perceptual, train_vqgan
 
-TINY = {
-    "ddconfig": {
-        "double_z": False,
-        "z_channels": 4,
-        "resolution": 32,
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": 32,
-        "ch_mult": [1, 1],
-        "num_res_blocks": 0,
-        "attn_resolutions": [],
-        "dropout": 0.0,
-    },
-    "n_embed": 64,
-    "embed_dim": 4,
-}
+TINY = {**TINY_VQGAN, "n_embed": 64}
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_same_seed_same_bytes(photos, tmp_path):
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("tower", TINY)
+@pytest.mark.parametrize("tower", ["vit", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_stopped_training_goes_on_to_the_same_bytes(photos, tower, tmp_path, monkeypatch):
     """Stopped after the checkpoint of step 200; `vit` drops random patches in every step."""
     fit(photos, tower, tmp_path / "calm.safetensors", 203)

@@ -1,5 +1,9 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,7 +90,7 @@ def test_bad_runs_stop_before_work(tmp_path, method, options, names):
 
 def test_unknown_student_stops_before_the_teacher_works(profile, tmp_path, monkeypatch):
     monkeypatch.setattr("dadlab.teacher.StudentTeacher.forward", lambda *args: pytest.fail("the teacher worked"))
-    with pytest.raises(ValueError, match="unknown student 'resnet_x'.*resnet_s"):
+    with pytest.raises(ValueError, match=r"unknown student 'resnet_x'.*resnet_s"):
         train(Run(profile, "kd", student="resnet_x"), tmp_path)
 
 
@@ -155,3 +159,27 @@ def test_cached_logits_belong_to_the_very_pixels_of_the_batch(profile, tmp_path,
         torch.testing.assert_close(tiny_teacher(batch.images), batch.teacher, rtol=1e-3, atol=1e-3)
         if len(batch.second_images):
             torch.testing.assert_close(tiny_teacher(batch.second_images), batch.second_teacher, rtol=1e-3, atol=1e-3)
+
+
+_TWO = """
+import sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from dadlab import Run, make_profile
+from dadlab.train import train
+train(Run(make_profile(limit=40, epochs=1, batch=8, views=2), "plain"), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(tmp_path):
+    (tmp_path / "two.py").write_text(_TWO)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen([*command, tmp_path / "two.py", tmp_path], env=env)
+    try:
+        assert process.wait(120) == 0
+    finally:
+        process.terminate()
+        process.wait()
+    assert len(list(tmp_path.glob("plain-*/student.safetensors"))) == 1

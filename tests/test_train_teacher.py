@@ -19,7 +19,14 @@ PIXELS = {"mean": [0.5] * 3, "std": [0.25] * 3}
 TINY = {
     "vit": {
         "embed_dim": 8,
-        "vision_cfg": {"layers": 1, "width": 16, "head_width": 8, "patch_size": 16, "image_size": 32, "patch_dropout": 0.5},
+        "vision_cfg": {
+            "layers": 1,
+            "width": 16,
+            "head_width": 8,
+            "patch_size": 16,
+            "image_size": 32,
+            "patch_dropout": 0.5,
+        },
         "text_cfg": TEXT,
         **PIXELS,
     },
@@ -29,7 +36,7 @@ TINY = {
         "text_cfg": TEXT,
         **PIXELS,
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

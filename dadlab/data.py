@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from dadlab.files import fingerprint
 from dadlab.photos import ASSETS, CLASSES, load_photos
+from dadlab.progress import track
 from dadlab.render import render
 
 # split: (photographs, style, drawing seed). Test photographs are drawn with other seeds: no pose is shared.
@@ -97,7 +97,7 @@ def split_names(data: str) -> list[str]:
     root = Path(data)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give 'fashion' or a folder with train/ and val/ inside")
-    return sorted((p.name for p in root.iterdir() if p.is_dir()), key=lambda n: (n not in ("train", "val"), n))
+    return sorted((p.name for p in _folders(root)), key=lambda n: (n not in ("train", "val"), n))
 
 
 @functools.lru_cache(maxsize=16)
@@ -131,8 +131,8 @@ def read_folder(root: Path, split: str, image_size: int) -> Dataset:
     if split not in names:
         raise ValueError(f"{root}: no split {split!r}: it has {', '.join(names) or 'no folders'}")
     reference = root / ("train" if "train" in names else split)
-    classes = [p.name for p in sorted(reference.iterdir()) if p.is_dir()]
-    unknown = sorted(p.name for p in (root / split).iterdir() if p.is_dir() and p.name not in classes)
+    classes = [p.name for p in _folders(reference)]
+    unknown = [p.name for p in _folders(root / split) if p.name not in classes]
     if unknown:
         raise ValueError(f"{root / split}: class folders {', '.join(unknown)} are not in {reference}")
     found = [(path, k) for k, name in enumerate(classes) for path in _image_paths(root / split / name)]
@@ -140,12 +140,16 @@ def read_folder(root: Path, split: str, image_size: int) -> Dataset:
         raise ValueError(f"{root / split}: no images ({', '.join(sorted(_SUFFIXES))}) in class folders")
     with ThreadPoolExecutor() as pool:
         read = functools.partial(_read_image, size=image_size)
-        arrays = list(tqdm(pool.map(read, [p for p, _ in found]), f"reading {split}", len(found), disable=None))
+        arrays = list(track(pool.map(read, [p for p, _ in found]), f"reading {split}", len(found)))
     broken = [a for a in arrays if isinstance(a, str)]
     if broken:
         raise ValueError(f"{len(broken)} unreadable image(s), first {broken[0]}")
     labels = torch.tensor([k for _, k in found])
     return Dataset(split, tuple(c.replace("_", " ") for c in classes), torch.from_numpy(np.stack(arrays)), labels)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _image_paths(folder: Path) -> Sequence[Path]:
@@ -156,7 +160,7 @@ def _read_image(path: Path, *, size: int) -> np.ndarray | str:
     """(3, size, size) uint8, or what is wrong with the file."""
     try:
         with Image.open(path) as opened:
-            image = ImageOps.fit(opened.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+            image = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), (size, size), Image.Resampling.BICUBIC)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         return f"{path}: {error}"
     return np.asarray(image).transpose(2, 0, 1).copy()

@@ -117,16 +117,18 @@ def fill(path: Path, build: Callable[[], _M], state: dict[str, Tensor]) -> _M:
 
 
 def save_training(path: Path, parts: Sequence[Any], step: int) -> None:
-    """Checkpoint everything with a `state_dict` (model, optimizer, schedule) and the steps done."""
+    """Checkpoint everything with a `state_dict` (model, optimizer, schedule), random state, and the steps done."""
     with atomic_path(path) as temporary:
-        torch.save({"step": step, "state": [part.state_dict() for part in parts]}, temporary)
+        content = {"step": step, "rng": torch.get_rng_state(), "state": [part.state_dict() for part in parts]}
+        torch.save(content, temporary)
 
 
 def restore_training(path: Path, parts: Sequence[Any]) -> int:
     """Restore what `save_training` wrote; returns the steps done, 0 where there is no checkpoint."""
     if not path.is_file():
         return 0
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location="cpu")
     for part, content in zip(parts, saved["state"], strict=True):
         part.load_state_dict(content)
+    torch.set_rng_state(saved["rng"])
     return int(saved["step"])

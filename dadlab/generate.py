@@ -58,6 +58,8 @@ def generate(
     Raises:
         ValueError: the folder holds another store.
     """
+    if not 0 <= worker < workers:
+        raise ValueError(f"worker {worker} of {workers}: workers count from 0 to {workers - 1}")
     samples = len(dataset) * variants
     manifest = {
         "data": dataset.fingerprint,

@@ -56,7 +56,7 @@ def load_photos(split: str, archive: Path = ASSETS / "photos.npz") -> Photos:
 @functools.lru_cache(maxsize=2)
 def _read_archive(archive: Path) -> dict[str, Photos]:
     if not archive.is_file():
-        raise ValueError(f"{archive}: photo archive not found; restore it with `git checkout -- {archive.name}`")
+        raise ValueError(f"{archive}: photo archive not found; restore it with `git checkout -- {archive}`")
     raw = archive.read_bytes()
     found = hashlib.sha256(raw).hexdigest()
     if archive.parent == ASSETS and found != ARCHIVE_SHA256:

@@ -6,8 +6,10 @@ run goes on at its last epoch with the same numbers, since order, views and sche
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from accelerate import Accelerator
 from filelock import FileLock
 from torch import Tensor
 
-from dadlab.files import restore_training, save_training, write_json
+from dadlab.files import atomic_path, restore_training, save_training, write_json
 from dadlab.materials import Materials, Stream, prepare
 from dadlab.methods import METHODS, Batch
 from dadlab.progress import track
@@ -43,7 +45,8 @@ def train(run: Run, runs_dir: Path = Path("runs")) -> Student:
     check_student(run.student)
     folder = run.folder(runs_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    first = os.environ.get("RANK", "0") == "0"  # of several processes of one run, one guards it
+    with FileLock(folder / ".lock") if first else contextlib.nullcontext():
         if not (folder / "student.safetensors").is_file():
             materials = prepare(run.profile, method, runs_dir)
             torch.manual_seed(run.seed)
@@ -61,7 +64,9 @@ def _fit(run: Run, student: Student, materials: Materials, folder: Path) -> None
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = len(epoch_order(len(materials.clean.dataset), profile.batch, run.seed, 0))
     optimizer = torch.optim.AdamW(student.parameters(), lr=profile.lr, weight_decay=profile.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, profile.lr, steps * profile.epochs, pct_start=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, profile.lr, max(40, steps * profile.epochs), pct_start=0.05
+    )  # its warm-up must last two steps
     parts, checkpoint = (student, optimizer, schedule), folder / "training.ckpt"
     done = restore_training(checkpoint, parts)
     model, optimizer = accelerator.prepare(student, optimizer)
@@ -80,7 +85,8 @@ def _fit(run: Run, student: Student, materials: Materials, folder: Path) -> None
             total += loss.detach().cpu()
         curve.append({"epoch": epoch, "loss": float(total) / steps, "seconds": round(time.monotonic() - started, 2)})
         if accelerator.is_main_process:
-            (folder / "loss.jsonl").write_text("".join(json.dumps(line) + "\n" for line in curve))
+            with atomic_path(folder / "loss.jsonl") as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in curve))
             save_training(checkpoint, parts, epoch + 1)
 
 
@@ -125,7 +131,12 @@ def _to(batch: Batch, device: torch.device) -> Batch:
 
 
 def _read_curve(path: Path, done: int) -> list[dict[str, float]]:
-    return [json.loads(line) for line in path.read_text().splitlines()][:done] if path.is_file() else []
+    """The first `done` epochs of a loss curve, as far as the file can be read."""
+    curve: list[dict[str, float]] = []
+    for line in path.read_text().splitlines()[:done] if path.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            curve.append(json.loads(line))
+    return curve
 
 
 def _fast_bf16() -> bool:

@@ -82,7 +82,7 @@ def train_perceptual(
     images: Tensor, labels: Tensor, *, steps: int = 600, batch: int = 128, seed: int = 0
 ) -> PerceptualNet:
     torch.manual_seed(seed)
-    net = PerceptualNet()
+    net = PerceptualNet(int(labels.max()) + 1)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
     for step in range(steps):

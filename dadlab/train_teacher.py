@@ -98,7 +98,7 @@ def train_clip(
     clip = build_clip(config).to(memory_format=torch.channels_last)
     preprocess = Preprocess(config["vision_cfg"]["image_size"], config["mean"], config["std"])
     optimizer = torch.optim.AdamW(clip.parameters(), lr=peak, weight_decay=0.05, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, max(20, steps), pct_start=0.1)
     state, checkpoint = (clip, optimizer, schedule), Path(out).with_suffix(".ckpt")
     done = restore_training(checkpoint, state)
     images, index, facts = draw_corpus(photos, draws, seed=1000 + seed)

@@ -1,4 +1,4 @@
-"""Tables for people: Markdown from result files, and README's summary kept in step with them."""
+"""Tables for people: Markdown from result files; `python -m dadlab.report` renews README's tables and figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from dadlab import plots
 from dadlab.methods import METHODS
+from dadlab.results import Estimate
 
 _MARKS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
 
@@ -55,3 +59,21 @@ def update_readme(readme: Path, results: Path, splits: list[str]) -> None:
         raise ValueError(f"{readme}: the markers 'results:begin' and 'results:end' are missing")
     tables = f"\n{markdown_table(content)}\n{markdown_differences(content, splits)}\n"
     Path(readme).write_text(_MARKS.sub(lambda found: found[1] + tables + found[2], text))
+
+
+def gain_figure(results: dict[str, Any], reference: str = "kd", home: str = "studio") -> Figure:
+    """Gains over a reference method on every single split, sorted by how much `plain` loses there."""
+    means = {(row["method"], row["split"]): row["top1"]["mean"] for row in results["rows"]}
+    splits = [row["split"] for row in results["rows"] if row["method"] == "plain" and "+" not in row["split"]]
+    gains: dict[str, dict[str, Estimate]] = {}
+    for found in results["differences"]:
+        if found["second"] == reference and found["split"] in splits:
+            gains.setdefault(found["first"], {})[found["split"]] = Estimate(found["mean"], found["low"], found["high"])
+    drop = {split: means["plain", home] - means["plain", split] for split in splits}
+    return plots.gains(gains, drop=drop, reference=reference)
+
+
+if __name__ == "__main__":
+    main = Path("papers/dad/results/main.json")
+    update_readme(Path("README.md"), main, ["rendition+sketch", "studio", "context"])
+    gain_figure(json.loads(main.read_text())).savefig(main.with_name("gain.png"), dpi=200)

@@ -76,4 +76,4 @@ def gain_figure(results: dict[str, Any], reference: str = "kd", home: str = "stu
 if __name__ == "__main__":
     main = Path("papers/dad/results/main.json")
     update_readme(Path("README.md"), main, ["rendition+sketch", "studio", "context"])
-    gain_figure(json.loads(main.read_text())).savefig(main.with_name("gain.png"), dpi=200)
+    gain_figure(json.loads(main.read_text())).savefig(main.with_name("gain.png"), dpi=200, bbox_inches="tight")

@@ -1,0 +1,63 @@
+"""The other notebooks run from end to end at toy size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import papermill
+import pytest
+from published import write_toy_published
+
+from dadlab.demo import ROOT
+
+
+def execute(name: str, folder: Path, **parameters: Any) -> None:
+    papermill.execute_notebook(
+        ROOT / "notebooks" / f"{name}.ipynb",
+        folder / f"{name}.ipynb",
+        parameters,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(ROOT),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("train_teacher", {"steps": 3, "draws": 1, "batch": 8, "limit": 20, "shown": 4}),
+        ("train_discretizer", {"steps": 4, "batch": 8, "perceptual_steps": 3, "shown": 4}),
+    ],
+)
+def test_assets_can_be_trained(tmp_path, name, parameters):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_toy_published(photos)
+    execute(name, tmp_path, photos_dir=str(photos), out=str(tmp_path / "out"), **parameters)
+    assert list((tmp_path / "out").rglob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_robustness_writes_its_record(tmp_path):
+    execute(
+        "robustness",
+        tmp_path,
+        methods=["plain", "kd", "dad"],
+        seeds=[0, 1],
+        splits=["val", "val_context", "val+val_context"],
+        home="val",
+        corruptions=False,
+        limit=40,
+        variants=1,
+        views=2,
+        epochs=1,
+        attack="paper",
+        runs_dir=str(tmp_path / "runs"),
+        out=str(tmp_path / "main.json"),
+    )
+    record = json.loads((tmp_path / "main.json").read_text())
+    assert {row["method"] for row in record["rows"]} == {"plain", "kd", "dad"}
+    assert any((d["first"], d["second"]) == ("dad", "kd") for d in record["differences"])

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from dadlab.data import Dataset
 from dadlab.files import atomic_path, fingerprint, module_fingerprint
 from dadlab.progress import track
-from dadlab.views import augment
 
 
 class TeacherCache:
@@ -36,7 +35,7 @@ def cache_teacher(dataset: Dataset, teacher: nn.Module, folder: Path, *, views: 
         dataset: N samples.
         teacher: φ.
         folder: parent of all caches.
-        views: V; view v of a sample is `augment(·, index, v)`.
+        views: V; view v of a sample is `dataset.images(index, v)`.
         batch: samples a forward pass.
     """
     home = Path(folder) / fingerprint(dataset.fingerprint, module_fingerprint(teacher))
@@ -54,4 +53,4 @@ def teacher_logits(dataset: Dataset, teacher: nn.Module, view: int, batch: int) 
     """(N, C) logits of one view of every sample."""
     device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
     parts = torch.arange(len(dataset)).split(batch)
-    return torch.cat([teacher(augment(dataset.images(rows), rows, view).to(device)).cpu() for rows in parts])
+    return torch.cat([teacher(dataset.images(rows, view).to(device)).cpu() for rows in parts])

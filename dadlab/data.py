@@ -23,6 +23,7 @@ from dadlab.files import fingerprint
 from dadlab.photos import ASSETS, CLASSES, load_photos
 from dadlab.progress import track
 from dadlab.render import render
+from dadlab.views import augment
 
 # split: (photographs, style, drawing seed). Test photographs are drawn with other seeds: no pose is shared.
 FASHION = {
@@ -60,9 +61,9 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def images(self, index: Tensor) -> Tensor:
-        """Images (B, 3, H, W) float32 in [0, 1] of the given samples."""
-        return self.pixels[index].float() / 255
+    def images(self, index: Tensor, view: int = -1) -> Tensor:
+        """Images (B, 3, H, W) float32 in [0, 1] of the given samples: as they are, or their replayable view."""
+        return augment(self.pixels[index].float() / 255, index, view)
 
     def take(self, index: Tensor) -> Dataset:
         return Dataset(self.name, self.classes, self.pixels[index], self.labels[index])

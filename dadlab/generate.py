@@ -23,7 +23,7 @@ from dadlab.files import module_fingerprint
 from dadlab.profile import Attack
 from dadlab.progress import track
 from dadlab.store import REASONS, Store, open_store, to_bytes, write_shard
-from dadlab.views import augment, counter_hash
+from dadlab.views import counter_hash
 
 TILE = 64
 SHARD = 512
@@ -104,9 +104,7 @@ def _tile(
     """Rows of the store for at most `tile` samples, computed at full tile size."""
     padded = torch.cat([rows, rows[-1:].expand(tile - len(rows))])
     index, variant = padded % len(dataset), padded // len(dataset)
-    images = torch.cat(
-        [augment(dataset.images(i[None]), i[None], int(v) - 1) for i, v in zip(index, variant, strict=True)]
-    )
+    images = torch.cat([dataset.images(i[None], int(v) - 1) for i, v in zip(index, variant, strict=True)])
     generators = sample_generators(padded, seed)
     made = discretize_adversarially(
         images.to(device), dataset.labels[index].to(device), teacher, discretizer, attack, generators

@@ -25,7 +25,6 @@ from dadlab.methods import METHODS, Batch
 from dadlab.progress import track
 from dadlab.run import Run
 from dadlab.students import Student, check_student, load_student, save_student
-from dadlab.views import augment
 
 
 def train(run: Run, runs_dir: Path = Path("runs")) -> Student:
@@ -122,7 +121,7 @@ def endless_order(count: int, length: int, seed: int, epoch: int) -> Tensor:
 
 
 def _read(stream: Stream, rows: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
-    images = augment(stream.dataset.images(rows), rows, view)
+    images = stream.dataset.images(rows, view)
     return images.contiguous(memory_format=torch.channels_last), stream.dataset.labels[rows], stream.logits(rows, view)
 
 

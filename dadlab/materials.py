@@ -6,10 +6,12 @@ fingerprint under `runs_dir`, made if missing, and guarded by a lock against a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from datasets import Dataset as HubDataset
 from filelock import FileLock
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from dadlab.discretizer import load_discretizer
 from dadlab.files import content_of, fingerprint, module_fingerprint
 from dadlab.generate import generate
 from dadlab.methods import Method
-from dadlab.profile import Profile
+from dadlab.profile import ATTACKS, Profile
 from dadlab.store import materialize, open_dataset, tally
 from dadlab.teacher import load_teacher
 
@@ -57,20 +59,30 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
     if method.second in ("none", "view"):
         stream = _with_teacher(clean, profile, runs_dir)
         return Materials(stream, stream if method.second == "view" else None)
-    samples = discretized(clean, profile, runs_dir)
+    samples = discretized(clean, profile, runs_dir, matched=method.second == "matched")
     return Materials(_with_teacher(clean, profile, runs_dir), _with_teacher(samples, profile, runs_dir))
 
 
-def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
-    """The accepted samples of the profile's store, made or finished first if need be."""
-    discretizer = load_discretizer(profile.discretizer)
+def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bool = False) -> Dataset:
+    """The accepted samples of the profile's store, made or finished first if need be.
+
+    With `matched`, Q of the same views without attack, of exactly the samples that the teacher keeps either way.
+    """
+    rows = _stored(clean, profile, runs_dir)
+    if matched:
+        kept = np.flatnonzero(rows["accepted"])
+        rows = _stored(clean, replace(profile, attack=ATTACKS["none"]), runs_dir).select(kept)
+    return materialize(rows, load_discretizer(profile.discretizer), clean)
+
+
+def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> HubDataset:
     folder = store_folder(clean, profile, runs_dir)
     with _lock(folder):
         found = len(list(folder.glob("shard-*")))
         generate(
             clean,
             load_teacher(profile.teacher, clean.classes),
-            discretizer,
+            load_discretizer(profile.discretizer),
             profile.attack,
             folder,
             variants=profile.variants,
@@ -81,7 +93,7 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
         why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if reason != "kept" and count)
         print(f"kept {counts['kept']:,} of {len(rows):,} samples ({why or 'none rejected'})", flush=True)
         print("other accepted samples stand in for rejected ones, where the paper drops them", flush=True)
-    return materialize(rows, discretizer, clean)
+    return rows
 
 
 def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:

@@ -1,7 +1,8 @@
 """Methods: each one short function from a batch to a loss.
 
 A method says what it needs beside the clean view (`second`), so that controls are matched by construction: KD with
-two clean views, DAD on Q(x) without attack, and DAD all make two student passes of equal size a step.
+two clean views, DAD on Q(x) without attack (all its samples, or just those that DAD keeps too), and DAD all make two
+student passes of equal size a step.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ def dad(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:
 
 @dataclass(frozen=True)
 class Method:
-    """A loss and what it asks for: `second` is `none`, `view`, `discretized` or `adversarial`."""
+    """A loss and what it asks for: `second` is `none`, `view`, `discretized`, `matched` or `adversarial`.
+
+    `matched` samples are discretized without attack, of just the views that survive the filter under attack.
+    """
 
     title: str
     loss: Callable[[nn.Module, Batch, Profile], Tensor]
@@ -87,5 +91,6 @@ METHODS = {
     "kd": Method("KD", kd),
     "kd_two_views": Method("KD, two views", kd_two_views, "view"),
     "dad_q": Method("DAD on Q(x), no attack", dad, "discretized"),
+    "dad_q_matched": Method("DAD on Q(x), matched", dad, "matched"),
     "dad": Method("DAD", dad, "adversarial"),
 }

@@ -46,9 +46,9 @@ class Run:
 def _used_by(method: str, profile: Profile) -> Profile:
     """The profile with everything the method never looks at set to a neutral value."""
     needs = nearest(method, METHODS, "method")
-    if needs.second != "adversarial":
+    if needs.second not in ("matched", "adversarial"):
         profile = replace(profile, attack=ATTACKS["none"])
-    if needs.second not in ("discretized", "adversarial"):
+    if needs.second in ("none", "view"):
         profile = replace(profile, discretizer="identity", variants=1)
     if not needs.uses_teacher:
         profile = replace(profile, teacher="resnet", temperature=1.0, alpha=0.0)

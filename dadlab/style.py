@@ -23,9 +23,10 @@ COLOURS = {
     "kd": "#E69F00",
     "kd_two_views": "#CC79A7",
     "dad_q": "#56B4E9",
+    "dad_q_matched": "#009E73",
     "dad": "#0072B2",
 }
-MARKERS = {"teacher": "*", "plain": "v", "kd": "s", "kd_two_views": "D", "dad_q": "^", "dad": "o"}
+MARKERS = {"teacher": "*", "plain": "v", "kd": "s", "kd_two_views": "D", "dad_q": "^", "dad_q_matched": "<", "dad": "o"}
 KEPT, REJECTED = "#009E73", "#D55E00"
 STYLE: Any = {
     "figure.dpi": 110,

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dadlab.data import load_split
 from dadlab.materials import Stream, discretized, prepare, store_folder
 from dadlab.methods import METHODS
-from dadlab.profile import make_profile
+from dadlab.profile import ATTACKS, make_profile
 from dadlab.store import open_dataset
 
 
@@ -26,7 +28,7 @@ def test_each_method_gets_what_it_asks_for(options, method, tmp_path):
     assert (found.clean.teacher is None) == (method == "plain")
     assert (found.second is None) == (method in ("plain", "kd"))
     assert (found.second is found.clean) == (method == "kd_two_views")
-    assert (tmp_path / "stores").exists() == (method in ("dad", "dad_q"))
+    assert (tmp_path / "stores").exists() == (method.startswith("dad"))
 
 
 def test_discretized_samples_are_the_stores_accepted_ones(options, tmp_path, capsys):
@@ -36,6 +38,17 @@ def test_discretized_samples_are_the_stores_accepted_ones(options, tmp_path, cap
     assert len(rows) == 80
     assert len(found) == sum(rows["accepted"])
     assert f"kept {len(found)} of 80 samples" in capsys.readouterr().out
+
+
+def test_the_matched_control_has_the_views_that_survive_attack(options, tmp_path):
+    profile, clean = make_profile(**options), load_split("fashion", "train", limit=40)
+    attacked, control = (discretized(clean, profile, tmp_path, matched=matched) for matched in (False, True))
+    without = open_dataset(store_folder(clean, replace(profile, attack=ATTACKS["none"]), tmp_path))
+    kept = open_dataset(store_folder(clean, profile, tmp_path))["accepted"]
+    both = [a and b for a, b in zip(kept, without["accepted"], strict=True)]
+    assert 0 < len(control) == sum(both) <= len(attacked) < len(without)
+    assert control.labels.tolist() == [label for label, stays in zip(without["label"], both, strict=True) if stays]
+    assert not torch.equal(control.pixels[: len(attacked)], attacked.pixels[: len(control)])
 
 
 def test_logits_belong_to_the_stream(options, tmp_path, tiny_teacher):

@@ -43,6 +43,7 @@ def test_losses_by_hand(student, batch):
         "kd": one + 0.25 * soft_one,
         "kd_two_views": one + two + 0.25 * (soft_one + soft_two),
         "dad_q": one + 0.25 * (soft_one + soft_two),
+        "dad_q_matched": one + 0.25 * (soft_one + soft_two),
         "dad": one + 0.25 * (soft_one + soft_two),
     }
     assert set(expected) == set(METHODS)

@@ -44,7 +44,7 @@ def test_files_count_by_their_content(tmp_path):
     ids=str,
 )
 def test_runs_are_shared_by_methods_that_do_not_use_what_changed(change, sharing):
-    methods = ("plain", "kd", "kd_two_views", "dad_q", "dad")
+    methods = ("plain", "kd", "kd_two_views", "dad_q", "dad_q_matched", "dad")
     base, changed = make_profile(), make_profile(**change)
     same = {m for m in methods if Run(base, m).fingerprint == Run(changed, m).fingerprint}
     assert same == sharing

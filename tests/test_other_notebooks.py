@@ -61,3 +61,52 @@ def test_robustness_writes_its_record(tmp_path):
     record = json.loads((tmp_path / "main.json").read_text())
     assert {row["method"] for row in record["rows"]} == {"plain", "kd", "dad"}
     assert any((d["first"], d["second"]) == ("dad", "kd") for d in record["differences"])
+
+
+TOY = {"epochs": 1, "views": 2, "variants": 1}
+
+
+@pytest.mark.slow
+def test_attack_writes_its_record(tmp_path):
+    execute(
+        "attack",
+        tmp_path,
+        seeds=[0],
+        epsilons=[0.0, 8.0],
+        others={"KD": {"method": "kd"}, "matched control": {"method": "dad_q_matched"}},
+        limit=40,
+        shared=TOY,
+        shown=3,
+        runs_dir=str(tmp_path / "runs"),
+        out=str(tmp_path / "attack.json"),
+    )
+    record = json.loads((tmp_path / "attack.json").read_text())
+    assert [point["epsilon"] for point in record["curve"]] == [0.0, 8.0]
+    assert record["curve"][0]["kept"] > record["curve"][1]["kept"]
+    assert [line["name"] for line in record["others"]] == ["chosen", "KD", "matched control"]
+    assert not {"rendition", "sketch", "stylized"} & set(record["n"])
+
+
+@pytest.mark.slow
+def test_attack_refuses_a_test_shift(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="val and val_context alone"):
+        execute("attack", tmp_path, splits=["val", "sketch"])
+
+
+@pytest.mark.slow
+def test_distance_writes_its_record(tmp_path):
+    execute(
+        "distance",
+        tmp_path,
+        splits=["val", "val_context"],
+        seeds=[0, 1],
+        limit=40,
+        shared=TOY,
+        runs_dir=str(tmp_path / "runs"),
+        out=str(tmp_path / "distance.json"),
+    )
+    points = {
+        (p["regime"], p["split"]): p["distance"] for p in json.loads((tmp_path / "distance.json").read_text())["points"]
+    }
+    assert points["narrow", "val"] < points["narrow", "val_context"]
+    assert points["broad", "val_context"] < points["broad", "val"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,6 +100,15 @@ def machine() -> str:
     return f"{card}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
 
 
+def commit() -> str:
+    """Short hash of the code's commit, with `+` if files have changed since; `unknown` outside a clone."""
+    described = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def measure_corruptions(run: Run, runs_dir: Path) -> dict[str, float]:
     """Error rate of a run under each corruption, kept in the run's folder."""
     path = run.folder(runs_dir) / "corruptions.json"
@@ -158,6 +168,7 @@ def compare(
         "student": student,
         "seeds": list(seeds),
         "machine": machine(),
+        "commit": commit(),
         "rows": [_row(method, split, stack(measured[method], split), seeds) for method in methods for split in splits],
         "differences": [
             {"first": a, "second": b, "split": s, **_rounded(difference(stack(measured[a], s), stack(measured[b], s)))}

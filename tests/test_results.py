@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -133,3 +135,9 @@ def test_table_says_what_made_it(grid, profile):
     assert "torch" in grid["machine"]
     assert grid["seeds"] == [2, 0]
     assert grid["mce"] == {}
+
+
+def test_the_record_names_the_commit(grid, monkeypatch):
+    assert re.fullmatch(r"[0-9a-f]{7,}\+?|unknown", grid["commit"])
+    monkeypatch.setenv("PATH", "")
+    assert module.commit() == "unknown"

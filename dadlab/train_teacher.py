@@ -52,6 +52,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 
+UNMASK_FROM = 0.7  # share of the steps after which a ViT sees all patches, as in FLIP (Li et al., 2023)
+
 
 def draw_corpus(photos: Photos, draws: int, *, seed: int) -> tuple[Tensor, Tensor, list[tuple[int, str, str]]]:
     """Draw every photograph in every style `draws` times.
@@ -108,6 +110,8 @@ def train_clip(
     images, index, facts = draw_corpus(photos, draws, seed=1000 + seed)
     started = time.monotonic()
     for step in range(done, steps):
+        if step >= UNMASK_FROM * steps and hasattr(clip.visual, "patch_dropout"):
+            clip.visual.patch_dropout.prob = 0.0
         rng = np.random.Generator(np.random.Philox(key=[seed, step]))
         rows = torch.from_numpy(rng.integers(len(images), size=batch))
         tokens = tokenize([captions.caption(*facts[row], rng=rng) for row in rows.tolist()])

@@ -96,6 +96,11 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> HubDataset:
     return rows
 
 
+def kept_share(clean: Dataset, profile: Profile, runs_dir: Path) -> float:
+    """Share of a finished store's samples that the filter kept, in [0, 1]."""
+    return float(np.mean(open_dataset(store_folder(clean, profile, runs_dir))["accepted"]))
+
+
 def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
     models = content_of(profile.teacher), content_of(profile.discretizer)
     key = fingerprint(clean.fingerprint, *models, profile.attack, profile.variants)

@@ -33,6 +33,18 @@ def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
     return {split: _measure_split(run, Path(runs_dir), split) for split in splits}
 
 
+def measure_seeds(
+    profile: Profile,
+    method: str,
+    seeds: Sequence[int],
+    splits: Sequence[str],
+    runs_dir: Path,
+    student: str = "resnet_s",
+) -> dict[int, Correct]:
+    """`measure` for every seed."""
+    return {seed: measure(Run(profile, method, student, seed), runs_dir, splits) for seed in seeds}
+
+
 def _measure_split(run: Run, runs_dir: Path, split: str) -> np.ndarray:
     path = run.folder(runs_dir) / "correct" / f"{split}.npy"
     if not path.is_file():

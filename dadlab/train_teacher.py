@@ -52,7 +52,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 
-UNMASK_FROM = 0.7  # share of the steps after which a ViT sees all patches, as in FLIP (Li et al., 2023)
+UNMASK_FROM = 0.5  # share of the steps after which a ViT sees all patches, as in FLIP (Li et al., 2023)
 
 
 def draw_corpus(photos: Photos, draws: int, *, seed: int) -> tuple[Tensor, Tensor, list[tuple[int, str, str]]]:

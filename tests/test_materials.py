@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dadlab.data import load_split
-from dadlab.materials import Stream, discretized, prepare, store_folder
+from dadlab.materials import Stream, discretized, kept_share, prepare, store_folder
 from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, make_profile
 from dadlab.store import open_dataset
@@ -37,6 +37,7 @@ def test_discretized_samples_are_the_stores_accepted_ones(options, tmp_path, cap
     rows = open_dataset(store_folder(clean, profile, tmp_path))
     assert len(rows) == 80
     assert len(found) == sum(rows["accepted"])
+    assert kept_share(clean, profile, tmp_path) == len(found) / 80
     assert f"kept {len(found)} of 80 samples" in capsys.readouterr().out
 
 

@@ -80,7 +80,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             neither weights nor known to be harmless; one line.
     """
     path = Path(path)
-    _check_bytes(path)
+    check_file(path)
     try:
         content: dict[str, Any] = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except (RuntimeError, OSError, EOFError, UnpicklingError, safetensors.SafetensorError) as error:
@@ -92,7 +92,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return clean_state_dict(tensors)
 
 
-def _check_bytes(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raise a `ValueError` that says what a file is if at first sight it is no checkpoint."""
     if not path.is_file():
         raise ValueError(f"{path}: weights not found")
     with path.open("rb") as opened:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,10 @@ class Preprocess(nn.Module):
         self.size, self.interpolation = size, interpolation
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def described(self) -> list[Any]:
+        """Everything that it does, for a fingerprint."""
+        return [self.size, self.interpolation, self.mean.flatten().tolist(), self.std.flatten().tolist()]
 
     def forward(self, images: Tensor) -> Tensor:
         return (resize(images, self.size, self.interpolation) - self.mean) / self.std

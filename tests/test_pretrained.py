@@ -3,11 +3,13 @@
 import hashlib
 import json
 
+import numpy as np
 import open_clip
 import pytest
 import timm
 import torch
 from open_clip.model import CLIP, QuickGELU
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -112,6 +114,15 @@ def test_a_configuration_beside_the_file_decides(tmp_path):
         assert is_quick(found)
         assert preprocess.interpolation == "bilinear"
         assert preprocess.mean.flatten().tolist() == pytest.approx((0.1, 0.2, 0.3))
+
+
+@pytest.mark.parametrize("tag", ["plain", "openai"])
+@pytest.mark.parametrize("side", [16, 40])
+def test_preprocessing_is_open_clips_on_square_photographs(tag, side):
+    pixels = np.random.default_rng(0).integers(64, 192, (side, side, 3), dtype=np.uint8)
+    _, _, transform = open_clip.create_model_and_transforms("Tiny", pretrained=tag, force_quick_gelu=tag == "openai")
+    found = load_open_clip(f"Tiny/{tag}")[2](torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
+    torch.testing.assert_close(found[0], transform(Image.fromarray(pixels)), atol=1.5 / 255 / 0.2, rtol=0)
 
 
 def test_safetensors_load_too(tmp_path):

@@ -291,7 +291,7 @@ def test_true_shapes_from_checkpoint_to_codes_and_back(tmp_path, monkeypatch):
     assert "f = 8, d = 4, K = 16384" in done.stdout
     found = load_discretizer(str(tmp_path / "vqgan_f8.safetensors"))
     with torch.no_grad():
-        for height, width in ((256, 256), (224, 224), (64, 96)):
+        for height, width in ((224, 224), (64, 96)):
             codes = found.encode(torch.rand(1, 3, height, width))
             assert codes.shape == (1, height // 8, width // 8)
             assert torch.equal(codes.to(torch.uint16).long(), codes)

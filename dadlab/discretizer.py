@@ -45,6 +45,8 @@ class VQGAN(nn.Module):
 
     def __init__(self, *, ddconfig: dict[str, Any], n_embed: int, embed_dim: int):
         super().__init__()
+        if n_embed > 2**16:
+            raise ValueError(f"codebook of {n_embed} entries: codes are stored in 16 bits, 65,536 at most")
         with contextlib.redirect_stdout(io.StringIO()):  # taming's constructors announce themselves
             self.encoder = Encoder(**ddconfig)
             self.decoder = Decoder(**ddconfig)
@@ -59,6 +61,11 @@ class VQGAN(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] to integer codes (B, h, w)."""
         return nearest_code(self.latents(images), self.quantize.embedding.weight)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Codebook entries (B, d, h, w) of images, with a gradient that skips the search (Bengio et al., 2013)."""
+        latents = self.latents(images)
+        return _straight_through(latents, self._entries(nearest_code(latents, self.quantize.embedding.weight)))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, h, w) to images (B, 3, H, W) in [0, 1]."""
@@ -78,12 +85,19 @@ class VQGAN(nn.Module):
         """Training pass: unclamped reconstruction, codebook and commitment loss, codes."""
         latents = self.latents(images)
         codes = nearest_code(latents.detach(), self.quantize.embedding.weight.detach())
-        entries = self.quantize.embedding(codes).permute(0, 3, 1, 2)
+        entries = self._entries(codes)
         loss = F.mse_loss(entries, latents.detach()) + self.quantize.beta * F.mse_loss(latents, entries.detach())
-        return self._pixels(latents + (entries - latents).detach()), loss, codes
+        return self._pixels(_straight_through(latents, entries)), loss, codes
+
+    def _entries(self, codes: Tensor) -> Tensor:
+        return self.quantize.embedding(codes).permute(0, 3, 1, 2)
 
     def _pixels(self, entries: Tensor) -> Tensor:
         return (self.decoder(self.post_quant_conv(entries)) + 1) / 2
+
+
+def _straight_through(latents: Tensor, entries: Tensor) -> Tensor:
+    return latents + (entries - latents).detach()
 
 
 @torch.no_grad()
@@ -111,7 +125,7 @@ class FrozenVQGAN(Frozen, VQGAN):
 
 
 def load_vqgan(weights: Path) -> FrozenVQGAN:
-    """A frozen VQGAN from a file written by `dadlab.train_discretizer`.
+    """A frozen VQGAN from a file written by `dadlab.train_discretizer` or `dadlab.checkpoints`.
 
     Raises:
         ValueError: missing or unreadable weights.
@@ -128,15 +142,19 @@ def load_discretizer(name: str = "studio") -> Discretizer:
 
     Args:
         name: `studio` (trained on the students' style alone), `broad` (on all the teacher's styles), `identity`, or a
-            safetensors file written by `dadlab.train_discretizer`.
+            safetensors file written by `dadlab.train_discretizer` or, from a published checkpoint, by
+            `dadlab.checkpoints`.
 
     Raises:
-        ValueError: unknown name or unreadable file.
+        ValueError: unknown name, a checkpoint still to be converted, or an unreadable file.
     """
     if name == "identity":
         return Identity()
     if name in ("studio", "broad"):
         return load_vqgan(ASSETS / f"vqgan_{name}.safetensors")
+    if Path(name).suffix in (".ckpt", ".pt", ".pth", ".bin"):
+        target = Path(name).with_suffix(".safetensors")
+        raise ValueError(f"{name}: convert it once: python -m dadlab.checkpoints convert {name} {target}")
     if Path(name).suffix != ".safetensors":
         raise ValueError(f"unknown discretizer {name!r}: choose 'studio', 'broad', 'identity', or a .safetensors file")
     return load_vqgan(Path(name))

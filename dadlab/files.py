@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 _M = TypeVar("_M", bound=torch.nn.Module)
+_MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/))(.+)")
+_SLOW_TO_READ = 2**26
 
 
 @contextlib.contextmanager
@@ -63,15 +67,32 @@ def module_fingerprint(module: torch.nn.Module) -> str:
 def content_of(name: str) -> str:
     """A name as it is, or, if it is the path of a file or folder, a stamp of what lies there now.
 
-    Folders count by the names, sizes and times of their files.
+    Folders count by the names, sizes and times of their files. In `open_clip:MODEL/PATH`, `timm:MODEL/PATH` and
+    `…:local-dir:PATH` the path counts so, the rest by name.
     """
-    path = Path(name)
+    model, path = "", Path(name)
+    if (match := _MODEL_FILE.fullmatch(name)) and not path.exists():
+        model, path = match[1], Path(match[2])
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    if path.is_dir():
+        return model + sha256(path)[:12]
+    if path.is_dir() and (not model or model.endswith("local-dir:")):
         found = sorted((str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in path.rglob("*.*"))
-        return fingerprint(found)
+        return model + fingerprint(found)
     return name
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file; large files are read again only if their size or time changed."""
+    found = Path(path).stat()
+    if found.st_size < _SLOW_TO_READ:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return _sha256(str(Path(path).resolve()), found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache
+def _sha256(path: str, size: int, time: int) -> str:
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def save_weights(path: Path, state: dict[str, Tensor], config: dict[str, Any], *, half: bool = True) -> None:
@@ -105,15 +126,30 @@ def fill(path: Path, build: Callable[[], _M], state: dict[str, Tensor]) -> _M:
     """Build a module and load its weights.
 
     Raises:
-        ValueError: the file's configuration or weights are of another kind; names the file.
+        ValueError: the file's configuration or weights are of another kind; names the file and the first difference.
     """
     try:
         module = build()
-        module.load_state_dict(state)
     except (TypeError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: weights of another kind or configuration ({reason})") from None
+    if problems := misfit(module.state_dict(), state):
+        raise ValueError(f"{path}: weights of another kind or configuration ({problems})")
+    module.load_state_dict(state)
     return module
+
+
+def misfit(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str:
+    """How `found` differs from `wanted` in keys and shapes, in one line; empty if it does not."""
+    absent = [key for key in wanted if key not in found]
+    extra = [key for key in found if key not in wanted]
+    shapes = [
+        f"{key} is {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in found and found[key].shape != wanted[key].shape
+    ]
+    kinds = (("missing", absent), ("unexpected", extra), ("misshapen", shapes))
+    return "; ".join(f"{len(keys)} {kind}, first {keys[0]}" for kind, keys in kinds if keys)
 
 
 def save_training(path: Path, parts: Sequence[Any], step: int) -> None:

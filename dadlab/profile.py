@@ -54,8 +54,10 @@ class Profile:
         train: training split; `train_context` is the broad training distribution.
         limit: keep about this many training photographs; 0 keeps all.
         image_size: side in pixels.
-        teacher: `resnet` or `vit` (embedded CLIP), or a file written by `dadlab.train_teacher` or by a run.
-        discretizer: `studio`, `broad`, `identity`, or a file written by `dadlab.train_discretizer`.
+        teacher: `resnet` or `vit` (embedded CLIP); `open_clip:MODEL/TAG` or `timm:MODEL`, or either with a PATH for
+            the weights; or a file written by `dadlab.train_teacher`, `dadlab.tokens` or a run.
+        discretizer: `studio`, `broad`, `identity`, or a file written by `dadlab.train_discretizer` or converted by
+            `dadlab.checkpoints`.
         attack: how adversarial examples are made.
         variants: adversarial examples a photograph, each of another replayable view of it.
         views: distinct augmented views of a sample in training; epoch e uses view e mod views.

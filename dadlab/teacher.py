@@ -1,28 +1,34 @@
 """Teachers: frozen classifiers over images in [0, 1] that own their preprocessing.
 
-A `ClipTeacher` is an open_clip model with a zero-shot head made of class names and prompt templates (Radford et al.,
-2021, §3.1.4): text features are averaged over templates, and logits are scaled cosine similarities.
+Any CLIP of open_clip's, any classifier of timm's, a Discrete ViT, or a student in the teacher's place. A `ClipTeacher`
+is an open_clip model with a zero-shot head made of class names and prompt templates (Radford et al., 2021, §3.1.4):
+text features are averaged over templates, and logits are scaled cosine similarities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from open_clip import OPENAI_IMAGENET_TEMPLATES
 from open_clip.model import CLIP
-from torch import Tensor
+from torch import Tensor, nn
 
 from dadlab import captions
 from dadlab.files import fill, load_weights
 from dadlab.photos import ASSETS
+from dadlab.pretrained import Tokenizer, load_open_clip, load_timm
+from dadlab.progress import track
 from dadlab.students import Student, load_student
+from dadlab.tokens import load_token_teacher
 from dadlab.wrappers import Frozen, Preprocess
 
 TOWERS = ("resnet", "vit")
-Tokenizer = Callable[[list[str]], Tensor]
+CLIP_TEMPLATES = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+_PROMPTS_AT_ONCE = 1024
 
 
 class ClipTeacher(Frozen):
@@ -54,9 +60,20 @@ class ClipTeacher(Frozen):
 
 @torch.no_grad()
 def zero_shot_head(clip: CLIP, tokenizer: Tokenizer, classes: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """Unit-length text features (C, D): for each class the mean direction of its prompts."""
+    """Unit-length text features (C, D): for each class the mean direction of its prompts.
+
+    A thousand classes with CLIP's eighty templates are encoded on a GPU where there is one.
+    """
     prompts = [template.format(name) for name in classes for template in templates]
-    features = clip.encode_text(tokenizer(prompts), normalize=True)
+    parts = [prompts[start : start + _PROMPTS_AT_ONCE] for start in range(0, len(prompts), _PROMPTS_AT_ONCE)]
+    home = next(clip.parameters()).device
+    device = torch.device("cuda") if len(parts) > 1 and torch.cuda.is_available() else home
+    clip.to(device)
+    encoded = [
+        clip.encode_text(tokenizer(part).to(device), normalize=True) for part in track(parts, "encoding prompts")
+    ]
+    clip.to(home)
+    features = torch.cat(encoded).to(home)
     return F.normalize(features.view(len(classes), len(templates), -1).mean(1), dim=-1)
 
 
@@ -85,30 +102,71 @@ class StudentTeacher(Frozen):
         return self.student(images)
 
 
+class PublishedClip(ClipTeacher):
+    """A CLIP of open_clip's; its preprocessing counts in its fingerprint."""
+
+    def get_extra_state(self) -> list[Any]:
+        return self.preprocess.described()
+
+
+class Classifier(Frozen):
+    """A classifier behind its preprocessing, which counts in its fingerprint."""
+
+    def __init__(self, net: nn.Module, preprocess: Preprocess):
+        super().__init__()
+        self.net, self.preprocess = net, preprocess
+        self.freeze()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(self.preprocess(images))
+
+    def get_extra_state(self) -> list[Any]:
+        return self.preprocess.described()
+
+
 def load_teacher(
-    name: str = "resnet",
-    classes: Sequence[str] = captions.CLASSES,
-    templates: Sequence[str] = captions.ZERO_SHOT_TEMPLATES,
+    name: str = "resnet", classes: Sequence[str] = captions.CLASSES, templates: Sequence[str] | None = None
 ) -> Frozen:
     """A teacher by name or file.
 
     Args:
-        name: `resnet` or `vit`, the embedded CLIP towers for 32×32 images; or a safetensors file, either a CLIP
-            written by `dadlab.train_teacher` or the student of any run.
+        name: one of
+            `resnet`, `vit`: the embedded CLIP towers for 32×32 images;
+            `open_clip:MODEL/TAG`, `open_clip:MODEL/PATH`: any CLIP of open_clip's, such as `open_clip:ViT-L-14/openai`;
+            `timm:MODEL`, `timm:MODEL/PATH`: a classifier of timm's with timm's weights or those of a file;
+            a safetensors file: a CLIP written by `dadlab.train_teacher`, the student of any run, or a Discrete ViT
+            written by `dadlab.tokens`.
         classes: class names in label order.
-        templates: prompt templates of a CLIP's zero-shot head, each with one `{}`.
+        templates: prompt templates of a CLIP's zero-shot head, each with one `{}`; CLIP's own eighty for open_clip's
+            models and those of `dadlab.captions` for ours, unless given.
 
     Raises:
-        ValueError: unknown name, unreadable file, or a student with another number of classes.
+        ValueError: unknown name, unreadable or absent weights, or a classifier with another number of classes.
     """
+    source, colon, model = name.partition(":")
+    if colon and source == "open_clip":
+        return PublishedClip(*load_open_clip(model), classes, templates or CLIP_TEMPLATES)
+    if colon and source == "timm":
+        return Classifier(*load_timm(model, len(classes)))
+    templates = templates or captions.ZERO_SHOT_TEMPLATES
     if name in TOWERS:
         return load_clip_teacher(ASSETS / f"teacher_{name}.safetensors", classes, templates)
     path = Path(name)
     if path.suffix != ".safetensors":
-        raise ValueError(f"unknown teacher {name!r}: choose one of {', '.join(TOWERS)}, or give a .safetensors file")
-    if "student" not in load_weights(path)[1]:
-        return load_clip_teacher(path, classes, templates)
-    student = load_student(path)
-    if student.classes != len(classes):
-        raise ValueError(f"{path}: teacher knows {student.classes} classes, the data has {len(classes)}")
-    return StudentTeacher(student)
+        raise ValueError(
+            f"unknown teacher {name!r}: choose one of {', '.join(TOWERS)}, open_clip:MODEL/WEIGHTS or timm:MODEL, "
+            "or give a .safetensors file"
+        )
+    config = load_weights(path)[1]
+    if "tokens" in config:
+        return _of_classes(load_token_teacher(path), config["tokens"]["vit"]["num_classes"], classes, path)
+    if "student" in config:
+        student = load_student(path)
+        return _of_classes(StudentTeacher(student), student.classes, classes, path)
+    return load_clip_teacher(path, classes, templates)
+
+
+def _of_classes(teacher: Frozen, known: int, classes: Sequence[str], path: Path) -> Frozen:
+    if known != len(classes):
+        raise ValueError(f"{path}: teacher knows {known} classes, the data has {len(classes)}")
+    return teacher

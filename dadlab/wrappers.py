@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -27,16 +27,31 @@ class Preprocess(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear"):
         super().__init__()
-        self.size = size
+        self.size, self.interpolation = size, interpolation
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    def described(self) -> list[Any]:
+        """Everything that it does, for a fingerprint."""
+        return [self.size, self.interpolation, self.mean.flatten().tolist(), self.std.flatten().tolist()]
+
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[-2:] != (self.size, self.size):
-            shrink = self.size < images.shape[-1]
-            images = F.interpolate(
-                images, (self.size, self.size), mode="bilinear", align_corners=False, antialias=shrink
-            )
-        return (images - self.mean) / self.std
+        return (resize(images, self.size, self.interpolation) - self.mean) / self.std
+
+
+def resize(images: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] to (B, 3, size, size) in [0, 1], as they are where they have that size.
+
+    Args:
+        images: pixels.
+        size: side.
+        interpolation: `bilinear`; or `bicubic`, Pillow's kernel, whose overshoot is cut off as 8-bit pixels do.
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    bicubic = interpolation == "bicubic"
+    antialias = bicubic or size < images.shape[-1]  # torch has Pillow's bicubic kernel only with antialias
+    resized = F.interpolate(images, (size, size), mode=interpolation, align_corners=False, antialias=antialias)
+    return resized.clamp(0, 1) if bicubic else resized

@@ -85,6 +85,15 @@ def test_straight_through_has_the_values_of_forward_and_a_gradient(tiny_vqgan, p
     assert (images.grad.flatten(1).abs().sum(1) > 0).all()
 
 
+def test_embedded_images_are_codebook_entries_with_a_gradient(tiny_vqgan, photos40):
+    images = photos40.images(torch.arange(2)).requires_grad_()
+    entries = tiny_vqgan.embed(images)
+    expected = tiny_vqgan.quantize.embedding.weight[tiny_vqgan.encode(images)].permute(0, 3, 1, 2)
+    torch.testing.assert_close(entries, expected)
+    entries.square().sum().backward()
+    assert (images.grad.flatten(1).abs().sum(1) > 0).all()
+
+
 def test_codebook_and_commitment_loss_by_hand(tiny_vqgan, photos40):
     images = photos40.images(torch.arange(2))
     _, loss, codes = tiny_vqgan.reconstruct(images)
@@ -126,7 +135,7 @@ def test_named_discretizers():
     assert load_discretizer("studio")(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)
 
 
-@pytest.mark.parametrize("name", ["studo", "vqgan.ckpt"])
+@pytest.mark.parametrize("name", ["studo", "vqgan.onnx"])
 def test_unknown_discretizer_names_those_there_are(name):
     with pytest.raises(ValueError, match=rf"'{name}'.*'studio', 'broad', 'identity'.*\.safetensors"):
         load_discretizer(name)

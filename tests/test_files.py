@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 
@@ -9,12 +10,15 @@ from torch import nn
 from dadlab.files import (
     atomic_path,
     content_of,
+    fill,
     fingerprint,
     load_weights,
+    misfit,
     module_fingerprint,
     restore_training,
     save_training,
     save_weights,
+    sha256,
     write_json,
 )
 
@@ -111,6 +115,55 @@ def test_content_of_a_folder_sees_new_files(tmp_path):
     assert content_of(str(tmp_path)) == before
     (tmp_path / "owl" / "1.jpg").write_text("hoot")
     assert content_of(str(tmp_path)) != before
+
+
+@pytest.mark.parametrize("source", ["open_clip:ViT-L-14/", "timm:resnet50.a1_in1k/"])
+def test_content_of_a_models_file_is_its_bytes(source, tmp_path):
+    (tmp_path / "a").write_text("one")
+    (tmp_path / "b").write_text("one")
+    first = content_of(f"{source}{tmp_path / 'a'}")
+    assert first.startswith(source)
+    assert content_of(f"{source}{tmp_path / 'b'}") == first
+    (tmp_path / "a").write_text("two")
+    assert content_of(f"{source}{tmp_path / 'a'}") != first
+    assert content_of(f"open_clip:RN101/{tmp_path / 'b'}") != first
+
+
+def test_content_of_a_models_folder_sees_new_files(tmp_path):
+    name = f"timm:local-dir:{tmp_path}"
+    before = content_of(name)
+    (tmp_path / "model.safetensors").write_text("weights")
+    assert content_of(name) != before
+
+
+@pytest.mark.parametrize("name", ["open_clip:ViT-L-14/openai", "timm:resnet50", "timm:hf-hub:timm/resnet50", "s3:a/b"])
+def test_content_of_a_published_models_name_is_the_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("openai", "timm", "resnet50", "b"):
+        (tmp_path / folder).mkdir()
+    assert content_of(name) == name
+
+
+def test_large_files_are_hashed_again_when_they_change(tmp_path, monkeypatch):
+    monkeypatch.setattr("dadlab.files._SLOW_TO_READ", 0)
+    path = tmp_path / "large"
+    for content in (b"one", b"three"):
+        path.write_bytes(content)
+        assert sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_misfit_names_every_kind_of_difference():
+    wanted = {"a": torch.zeros(2), "b": torch.zeros(3, 1), "c": torch.zeros(1), "d": torch.zeros(1)}
+    found = {"a": torch.zeros(2), "b": torch.zeros(1, 3), "e": torch.zeros(1)}
+    assert misfit(wanted, found) == (
+        "2 missing, first c; 1 unexpected, first e; 1 misshapen, first b is (1, 3) instead of (3, 1)"
+    )
+    assert misfit(wanted, dict(wanted)) == ""
+
+
+def test_unfitting_weights_are_named_with_their_file(tmp_path):
+    with pytest.raises(ValueError, match=r"w\.pt: .*first weight is \(1, 2\) instead of \(2, 2\)"):
+        fill(tmp_path / "w.pt", lambda: nn.Linear(2, 2, bias=False), {"weight": torch.zeros(1, 2)})
 
 
 STATE = {"weight": torch.tensor([0.1, 1 / 3]), "count": torch.tensor(7)}

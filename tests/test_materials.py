@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import timm
 import torch
 
 from dadlab.data import load_split
@@ -83,6 +84,20 @@ def test_the_recipe_shares_the_store(options, change, photos40, tmp_path):
 def test_second_view_needs_two(options, tmp_path):
     with pytest.raises(ValueError, match="views of at least 2"):
         prepare(make_profile(**{**options, "views": 1}), METHODS["kd_two_views"], tmp_path)
+
+
+def test_published_classifier_teaches_like_any_other(options, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    weights = tmp_path / "vit.pth"
+    torch.save({"state_dict": timm.create_model("test_vit", num_classes=10).state_dict()}, weights)
+    profile = make_profile(**{**options, "teacher": f"timm:test_vit/{weights}", "views": 1, "variants": 1, "limit": 20})
+    monkeypatch.setattr("dadlab.materials.materialize", lambda rows, discretizer, clean: clean)
+    found = prepare(profile, METHODS["dad"], tmp_path)
+    assert found.second.logits(torch.arange(20), 0).shape == (20, 10)
+    store = store_folder(found.clean.dataset, profile, tmp_path)
+    assert len(open_dataset(store)) == 20
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert store_folder(found.clean.dataset, profile, tmp_path) != store
 
 
 def test_unknown_discretizer_stops_before_the_teacher_works(options, tmp_path, monkeypatch):

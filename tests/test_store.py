@@ -40,6 +40,12 @@ def test_dataset_has_every_row_in_order_of_shards(store):
     np.testing.assert_array_equal(np.float32(found["logits"][0]), rows(0, [False] * 4)["logits"][0])
 
 
+def test_codes_of_the_largest_codebook_survive(tmp_path):
+    codes = np.array([[0, 16383, 16384, 32768, 65535]], np.uint16)
+    write_shard(open_store(tmp_path, 1, MANIFEST), 0, {**rows(0, [True]), "codes": list(codes)})
+    assert list(open_dataset(tmp_path)["codes"][0]) == codes[0].tolist()
+
+
 def test_same_rows_same_bytes(store, tmp_path):
     again = open_store(tmp_path / "again", 2, MANIFEST)
     write_shard(again, 0, rows(0, [False, True, False, True]))

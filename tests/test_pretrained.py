@@ -1,0 +1,295 @@
+"""open_clip and timm by name and file, offline: a tiny CLIP among open_clip's configurations, timm's `test_vit`."""
+
+import hashlib
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from open_clip.model import CLIP, QuickGELU
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from dadlab.captions import CLASSES
+from dadlab.files import content_of, module_fingerprint
+from dadlab.pretrained import load_open_clip, load_timm
+from dadlab.teacher import CLIP_TEMPLATES, Classifier, PublishedClip, load_teacher
+
+TINY = {
+    "embed_dim": 8,
+    "vision_cfg": {"layers": 1, "width": 64, "patch_size": 8, "image_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
+THOUSAND = tuple(f"class {k}" for k in range(1000))
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(autouse=True)
+def tiny_models(tmp_path, monkeypatch):
+    """`Tiny` with tags of both activations and `Quick` with OpenAI's alone, as open_clip lists its own."""
+    known = {
+        **open_clip.factory._MODEL_CONFIGS,
+        "Tiny": TINY,
+        "Quick": TINY,
+        "Tiny-quickgelu": {**TINY, "quick_gelu": True},
+    }
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", known)
+    file, _ = write_clip(tmp_path / "tagged.pt")
+    plain = {"file": str(file), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.25), "interpolation": "bilinear"}
+    quick = {**plain, "quick_gelu": True, "interpolation": "bicubic"}
+    tags = {**open_clip.pretrained._PRETRAINED, "Tiny": {"plain": plain, "openai": quick}, "Quick": {"openai": quick}}
+    monkeypatch.setattr(open_clip.pretrained, "_PRETRAINED", tags)
+
+
+def write_clip(path):
+    torch.manual_seed(0)
+    clip = CLIP(**TINY)
+    torch.save({"state_dict": clip.state_dict()}, path)
+    return path, clip
+
+
+def is_quick(clip) -> bool:
+    found = {any(isinstance(m, QuickGELU) for m in tower.modules()) for tower in (clip.visual, clip.transformer)}
+    assert len(found) == 1
+    return found.pop()
+
+
+def test_tag_brings_weights_activation_and_preprocessing(tmp_path):
+    _, clip = write_clip(tmp_path / "same.pt")
+    for tag, quick, interpolation in (("plain", False, "bilinear"), ("openai", True, "bicubic")):
+        found, tokenizer, preprocess = load_open_clip(f"Tiny/{tag}")
+        assert all(torch.equal(found.state_dict()[key], value) for key, value in clip.state_dict().items())
+        assert is_quick(found) is quick
+        assert tokenizer(["a bag"]).shape == (1, 77)
+        assert preprocess.size == 16
+        assert preprocess.interpolation == interpolation
+        assert preprocess.mean.flatten().tolist() == pytest.approx((0.5, 0.4, 0.3))
+        assert preprocess.std.flatten().tolist() == pytest.approx((0.2, 0.3, 0.25))
+
+
+@pytest.mark.parametrize("name", ["ViT-L-14/openai", "RN101/openai"])
+def test_the_papers_teachers_are_asked_for_as_openai_made_them(name, monkeypatch):
+    asked = {}
+
+    def create(model, **options):
+        asked.update(options, model=model)
+        raise RuntimeError("far away")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: "")
+    monkeypatch.setattr(open_clip, "create_model", create)
+    with pytest.raises(ValueError, match=f"open_clip:{name}: cannot be loaded \\(far away\\)"):
+        load_open_clip(name)
+    model, tag = name.split("/")
+    assert (asked["model"], asked["pretrained"], asked["force_quick_gelu"]) == (model, tag, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "quick", "said"), [("Tiny", False, True), ("Tiny-quickgelu", True, False), ("Quick", True, False)]
+)
+def test_a_files_activation_follows_the_models_name(name, quick, said, tmp_path, capsys):
+    path, _ = write_clip(tmp_path / "own.pt")
+    found, _, preprocess = load_open_clip(f"{name}/{path}")
+    assert is_quick(found) is quick
+    assert ("Tiny-quickgelu" in capsys.readouterr().out) is said
+    assert preprocess.interpolation == "bicubic"
+    assert preprocess.mean.flatten().tolist() == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
+
+
+def test_a_configuration_beside_the_file_decides(tmp_path):
+    path, _ = write_clip(tmp_path / "open_clip_model.pt")
+    pixels = {"mean": [0.1, 0.2, 0.3], "interpolation": "bilinear"}
+    described = {"model_cfg": {**TINY, "quick_gelu": True}, "preprocess_cfg": pixels}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
+    (tmp_path / "tagged.pt").unlink()
+    path = path.rename(tmp_path / "open_clip_pytorch_model.bin")
+    for name in (f"Tiny/{path}", f"local-dir:{tmp_path}"):
+        found, _, preprocess = load_open_clip(name)
+        assert is_quick(found)
+        assert preprocess.interpolation == "bilinear"
+        assert preprocess.mean.flatten().tolist() == pytest.approx((0.1, 0.2, 0.3))
+
+
+@pytest.mark.parametrize("tag", ["plain", "openai"])
+@pytest.mark.parametrize("side", [16, 40])
+def test_preprocessing_is_open_clips_on_square_photographs(tag, side):
+    pixels = np.random.default_rng(0).integers(64, 192, (side, side, 3), dtype=np.uint8)
+    _, _, transform = open_clip.create_model_and_transforms("Tiny", pretrained=tag, force_quick_gelu=tag == "openai")
+    found = load_open_clip(f"Tiny/{tag}")[2](torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
+    torch.testing.assert_close(found[0], transform(Image.fromarray(pixels)), atol=1.5 / 255 / 0.2, rtol=0)
+
+
+def test_safetensors_load_too(tmp_path):
+    _, clip = write_clip(tmp_path / "own.pt")
+    save_file(clip.state_dict(), tmp_path / "own.safetensors")
+    found, _, _ = load_open_clip(f"Quick/{tmp_path / 'own.safetensors'}")
+    assert torch.equal(found.visual.proj, clip.visual.proj)
+
+
+class Archive(nn.Module):
+    """A tree of parameters, as the programs that OpenAI published are read here."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def write_program(path, state) -> None:
+    root = Archive()
+    for key, value in state.items():
+        *parents, leaf = key.split(".")
+        node = root
+        for name in parents:
+            if name not in dict(node.named_children()):
+                node.add_module(name, Archive())
+            node = getattr(node, name)
+        node.register_buffer(leaf, value)
+    torch.jit.save(torch.jit.trace(root, torch.zeros(1), check_trace=False), path)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning")
+def test_openais_own_archive_opens_only_with_openais_hash(tmp_path, monkeypatch):
+    path, clip = tmp_path / "Tiny.pt", write_clip(tmp_path / "own.pt")[1]
+    write_program(path, clip.state_dict())
+    with pytest.raises(ValueError, match=r"Tiny\.pt: a TorchScript program, not OpenAI's Tiny"):
+        load_open_clip(f"Tiny/{path}")
+    url = f"https://example.org/{hashlib.sha256(path.read_bytes()).hexdigest()}/Tiny.pt"
+    open_clip.pretrained._PRETRAINED["Tiny"]["openai"]["url"] = url
+    found, _, preprocess = load_open_clip(f"Tiny/{path}")
+    assert is_quick(found)
+    assert preprocess.size == 16
+    torch.testing.assert_close(found.visual.proj, clip.visual.proj, atol=1e-3, rtol=1e-2)  # OpenAI's are half precision
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("open_clip:ViT-L14/openai", "unknown open_clip model 'ViT-L14': did you mean 'ViT-L-14'"),
+        ("open_clip:ViT-L-14/opnai", "unknown weights 'opnai' of ViT-L-14: did you mean 'openai'"),
+        ("open_clip:RN101", "unknown weights '' of RN101: did you mean"),
+        ("open_clip:RN101/none.pt", r"none\.pt: weights not found"),
+        ("open_clip:RN101/openai", r"no weights here and timm/resnet101_clip.openai cannot be .* open_clip:RN101/PATH"),
+        ("open_clip:hf-hub:none/none", "open_clip:hf-hub:none/none: cannot be loaded"),
+        ("open_clip:local-dir:none", "open_clip:local-dir:none: cannot be loaded"),
+        ("timm:resnet_50", "unknown timm model 'resnet_50': did you mean 'resnet50'"),
+        ("timm:resnet50.a1_in1", "unknown weights of timm model 'resnet50.a1_in1': did you mean 'resnet50.a1_in1k'"),
+        ("timm:resnet50/none.pth", r"none\.pth: weights not found"),
+        ("timm:resnet50", r"no weights here and timm/resnet50.a1_in1k cannot be fetched .* timm:resnet50/PATH"),
+        ("timm:vit_base_patch16_224.orig_in21k", "teacher knows 0 classes, the data has 1,000"),
+        ("timm:hf-hub:none/none", "timm:hf-hub:none/none: no weights"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_in_one_line_with_a_remedy(name, names):
+    with pytest.raises(ValueError, match=names) as caught:
+        load_teacher(name, THOUSAND)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["open_clip:Tiny", "timm:test_vit"])
+def test_a_web_page_as_weights_is_named(name, tmp_path):
+    (tmp_path / "page.pt").write_text("<html>")
+    with pytest.raises(ValueError, match=r"page\.pt: a web page"):
+        load_teacher(f"{name}/{tmp_path / 'page.pt'}", THOUSAND)
+
+
+def test_weights_of_another_clip_are_named_in_one_line(tmp_path):
+    torch.save({"visual.proj": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt: cannot be loaded \(.*") as caught:
+        load_open_clip(f"Quick/{tmp_path / 'other.pt'}")
+    assert "\n" not in str(caught.value)
+
+
+def test_open_clip_teacher_answers_with_clips_prompts(monkeypatch):
+    heads = []
+    monkeypatch.setattr("dadlab.teacher.zero_shot_head", lambda *given: heads.append(given) or torch.eye(2, 8))
+    found = load_teacher("open_clip:Tiny/openai", ("owl", "bag"))
+    assert isinstance(found, PublishedClip)
+    assert heads[0][2:] == (("owl", "bag"), CLIP_TEMPLATES)
+    assert (len(CLIP_TEMPLATES), CLIP_TEMPLATES[0]) == (80, "a bad photo of a {}.")
+    load_teacher("open_clip:Tiny/openai", ("owl", "bag"), ("one {}",))
+    assert heads[1][3] == ("one {}",)
+
+
+def test_open_clip_teacher_is_a_frozen_classifier_with_a_gradient():
+    found = load_teacher("open_clip:Tiny/openai", ("owl", "bag"), ("a {}",))
+    images = torch.rand(2, 3, 40, 40, requires_grad=True)
+    found(images).square().sum().backward()
+    assert found(images).shape == (2, 2)
+    assert images.grad.abs().sum() > 0
+    assert not any(parameter.requires_grad for parameter in found.parameters())
+
+
+def test_activation_and_preprocessing_count_in_the_fingerprint():
+    plain, quick = (load_teacher(f"open_clip:Tiny/{tag}", ("owl", "bag"), ("a {}",)) for tag in ("plain", "openai"))
+    assert module_fingerprint(plain) != module_fingerprint(quick)
+    first = module_fingerprint(quick)
+    quick.preprocess.mean += 0.1
+    assert module_fingerprint(quick) != first
+
+
+@pytest.fixture
+def test_vit(tmp_path):
+    torch.manual_seed(0)
+    net = timm.create_model("test_vit", num_classes=10).eval()
+    save_file(net.state_dict(), tmp_path / "vit.safetensors")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, tmp_path / "vit.pth")
+    return net, tmp_path
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_timm_file_is_a_teacher_with_timms_preprocessing(test_vit, suffix):
+    net, folder = test_vit
+    found, images = load_teacher(f"timm:test_vit/{folder / 'vit'}.{suffix}"), torch.rand(2, 3, 160, 160)
+    assert isinstance(found, Classifier)
+    torch.testing.assert_close(found(images), net((images - 0.5) / 0.5))
+    assert found.preprocess.interpolation == "bicubic"
+    assert found(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_timm_teacher_is_frozen_and_its_preprocessing_counts(test_vit):
+    found = load_teacher(f"timm:test_vit/{test_vit[1] / 'vit.pth'}")
+    assert not found.train().training
+    assert not any(parameter.requires_grad for parameter in found.parameters())
+    first = module_fingerprint(found)
+    found.preprocess.interpolation = "bilinear"
+    assert module_fingerprint(found) != first
+
+
+def test_exported_folder_is_a_teacher(test_vit):
+    net, folder = test_vit
+    (folder / "vit.safetensors").rename(folder / "model.safetensors")
+    pixels = {"input_size": [3, 160, 160], "mean": [0.25] * 3, "std": [0.5] * 3, "num_classes": 10}
+    config = {"architecture": "test_vit", "num_classes": 10, "pretrained_cfg": pixels, "model_args": {"img_size": 160}}
+    (folder / "config.json").write_text(json.dumps(config))
+    found, images = load_teacher(f"timm:local-dir:{folder}"), torch.rand(2, 3, 160, 160)
+    torch.testing.assert_close(found(images), net((images - 0.25) / 0.5))
+    with pytest.raises(ValueError, match="teacher knows 10 classes, the data has 1,000"):
+        load_teacher(f"timm:local-dir:{folder}", THOUSAND)
+
+
+def test_timm_classes_are_counted_in_the_file(test_vit):
+    with pytest.raises(ValueError, match=r"vit\.pth: teacher knows 10 classes, the data has 1,000"):
+        load_timm(f"test_vit/{test_vit[1] / 'vit.pth'}", 1000)
+
+
+def test_timm_classes_are_counted_before_anything_is_fetched(monkeypatch):
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: pytest.fail("built"))
+    with pytest.raises(ValueError, match="teacher knows 1,000 classes, the data has 10"):
+        load_teacher("timm:resnet50", CLASSES)
+
+
+def test_file_of_another_architecture_is_named(test_vit):
+    with pytest.raises(ValueError, match=r"vit\.pth: weights of another kind.*missing, first"):
+        load_teacher(f"timm:test_resnet/{test_vit[1] / 'vit.pth'}")
+
+
+def test_a_teachers_name_counts_by_its_file(test_vit):
+    folder = test_vit[1]
+    one, other = (content_of(f"timm:test_vit/{folder / name}") for name in ("vit.pth", "vit.safetensors"))
+    assert one != other
+    assert all(found.startswith("timm:test_vit/") and str(folder) not in found for found in (one, other))

@@ -32,8 +32,9 @@ def test_teacher_is_good_enough(teacher, split):
 
 
 @pytest.mark.slow
-def test_discretizer_keeps_what_the_teacher_sees(teacher):
-    studio, vqgan = load_split("fashion", "studio"), load_discretizer("studio")
+@pytest.mark.parametrize("name", ["studio", "broad"])
+def test_discretizer_keeps_what_the_teacher_sees(teacher, name):
+    studio, vqgan = load_split("fashion", "studio"), load_discretizer(name)
     codes = torch.cat([vqgan.encode(studio.images(rows)) for rows in torch.arange(len(studio)).split(100)])
     drawn = torch.cat([to_bytes(vqgan.decode(part)) for part in codes.split(100)])
     redrawn = type(studio)("Q(studio)", studio.classes, drawn, studio.labels)

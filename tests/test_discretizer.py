@@ -130,9 +130,10 @@ def test_file_loads_frozen(files, tiny_vqgan, photos40):
     assert (found.encode(images) == tiny_vqgan.encode(images)).float().mean() > 0.95  # the file is half precision
 
 
-def test_named_discretizers():
+@pytest.mark.parametrize("name", ["studio", "broad"])
+def test_named_discretizers(name):
     assert isinstance(load_discretizer("identity"), Identity)
-    assert load_discretizer("studio")(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+    assert load_discretizer(name)(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)
 
 
 @pytest.mark.parametrize("name", ["studo", "vqgan.onnx"])

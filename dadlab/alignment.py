@@ -152,6 +152,9 @@ def proximity_loss(
 def caption_loss(student: Tensor, captions: Tensor, labels: Tensor, *, tau: float = 1.0) -> Tensor:
     """L_cap: each image finds its own caption among captions of other classes (Eq. 8), images to captions only.
 
+    −log softmax over j of cos(S_i, caption_j) / τ at j = i, averaged over i. As in the released code the own caption
+    is in the denominator too.
+
     Args:
         student: S (B, D).
         captions: the teacher's text features of each image's caption (B, D).

@@ -107,7 +107,7 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
 def cut_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Cut]:
     """Texts that do not fit the text encoder's context, for any open_clip tokenizer.
 
-    Tokens are counted up to eight times the limit.
+    Tokens are counted up to eight times the limit; an end token that is also the padding is not counted.
     """
     if not texts:
         return []
@@ -116,7 +116,7 @@ def cut_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Cut]:
     long, nothing = (tokenizer(list(t), context_length=8 * limit) for t in (texts, [""]))  # type: ignore[call-arg]
     lengths = ((long != nothing[0, -1]) * torch.arange(1, 8 * limit + 1)).amax(1)  # where padding begins
     cut = (short != long[:, :limit]).any(1) | (lengths > limit)
-    return [Cut(texts[i], int(lengths[i]), limit) for i in cut.nonzero()[:, 0].tolist()]
+    return [Cut(texts[i], max(int(lengths[i]), limit + 1), limit) for i in cut.nonzero()[:, 0].tolist()]
 
 
 def warn_of_cuts(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
@@ -126,7 +126,7 @@ def warn_of_cuts(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
         warnings.warn(
             f"{len(found)} of {len(texts)} texts exceed the text encoder's {longest.limit} tokens and are cut; "
             f"the longest has {longest.tokens}: {longest.text!r}",
-            stacklevel=3,
+            stacklevel=4,  # to the caller of `text_features` or `PromptLearner`
         )
 
 

@@ -89,6 +89,31 @@ def test_texts_are_cut_from_the_first_token_too_many(encode):
     ]
 
 
+class Words:
+    """A tokenizer of another family: one token a word, its own padding, with an end token or without."""
+
+    def __init__(self, end: list[int], padding: int):
+        self.end, self.padding = end, padding
+
+    def __call__(self, texts: list[str], context_length: int = 6) -> torch.Tensor:
+        rows = []
+        for text in texts:
+            words = [7 + len(word) for word in text.split()][: context_length - len(self.end)]
+            rows.append((words + self.end + context_length * [self.padding])[:context_length])
+        return torch.tensor(rows)
+
+
+@pytest.mark.parametrize(
+    ("encode", "room"),
+    [(Words([1], 0), 5), (Words([1], 1), 5), (Words([], 0), 6)],
+    ids=["end and padding", "padded with the end", "no end"],
+)
+def test_tokenizers_of_other_families_are_understood(encode, room):
+    cut = cut_texts(encode, ["a " * room, "a " * (room + 1), "", "b " * 20])
+    assert [found.text[0] for found in cut] == ["a", "b"]
+    assert cut[0] == ("a " * (room + 1), 7, 6)
+
+
 def test_texts_too_long_to_count_are_still_reported():
     assert [found.limit for found in cut_texts(tokenizer(), ["x " * 1000])] == [CONTEXT_LENGTH]
 
@@ -109,8 +134,11 @@ def test_features_are_those_of_the_zero_shot_head(clip):
 
 def test_cut_texts_are_reported(clip):
     texts = ["a bag", "a " * 30, "a " * 40]
-    with pytest.warns(UserWarning, match=r"2 of 3 texts exceed the text encoder's 24 tokens.*the longest has 42"):
+    with pytest.warns(
+        UserWarning, match=r"2 of 3 texts exceed the text encoder's 24 tokens.*the longest has 42"
+    ) as said:
         text_features(clip, tokenizer(), texts)
+    assert said[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         text_features(clip, tokenizer(), texts[:1])

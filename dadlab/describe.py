@@ -154,6 +154,7 @@ def _ask(endpoint: Endpoint, headers: Mapping[str, str], question: str, sleep: C
         except (OSError, http.client.HTTPException) as error:
             problem = str(error) or type(error).__name__
         if attempt + 1 < endpoint.tries:
+            print(f"{endpoint.url}: {problem}; asking again in {wait:.0f} s", flush=True)
             sleep(wait)
     raise ConnectionError(
         f"{endpoint.url}: no answer after {endpoint.tries} tries, last {problem}; run again to go on from here"

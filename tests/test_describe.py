@@ -132,6 +132,12 @@ def test_transient_failures_are_tried_again_with_growing_pauses(stub, ask):
     assert len(set(stub.questions)) == 1
 
 
+def test_a_pause_says_why(stub, ask, capsys):
+    stub.script = [(503, {"Retry-After": "9"}, b'{"error": {"message": "overloaded"}}')]
+    ask(["owl"])
+    assert "HTTP 503 overloaded; asking again in 9 s" in capsys.readouterr().out
+
+
 def test_the_servers_wish_to_wait_counts(stub, ask):
     stub.script = [
         (429, {"Retry-After": "7"}, b""),

@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 from open_clip.model import CustomTextCLIP
@@ -14,6 +16,7 @@ VISION = {"layers": 1, "width": 16, "head_width": 8, "patch_size": 8, "image_siz
 TEXT = {"context_length": CONTEXT_LENGTH, "width": 16, "heads": 2, "layers": 2}
 
 
+@functools.cache
 def build(kind: str):
     """A CLIP and its tokenizer: the embedded one, CLIP's own layout with its tokenizer, or a separate text tower."""
     torch.manual_seed(0)
@@ -30,7 +33,7 @@ def build(kind: str):
 @pytest.fixture(params=["embedded", "clip", "separate tower"])
 def tower(request):
     clip, encode = build(request.param)
-    return clip.eval(), encode
+    return clip.eval().requires_grad_(True), encode
 
 
 @pytest.mark.parametrize("start", ["a photo of", "a photo of a", "wow!", "crème brûlée"])

@@ -1,4 +1,4 @@
-"""The first paper's printed tables as DataFrames, slips kept and noted beside them."""
+"""Both papers' printed tables as DataFrames, slips kept and noted beside them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-TABLES = Path(__file__).resolve().parents[1] / "papers" / "dad" / "tables.json"
+PAPERS = Path(__file__).resolve().parents[1] / "papers"
+TABLES, TABLES_VLM = PAPERS / "dad" / "tables.json", PAPERS / "vlm_ood" / "tables.json"
 
 
-def load_table(number: int, path: Path = TABLES) -> pd.DataFrame:
-    """One of Tables 1–12 of Zhou et al. (2023), every value as printed.
+def load_table(number: int | str, path: Path = TABLES) -> pd.DataFrame:
+    """One of Tables 1–12 of Zhou et al. (2023), or with `TABLES_VLM` a table of Li et al. (2023), values as printed.
 
     Columns have one name in all tables, in the order of each (`C` is mCE, lower is better; the others are top-1 in per
     cent unless `attrs` says otherwise). The index has what names a row: block and method, or student and teacher.

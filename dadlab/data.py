@@ -1,29 +1,25 @@
-"""Datasets: images in [0, 1], labels and a stable sample index, whether drawn from photographs or read from folders.
+"""Datasets by name: drawn from photographs, or read from folders.
 
 A split's name says everything: `train` and `val` are in-distribution, `val_context` is the one shift that tuning may
-look at, and the rest are test shifts. Folder data has the same shape: `root/train/<class>/*.jpg`, `root/val/…`, and
-every further folder is a test shift. Nothing downstream knows which of the two it has.
+look at, and the rest are test shifts. Nothing downstream knows where its data come from.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from dadlab.files import fingerprint
+from dadlab import folders
+from dadlab.dataset import Dataset
+from dadlab.encoded import SMALL, Encoded
 from dadlab.photos import ASSETS, CLASSES, load_photos
-from dadlab.progress import track
 from dadlab.render import render
-from dadlab.views import augment
 
 # split: (photographs, style, drawing seed). Test photographs are drawn with other seeds: no pose is shared.
 FASHION = {
@@ -39,47 +35,16 @@ FASHION = {
     "stylized": ("test", "stylized", 1),
     "a": ("test", "studio", 1),
 }
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images held as 8-bit pixels; a sample's position is its stable index.
-
-    Attributes:
-        name: split name, for messages and tables.
-        classes: class names in label order.
-        pixels: (N, 3, H, W) uint8.
-        labels: (N,) int64.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    pixels: Tensor = field(repr=False)
-    labels: Tensor = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def images(self, index: Tensor, view: int = -1) -> Tensor:
-        """Images (B, 3, H, W) float32 in [0, 1] of the given samples: as they are, or their replayable view."""
-        return augment(self.pixels[index].float() / 255, index, view)
-
-    def take(self, index: Tensor) -> Dataset:
-        return Dataset(self.name, self.classes, self.pixels[index], self.labels[index])
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(list(self.classes), self.pixels, self.labels)
+MEMORY = 2**29  # bytes of pixels; a split of small images within it is decoded once and held
 
 
 def load_split(data: str, split: str, *, image_size: int = 32, limit: int = 0) -> Dataset:
-    """One split of the embedded benchmark (`data="fashion"`) or of a folder of images.
+    """One split of the embedded benchmark or of images on disk; asking again reads nothing again.
 
     Args:
-        data: `fashion`, or the path of a folder with one sub-folder a split.
+        data: `fashion`; or the path of a folder with one sub-folder a split (`dadlab.folders`).
         split: see the module docstring.
-        image_size: side in pixels; folder images are resized and centre-cropped to it.
+        image_size: side in pixels of images on disk; `dadlab.encoded` says how they are cut.
         limit: keep about this many samples, class by class; 0 keeps all.
 
     Raises:
@@ -87,18 +52,47 @@ def load_split(data: str, split: str, *, image_size: int = 32, limit: int = 0) -
     """
     if data == "fashion":
         return _drawn(split, limit)
-    dataset = read_folder(Path(data), split, image_size)
-    return dataset.take(_every_class(dataset.labels, limit)) if 0 < limit < len(dataset) else dataset
+    return _read(data, split, image_size, limit, _stamp(data, split))
+
+
+def open_split(data: str, split: str, image_size: int) -> Dataset:
+    """One split of images on disk, all of them encoded.
+
+    Raises:
+        ValueError: as `load_split`, unreadable images aside.
+    """
+    return folders.open_split(Path(data), split, image_size)
 
 
 def split_names(data: str) -> list[str]:
-    """Splits that exist, training splits first."""
+    """Splits that exist, training splits first.
+
+    Raises:
+        ValueError: no such data.
+    """
     if data == "fashion":
         return list(FASHION)
+    return folders.split_names(Path(data))
+
+
+@functools.lru_cache(maxsize=8)
+def _read(data: str, split: str, image_size: int, limit: int, when: Hashable) -> Dataset:
+    dataset = open_split(data, split, image_size)
+    if 0 < limit < len(dataset):
+        dataset = dataset.take(_every_class(dataset.labels, limit))
+    small = image_size < SMALL and 3 * image_size**2 * len(dataset) <= MEMORY
+    if small or not isinstance(dataset.pixels, Encoded):
+        return dataset.in_memory()
+    broken = list(dataset.pixels.unreadable(dataset.pixels.sample()))
+    if broken:
+        raise ValueError(f"{split}: unreadable images in a sample, first {broken[0]}")
+    return dataset
+
+
+def _stamp(data: str, split: str) -> Hashable:
+    """Changes when files come or go."""
     root = Path(data)
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; give 'fashion' or a folder with train/ and val/ inside")
-    return sorted((p.name for p in _folders(root)), key=lambda n: (n not in ("train", "val"), n))
+    return folders.stamp(root / "train") + folders.stamp(root / split)
 
 
 @functools.lru_cache(maxsize=16)
@@ -124,44 +118,3 @@ def _every_class(labels: Tensor, limit: int) -> Tensor:
     """About `limit` positions, the first ones of every class, in order."""
     quota = max(1, limit // (int(labels.max()) + 1))
     return torch.cat([torch.nonzero(labels == label)[:quota, 0] for label in labels.unique()]).sort().values
-
-
-def read_folder(root: Path, split: str, image_size: int) -> Dataset:
-    """Read `root/split/<class>/*` into memory; class names are folder names, `_` read as a space."""
-    names = split_names(str(root))
-    if split not in names:
-        raise ValueError(f"{root}: no split {split!r}: it has {', '.join(names) or 'no folders'}")
-    reference = root / ("train" if "train" in names else split)
-    classes = [p.name for p in _folders(reference)]
-    unknown = [p.name for p in _folders(root / split) if p.name not in classes]
-    if unknown:
-        raise ValueError(f"{root / split}: class folders {', '.join(unknown)} are not in {reference}")
-    found = [(path, k) for k, name in enumerate(classes) for path in _image_paths(root / split / name)]
-    if not found:
-        raise ValueError(f"{root / split}: no images ({', '.join(sorted(_SUFFIXES))}) in class folders")
-    with ThreadPoolExecutor() as pool:
-        read = functools.partial(_read_image, size=image_size)
-        arrays = list(track(pool.map(read, [p for p, _ in found]), f"reading {split}", len(found)))
-    broken = [a for a in arrays if isinstance(a, str)]
-    if broken:
-        raise ValueError(f"{len(broken)} unreadable image(s), first {broken[0]}")
-    labels = torch.tensor([k for _, k in found])
-    return Dataset(split, tuple(c.replace("_", " ") for c in classes), torch.from_numpy(np.stack(arrays)), labels)
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _image_paths(folder: Path) -> Sequence[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
-
-
-def _read_image(path: Path, *, size: int) -> np.ndarray | str:
-    """(3, size, size) uint8, or what is wrong with the file."""
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), (size, size), Image.Resampling.BICUBIC)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        return f"{path}: {error}"
-    return np.asarray(image).transpose(2, 0, 1).copy()

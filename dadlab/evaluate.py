@@ -22,6 +22,7 @@ from dadlab.data import Dataset, load_split, split_names
 from dadlab.files import atomic_path
 from dadlab.photos import ASSETS
 from dadlab.progress import track
+from dadlab.store import to_bytes
 from dadlab.views import counter_hash
 
 CORRUPTIONS = (
@@ -92,7 +93,8 @@ def _corrupt(dataset: Dataset, kind: str, severity: int) -> np.ndarray:
     ).tolist()
     # corrupt_tta draws from numpy's global generator, and impulse noise from an unseeded one of its own.
     before, made = np.random.get_state(), []
-    for image, seed in zip(dataset.pixels.permute(0, 2, 3, 1).numpy(), seeds, strict=True):
+    parts = (to_bytes(dataset.images(rows)).permute(0, 2, 3, 1) for rows in torch.arange(len(dataset)).split(64))
+    for image, seed in zip((image.numpy() for part in parts for image in part), seeds, strict=True):
         np.random.seed(seed)
         with mock.patch.object(corruptions, "random_noise", functools.partial(random_noise, rng=seed)):
             made.append(np.clip(corrupt(image, severity, kind), 0, 255).astype(np.uint8))

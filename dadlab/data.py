@@ -1,4 +1,4 @@
-"""Datasets by name: drawn from photographs, or read from folders.
+"""Datasets by name: drawn from photographs, or read from folders or ImageNet's archives.
 
 A split's name says everything: `train` and `val` are in-distribution, `val_context` is the one shift that tuning may
 look at, and the rest are test shifts. Nothing downstream knows where its data come from.
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dadlab import folders
+from dadlab import folders, imagenet
 from dadlab.dataset import Dataset
 from dadlab.encoded import SMALL, Encoded
+from dadlab.files import content_of
 from dadlab.photos import ASSETS, CLASSES, load_photos
 from dadlab.render import render
 
@@ -35,6 +36,7 @@ FASHION = {
     "stylized": ("test", "stylized", 1),
     "a": ("test", "studio", 1),
 }
+KINDS = ("imagenet",)
 MEMORY = 2**29  # bytes of pixels; a split of small images within it is decoded once and held
 
 
@@ -42,7 +44,8 @@ def load_split(data: str, split: str, *, image_size: int = 32, limit: int = 0) -
     """One split of the embedded benchmark or of images on disk; asking again reads nothing again.
 
     Args:
-        data: `fashion`; or the path of a folder with one sub-folder a split (`dadlab.folders`).
+        data: `fashion`; the path of a folder with one sub-folder a split (`dadlab.folders`); `imagenet:` and the
+            path of ImageNet's folders (`dadlab.imagenet`).
         split: see the module docstring.
         image_size: side in pixels of images on disk; `dadlab.encoded` says how they are cut.
         limit: keep about this many samples, class by class; 0 keeps all.
@@ -61,7 +64,36 @@ def open_split(data: str, split: str, image_size: int) -> Dataset:
     Raises:
         ValueError: as `load_split`, unreadable images aside.
     """
-    return folders.open_split(Path(data), split, image_size)
+    kind, place = _kind(data)
+    if kind == "imagenet":
+        return imagenet.open_split(Path(place), split, image_size)
+    return folders.open_split(Path(place), split, image_size)
+
+
+def structure(data: str, split: str) -> list[str]:
+    """What is wrong with the class folders of a split, without listing images."""
+    kind, place = _kind(data)
+    return imagenet.problems(Path(place), split) if kind == "imagenet" else []
+
+
+def has_corruptions(data: str) -> bool:
+    """Whether the data bring corrupted images of their own, as ImageNet-C is."""
+    return _kind(data)[0] == "imagenet"
+
+
+def home_split(data: str) -> str:
+    """The in-distribution test split.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if data == "fashion":
+        return "studio"
+    names = split_names(data)
+    for name in ("val", "validation", "test"):
+        if name in names:
+            return name
+    raise ValueError(f"{data}: no val, validation or test split: it has {', '.join(names)}")
 
 
 def split_names(data: str) -> list[str]:
@@ -72,7 +104,28 @@ def split_names(data: str) -> list[str]:
     """
     if data == "fashion":
         return list(FASHION)
-    return folders.split_names(Path(data))
+    kind, place = _kind(data)
+    if kind == "imagenet":
+        return imagenet.split_names(Path(place))
+    return folders.split_names(Path(place))
+
+
+def identity(data: str, split: str) -> str:
+    """What lies under a name now, for fingerprints: a folder as a whole, of larger data the given split alone."""
+    if data == "fashion" or _kind(data)[0] == "":
+        return content_of(data)
+    return _listed(data, split)
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(data: str, split: str) -> str:
+    return open_split(data, split, 1).fingerprint
+
+
+def _kind(data: str) -> tuple[str, str]:
+    """`imagenet:/data` as (`imagenet`, `/data`); a plain path as (``, path)."""
+    kind, _, place = data.partition(":")
+    return (kind, place) if kind in KINDS else ("", data)
 
 
 @functools.lru_cache(maxsize=8)
@@ -85,14 +138,20 @@ def _read(data: str, split: str, image_size: int, limit: int, when: Hashable) ->
         return dataset.in_memory()
     broken = list(dataset.pixels.unreadable(dataset.pixels.sample()))
     if broken:
-        raise ValueError(f"{split}: unreadable images in a sample, first {broken[0]}")
+        raise ValueError(f"{split}: unreadable images in a sample, first {broken[0]}; dadlab.check finds all with full")
     return dataset
 
 
 def _stamp(data: str, split: str) -> Hashable:
     """Changes when files come or go."""
-    root = Path(data)
-    return folders.stamp(root / "train") + folders.stamp(root / split)
+    kind, place = _kind(data)
+    if kind == "imagenet":
+        return imagenet.stamp(Path(place), split)
+    return (
+        folders.stamp(Path(place))
+        if kind
+        else folders.stamp(Path(place) / "train") + folders.stamp(Path(place) / split)
+    )
 
 
 @functools.lru_cache(maxsize=16)

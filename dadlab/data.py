@@ -1,4 +1,4 @@
-"""Datasets by name: drawn from photographs, or read from folders or ImageNet's archives.
+"""Datasets by name: drawn from photographs, or read from folders, ImageNet's archives or Hugging Face tables.
 
 A split's name says everything: `train` and `val` are in-distribution, `val_context` is the one shift that tuning may
 look at, and the rest are test shifts. Nothing downstream knows where its data come from.
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dadlab import folders, imagenet
+from dadlab import folders, hub, imagenet
 from dadlab.dataset import Dataset
 from dadlab.encoded import SMALL, Encoded
 from dadlab.files import content_of
@@ -36,7 +36,7 @@ FASHION = {
     "stylized": ("test", "stylized", 1),
     "a": ("test", "studio", 1),
 }
-KINDS = ("imagenet",)
+KINDS = ("imagenet", "hf", "hf-stream")
 MEMORY = 2**29  # bytes of pixels; a split of small images within it is decoded once and held
 
 
@@ -45,7 +45,8 @@ def load_split(data: str, split: str, *, image_size: int = 32, limit: int = 0) -
 
     Args:
         data: `fashion`; the path of a folder with one sub-folder a split (`dadlab.folders`); `imagenet:` and the
-            path of ImageNet's folders (`dadlab.imagenet`).
+            path of ImageNet's folders (`dadlab.imagenet`); or `hf:` and the path or name of a Hugging Face dataset,
+            `hf-stream:` to read its Parquet files where they lie (`dadlab.hub`).
         split: see the module docstring.
         image_size: side in pixels of images on disk; `dadlab.encoded` says how they are cut.
         limit: keep about this many samples, class by class; 0 keeps all.
@@ -67,6 +68,8 @@ def open_split(data: str, split: str, image_size: int) -> Dataset:
     kind, place = _kind(data)
     if kind == "imagenet":
         return imagenet.open_split(Path(place), split, image_size)
+    if kind in ("hf", "hf-stream"):
+        return hub.open_split(place, split, image_size, stream=kind == "hf-stream")
     return folders.open_split(Path(place), split, image_size)
 
 
@@ -107,7 +110,7 @@ def split_names(data: str) -> list[str]:
     kind, place = _kind(data)
     if kind == "imagenet":
         return imagenet.split_names(Path(place))
-    return folders.split_names(Path(place))
+    return hub.split_names(place) if kind in ("hf", "hf-stream") else folders.split_names(Path(place))
 
 
 def identity(data: str, split: str) -> str:

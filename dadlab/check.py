@@ -27,7 +27,8 @@ def check(data: str, splits: Sequence[str] | None = None, *, full: bool = False)
     Raises:
         ValueError: one line with all that was found.
     """
-    found = [problem for split in splits or split_names(data) for problem in problems(data, split, full=full)]
+    wanted = dict.fromkeys(split_names(data) if splits is None else splits)
+    found = [problem for split in wanted for problem in problems(data, split, full=full)]
     if found:
         raise ValueError(f"{data}: {'; '.join(dict.fromkeys(found))}")
 

@@ -46,7 +46,7 @@ def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
     """
     missing = [split for split in splits if not _kept(run, Path(runs_dir), split).is_file()]
     if missing:
-        check(run.profile.data, missing)
+        check(run.profile.data, [run.profile.train, *missing])
     return {split: _measure_split(run, Path(runs_dir), split) for split in splits}
 
 
@@ -188,7 +188,8 @@ def compare(
     """
     plain_splits = sorted({name for split in splits for name in split.split("+")})
     measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
-    check(profile.data, plain_splits + (_published_splits() if corruptions and has_corruptions(profile.data) else []))
+    published = _published_splits() if corruptions and has_corruptions(profile.data) else []
+    check(profile.data, [profile.train, *plain_splits, *published])
     errors: dict[str, dict[str, dict[str, float]]] = {method: {} for method in methods}
     baseline = mce_baseline(profile.data)
     for seed in seeds:

@@ -4,6 +4,7 @@ import torch
 
 from dadlab import results as module
 from dadlab.evaluate import mce, mce_baseline
+from dadlab.imagenet import SPLITS
 from dadlab.profile import make_profile
 from dadlab.report import markdown_table
 from dadlab.results import Estimate, accuracy, combined, compare, difference, measure, measure_corruptions, stack
@@ -172,6 +173,20 @@ def test_imagenet_c_is_read_not_drawn(toy_imagenet, tmp_path, monkeypatch):
     (run.folder(tmp_path) / "correct" / "c" / "snow" / "3.npy").unlink()
     assert measure_corruptions(run, tmp_path) == found
     assert seen[75:] == ["c/snow/3"]
+
+
+def test_a_student_trained_on_imagenet_is_tested_on_all_its_shifts(toy_imagenet, tmp_path):
+    """Ten classes of flat greys: a few steps tell some of them apart, and everything is read from the toy tree."""
+    profile = make_profile(data=f"imagenet:{toy_imagenet}", image_size=64, epochs=1, batch=10, views=2)
+    splits = [name for name in SPLITS if name != "train"]
+    found = compare(profile, ["plain"], [0], splits, [], tmp_path, corruptions=True)
+    assert {row["split"]: row["n"] for row in found["rows"]} == {
+        name: 8 if name.startswith(("a", "rendition")) else 20 for name in splits
+    }
+    top1 = {row["split"]: row["top1"]["mean"] for row in found["rows"]}
+    assert top1["a"] >= top1["a-1000"]
+    assert 0 < found["corruption_error"]["plain"]["0"] <= 100
+    assert found["mce"]["plain"]["0"] > found["corruption_error"]["plain"]["0"]  # AlexNet's errors are below 100 %
 
 
 def test_own_images_are_corrupted_at_their_own_size(toy_imagenet, tmp_path, monkeypatch):

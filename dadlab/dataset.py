@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -57,13 +54,3 @@ class Dataset:
     def fingerprint(self) -> str:
         pixels = self.pixels.fingerprint if isinstance(self.pixels, Encoded) else self.pixels
         return fingerprint(list(self.classes), pixels, self.labels)
-
-
-def ahead(items: Iterator[Tensor], depth: int = 2) -> Iterator[Tensor]:
-    """The same items, the next ones fetched while the last one is worked on."""
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(next, items, end) for _ in range(depth))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(pool.submit(next, items, end))
-            yield item  # type: ignore[misc]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from dadlab.check import check
 from dadlab.data import has_corruptions, load_split, split_names
-from dadlab.dataset import Dataset, ahead
+from dadlab.dataset import Dataset
 from dadlab.files import atomic_path
 from dadlab.photos import ASSETS
 from dadlab.progress import track
@@ -43,12 +44,23 @@ def correct(model: nn.Module, dataset: Dataset, *, batch: int = 256) -> Tensor:
     The model answers among the labels of `dataset.among`, where the dataset names some.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    among = None if dataset.among is None else torch.tensor(dataset.among)
     guesses = []
-    for images in ahead(dataset.images(rows) for rows in torch.arange(len(dataset)).split(batch)):
-        logits = model(images.to(device).contiguous(memory_format=torch.channels_last))
-        guesses.append(logits.argmax(1).cpu() if among is None else among[logits[:, among.to(device)].argmax(1).cpu()])
+    for rows in torch.arange(len(dataset)).split(batch):
+        images = dataset.images(rows).to(device).contiguous(memory_format=torch.channels_last)
+        guesses.append(answers(model(images), dataset.among).cpu())
     return torch.cat(guesses) == dataset.labels
+
+
+def answers(logits: Tensor, among: Sequence[int] | None = None) -> Tensor:
+    """The label (B,) of the largest of the logits (B, C), or of the largest among the given labels.
+
+    >>> answers(torch.tensor([[9.0, 1.0, 5.0]]), among=[1, 2])
+    tensor([2])
+    """
+    if among is None:
+        return logits.argmax(1)
+    labels = torch.tensor(among, device=logits.device)
+    return labels[logits[:, labels].argmax(1)]
 
 
 def top1(model: nn.Module, dataset: Dataset) -> float:

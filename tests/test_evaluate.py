@@ -8,7 +8,7 @@ from torch import nn
 
 from dadlab import evaluate as module
 from dadlab.data import load_split
-from dadlab.dataset import Dataset, ahead
+from dadlab.dataset import Dataset
 from dadlab.evaluate import (
     CORRUPTIONS,
     SHIFTS,
@@ -63,15 +63,6 @@ def test_answers_among_some_labels_alone():
     assert correct(Fixed(), data).tolist() == [True, False, False, False]
     assert correct(Fixed(), replace(data, among=(1, 2, 3))).tolist() == [False, False, True, False]
     assert correct(Fixed(), replace(data, among=(1, 3))).tolist() == [False, False, False, True]
-
-
-def test_prefetching_keeps_order():
-    assert [int(item) for item in ahead(torch.tensor(k) for k in range(7))] == list(range(7))
-
-
-def test_prefetching_passes_errors_on(photos40):
-    with pytest.raises(IndexError):
-        list(ahead(photos40.images(torch.tensor([k])) for k in (0, 1, 99)))
 
 
 @pytest.mark.parametrize(("wrong", "expected"), [((), 1.0), ((0,), 0.9), (tuple(range(10)), 0.0)])

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.utils.data import get_worker_info
 from torchvision.transforms.functional import InterpolationMode, center_crop, resize, resized_crop
 
 from dadlab import views
@@ -161,10 +162,13 @@ def frame(picture: Image.Image, framing: Framing, draws: np.ndarray | None) -> I
 
 
 def threads() -> ThreadPoolExecutor:
-    """The process's own pool for reading files: Pillow decodes and resizes outside the interpreter's lock."""
+    """The process's own pool for reading files: Pillow decodes and resizes outside the interpreter's lock.
+
+    A worker process of a data loader has one thread, since it is one of many.
+    """
     return _threads(os.getpid())
 
 
 @functools.lru_cache(maxsize=1)
 def _threads(process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor()
+    return ThreadPoolExecutor(1 if get_worker_info() else None)

@@ -51,10 +51,10 @@ class Table:
 class RowGroups:
     """Rows of Parquet files, read a row group at a time."""
 
-    def __init__(self, files: list[pq.ParquetFile], column: str, name: str, stamp: str):
+    def __init__(self, urls: list[str], column: str, name: str, stamp: str):
         self.column, self.name, self.fingerprint = column, name, stamp
-        self._groups = [(file, group) for file in files for group in range(file.num_row_groups)]
-        sizes = (file.metadata.row_group(group).num_rows for file, group in self._groups)
+        self._groups = [(url, group) for url in urls for group in range(_parquet(url).num_row_groups)]
+        sizes = (_parquet(url).metadata.row_group(group).num_rows for url, group in self._groups)
         self._starts = list(accumulate(sizes, initial=0))
         self._lock = threading.Lock()
         self._read = functools.lru_cache(maxsize=KEPT_GROUPS)(self._read_group)
@@ -72,8 +72,8 @@ class RowGroups:
         return f"{self.name} row {row}"
 
     def _read_group(self, number: int) -> Any:
-        file, group = self._groups[number]
-        return file.read_row_group(group, columns=[self.column]).column(self.column)
+        url, group = self._groups[number]
+        return _parquet(url).read_row_group(group, columns=[self.column]).column(self.column)
 
 
 def split_names(place: str) -> list[str]:
@@ -92,11 +92,11 @@ def open_split(place: str, split: str, size: int, *, stream: bool) -> Dataset:
         raise ValueError(f"{place}: no split {split!r}: it has {', '.join(found)}")
     stamp = fingerprint([_stamp(url) for url in found[split]])
     if stream:
-        files = [_parquet(url) for url in found[split]]
-        features = Features.from_arrow_schema(files[0].schema_arrow)
+        urls = found[split]
+        features = Features.from_arrow_schema(_parquet(urls[0]).schema_arrow)
         image, label = _columns(features, name)
-        labels = np.concatenate([file.read(columns=[label]).column(label).to_numpy() for file in files])
-        source: Source = RowGroups(files, image, name, stamp)
+        labels = np.concatenate([_parquet(url).read(columns=[label]).column(label).to_numpy() for url in urls])
+        source: Source = RowGroups(urls, image, name, stamp)
     else:
         rows = datasets.load_dataset(place, split=split)
         features = rows.features
@@ -123,6 +123,12 @@ def _files(place: str) -> dict[str, list[str]]:
 
 
 def _parquet(url: str) -> pq.ParquetFile:
+    """A Parquet file, opened once a process: processes that share a handle would move each other's place in it."""
+    return _opened(url, str(_stamp(url)), os.getpid())
+
+
+@functools.lru_cache(maxsize=4096)
+def _opened(url: str, stamp: str, process: int) -> pq.ParquetFile:
     system, path = fsspec.core.url_to_fs(url)
     if not path.endswith(".parquet"):
         raise ValueError(f"{url}: only Parquet files can be streamed; use hf: instead of hf-stream:")

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from published_imagenet import picture
+from torch.utils.data import DataLoader
 
 from dadlab import hub
 from dadlab.check import check
@@ -95,6 +96,25 @@ def test_streaming_holds_few_row_groups(shared, monkeypatch):
     for row in range(30):
         source.open(row)
     assert source._read.cache_info().currsize == 2
+
+
+def test_worker_processes_read_side_by_side(table):
+    dataset = load_split(table, "train", image_size=64)
+    dataset.images(torch.arange(30))
+    parts = list(torch.arange(30).split(3))
+    loader = DataLoader(_Parts(dataset, parts), batch_size=None, num_workers=2)
+    assert torch.equal(torch.cat(list(loader)), dataset.images(torch.arange(30)))
+
+
+class _Parts:
+    def __init__(self, dataset, parts):
+        self.dataset, self.parts = dataset, parts
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, position):
+        return self.dataset.images(self.parts[position])
 
 
 def test_small_images_are_held(table):

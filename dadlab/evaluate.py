@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -79,7 +80,11 @@ def shifts_of(data: str) -> list[str]:
 def evaluate(
     model: nn.Module, data: str = "fashion", *, splits: list[str] | None = None, image_size: int = 32
 ) -> dict[str, Tensor]:
-    """Per-sample correctness (N,) bool on every split, for top-1 and for paired tests."""
+    """Per-sample correctness (N,) bool on every split, for top-1 and for paired tests.
+
+    Raises:
+        ValueError: something is wrong with the splits' images; before the model runs, all at once.
+    """
     wanted = shifts_of(data) if splits is None else splits
     check(data, wanted)
     return {name: correct(model, load_split(data, name, image_size=image_size)) for name in wanted}
@@ -109,7 +114,7 @@ def corrupted(dataset: Dataset, kind: str, severity: int, folder: Path | None = 
         if path is not None:
             with atomic_path(path) as temporary, temporary.open("wb") as out:
                 np.save(out, pixels)
-    return Dataset(f"{kind} {severity}", dataset.classes, torch.from_numpy(pixels), dataset.labels)
+    return replace(dataset, name=f"{kind} {severity}", pixels=torch.from_numpy(pixels))
 
 
 def _corrupt(dataset: Dataset, kind: str, severity: int) -> np.ndarray:

@@ -199,6 +199,7 @@ def test_own_images_have_no_baseline(tmp_path):
 def test_corruption_of_encoded_images_is_that_of_their_pixels(toy_imagenet):
     dataset = load_split(f"imagenet:{toy_imagenet}", "a", image_size=64)
     assert torch.equal(corrupted(dataset, "fog", 2).pixels, corrupted(dataset.in_memory(), "fog", 2).pixels)
+    assert corrupted(dataset, "fog", 2).among == dataset.among
 
 
 def test_mce_by_hand():

@@ -1,29 +1,26 @@
-"""Datasets: images in [0, 1], labels and a stable sample index, whether drawn from photographs or read from folders.
+"""Datasets by name: drawn from photographs, or read from folders, ImageNet's archives or Hugging Face tables.
 
 A split's name says everything: `train` and `val` are in-distribution, `val_context` is the one shift that tuning may
-look at, and the rest are test shifts. Folder data has the same shape: `root/train/<class>/*.jpg`, `root/val/…`, and
-every further folder is a test shift. Nothing downstream knows which of the two it has.
+look at, and the rest are test shifts. Nothing downstream knows where its data come from.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from dadlab.files import fingerprint
+from dadlab import folders, imagenet, parquet
+from dadlab.dataset import Dataset
+from dadlab.encoded import SMALL, Encoded
+from dadlab.files import content_of
 from dadlab.photos import ASSETS, CLASSES, load_photos
-from dadlab.progress import track
 from dadlab.render import render
-from dadlab.views import augment
 
 # split: (photographs, style, drawing seed). Test photographs are drawn with other seeds: no pose is shared.
 FASHION = {
@@ -39,47 +36,19 @@ FASHION = {
     "stylized": ("test", "stylized", 1),
     "a": ("test", "studio", 1),
 }
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images held as 8-bit pixels; a sample's position is its stable index.
-
-    Attributes:
-        name: split name, for messages and tables.
-        classes: class names in label order.
-        pixels: (N, 3, H, W) uint8.
-        labels: (N,) int64.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    pixels: Tensor = field(repr=False)
-    labels: Tensor = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def images(self, index: Tensor, view: int = -1) -> Tensor:
-        """Images (B, 3, H, W) float32 in [0, 1] of the given samples: as they are, or their replayable view."""
-        return augment(self.pixels[index].float() / 255, index, view)
-
-    def take(self, index: Tensor) -> Dataset:
-        return Dataset(self.name, self.classes, self.pixels[index], self.labels[index])
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(list(self.classes), self.pixels, self.labels)
+KINDS = ("imagenet", "hf", "hf-stream")
+MEMORY = 2**29  # bytes of pixels; a split of small images within it is decoded once and held
 
 
 def load_split(data: str, split: str, *, image_size: int = 32, limit: int = 0) -> Dataset:
-    """One split of the embedded benchmark (`data="fashion"`) or of a folder of images.
+    """One split of the embedded benchmark or of images on disk; asking again reads nothing again.
 
     Args:
-        data: `fashion`, or the path of a folder with one sub-folder a split.
+        data: `fashion`; the path of a folder with one sub-folder a split (`dadlab.folders`); `imagenet:` and the
+            path of ImageNet's folders (`dadlab.imagenet`); or `hf:` and the path or name of a Hugging Face dataset,
+            `hf-stream:` to read its Parquet files where they lie (`dadlab.parquet`).
         split: see the module docstring.
-        image_size: side in pixels; folder images are resized and centre-cropped to it.
+        image_size: side in pixels of images on disk; `dadlab.encoded` says how they are cut.
         limit: keep about this many samples, class by class; 0 keeps all.
 
     Raises:
@@ -87,18 +56,105 @@ def load_split(data: str, split: str, *, image_size: int = 32, limit: int = 0) -
     """
     if data == "fashion":
         return _drawn(split, limit)
-    dataset = read_folder(Path(data), split, image_size)
-    return dataset.take(_every_class(dataset.labels, limit)) if 0 < limit < len(dataset) else dataset
+    return _read(data, split, image_size, limit, _stamp(data, split))
+
+
+def open_split(data: str, split: str, image_size: int) -> Dataset:
+    """One split of images on disk, all of them encoded.
+
+    Raises:
+        ValueError: as `load_split`, unreadable images aside.
+    """
+    kind, place = _kind(data)
+    if kind == "imagenet":
+        return imagenet.open_split(Path(place), split, image_size)
+    if kind in ("hf", "hf-stream"):
+        return parquet.open_split(place, split, image_size, stream=kind == "hf-stream")
+    return folders.open_split(Path(place), split, image_size)
+
+
+def structure(data: str, split: str) -> list[str]:
+    """What is wrong with the class folders of a split, without listing images."""
+    kind, place = _kind(data)
+    return imagenet.problems(Path(place), split) if kind == "imagenet" else []
+
+
+def has_corruptions(data: str) -> bool:
+    """Whether the data bring corrupted images of their own, as ImageNet-C is."""
+    return _kind(data)[0] == "imagenet"
+
+
+def home_split(data: str) -> str:
+    """The in-distribution test split.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if data == "fashion":
+        return "studio"
+    names = split_names(data)
+    for name in ("val", "validation", "test"):
+        if name in names:
+            return name
+    raise ValueError(f"{data}: no val, validation or test split: it has {', '.join(names)}")
 
 
 def split_names(data: str) -> list[str]:
-    """Splits that exist, training splits first."""
+    """Splits that exist, training splits first.
+
+    Raises:
+        ValueError: no such data.
+    """
     if data == "fashion":
         return list(FASHION)
-    root = Path(data)
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; give 'fashion' or a folder with train/ and val/ inside")
-    return sorted((p.name for p in _folders(root)), key=lambda n: (n not in ("train", "val"), n))
+    kind, place = _kind(data)
+    if kind == "imagenet":
+        return imagenet.split_names(Path(place))
+    return parquet.split_names(place) if kind in ("hf", "hf-stream") else folders.split_names(Path(place))
+
+
+def identity(data: str, split: str) -> str:
+    """What lies under a name now, for fingerprints: a folder as a whole, of larger data the given split alone."""
+    if data == "fashion" or _kind(data)[0] == "":
+        return content_of(data)
+    return _listed(data, split)
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(data: str, split: str) -> str:
+    return open_split(data, split, 1).fingerprint
+
+
+def _kind(data: str) -> tuple[str, str]:
+    """`imagenet:/data` as (`imagenet`, `/data`); a plain path as (``, path)."""
+    kind, _, place = data.partition(":")
+    return (kind, place) if kind in KINDS else ("", data)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(data: str, split: str, image_size: int, limit: int, when: Hashable) -> Dataset:
+    dataset = open_split(data, split, image_size)
+    if 0 < limit < len(dataset):
+        dataset = dataset.take(_every_class(dataset.labels, limit))
+    small = image_size < SMALL and 3 * image_size**2 * len(dataset) <= MEMORY
+    if small or not isinstance(dataset.pixels, Encoded):
+        return dataset.in_memory()
+    broken = list(dataset.pixels.unreadable(dataset.pixels.sample()))
+    if broken:
+        raise ValueError(f"{split}: unreadable images in a sample, first {broken[0]}; dadlab.check finds all with full")
+    return dataset
+
+
+def _stamp(data: str, split: str) -> Hashable:
+    """Changes when files come or go."""
+    kind, place = _kind(data)
+    if kind == "imagenet":
+        return imagenet.stamp(Path(place), split)
+    return (
+        folders.stamp(Path(place))
+        if kind
+        else folders.stamp(Path(place) / "train") + folders.stamp(Path(place) / split)
+    )
 
 
 @functools.lru_cache(maxsize=16)
@@ -124,44 +180,3 @@ def _every_class(labels: Tensor, limit: int) -> Tensor:
     """About `limit` positions, the first ones of every class, in order."""
     quota = max(1, limit // (int(labels.max()) + 1))
     return torch.cat([torch.nonzero(labels == label)[:quota, 0] for label in labels.unique()]).sort().values
-
-
-def read_folder(root: Path, split: str, image_size: int) -> Dataset:
-    """Read `root/split/<class>/*` into memory; class names are folder names, `_` read as a space."""
-    names = split_names(str(root))
-    if split not in names:
-        raise ValueError(f"{root}: no split {split!r}: it has {', '.join(names) or 'no folders'}")
-    reference = root / ("train" if "train" in names else split)
-    classes = [p.name for p in _folders(reference)]
-    unknown = [p.name for p in _folders(root / split) if p.name not in classes]
-    if unknown:
-        raise ValueError(f"{root / split}: class folders {', '.join(unknown)} are not in {reference}")
-    found = [(path, k) for k, name in enumerate(classes) for path in _image_paths(root / split / name)]
-    if not found:
-        raise ValueError(f"{root / split}: no images ({', '.join(sorted(_SUFFIXES))}) in class folders")
-    with ThreadPoolExecutor() as pool:
-        read = functools.partial(_read_image, size=image_size)
-        arrays = list(track(pool.map(read, [p for p, _ in found]), f"reading {split}", len(found)))
-    broken = [a for a in arrays if isinstance(a, str)]
-    if broken:
-        raise ValueError(f"{len(broken)} unreadable image(s), first {broken[0]}")
-    labels = torch.tensor([k for _, k in found])
-    return Dataset(split, tuple(c.replace("_", " ") for c in classes), torch.from_numpy(np.stack(arrays)), labels)
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _image_paths(folder: Path) -> Sequence[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
-
-
-def _read_image(path: Path, *, size: int) -> np.ndarray | str:
-    """(3, size, size) uint8, or what is wrong with the file."""
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), (size, size), Image.Resampling.BICUBIC)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        return f"{path}: {error}"
-    return np.asarray(image).transpose(2, 0, 1).copy()

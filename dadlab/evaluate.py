@@ -1,14 +1,16 @@
 """Evaluation: top-1 on every shift, and mCE; each sample once.
 
 Corruptions are the fifteen of ImageNet-C at five severities (Hendrycks & Dietterich, 2019) by `corrupt_tta`, drawn
-once and kept under `runs_dir`. mCE divides by the errors of a named baseline, the embedded plain ResNet committed
-in `assets/mce_baseline.json`, as the original divides by AlexNet's.
+once and kept under `runs_dir`; ImageNet's are read from ImageNet-C as published. mCE divides by the errors of a named
+baseline: AlexNet's on ImageNet, the embedded plain ResNet's on the embedded benchmark.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -18,10 +20,13 @@ from corrupt_tta import corrupt, corruptions
 from skimage.util import random_noise
 from torch import Tensor, nn
 
-from dadlab.data import Dataset, load_split, split_names
+from dadlab.check import check
+from dadlab.data import has_corruptions, load_split, split_names
+from dadlab.dataset import Dataset
 from dadlab.files import atomic_path
 from dadlab.photos import ASSETS
 from dadlab.progress import track
+from dadlab.store import to_bytes
 from dadlab.views import counter_hash
 
 CORRUPTIONS = (
@@ -35,10 +40,28 @@ C_PHOTOS = 500  # test photographs, 50 a class, under each of the 75 corruptions
 
 @torch.inference_mode()
 def correct(model: nn.Module, dataset: Dataset, *, batch: int = 256) -> Tensor:
-    """Whether the model is right on each sample: (N,) bool, in sample order."""
-    parts = torch.arange(len(dataset)).split(batch)
-    guesses = [model(dataset.images(rows).contiguous(memory_format=torch.channels_last)).argmax(1) for rows in parts]
+    """Whether the model is right on each sample: (N,) bool, in sample order.
+
+    The model answers among the labels of `dataset.among`, where the dataset names some.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    guesses = []
+    for rows in torch.arange(len(dataset)).split(batch):
+        images = dataset.images(rows).to(device).contiguous(memory_format=torch.channels_last)
+        guesses.append(answers(model(images), dataset.among).cpu())
     return torch.cat(guesses) == dataset.labels
+
+
+def answers(logits: Tensor, among: Sequence[int] | None = None) -> Tensor:
+    """The label (B,) of the largest of the logits (B, C), or of the largest among the given labels.
+
+    >>> answers(torch.tensor([[9.0, 1.0, 5.0]]), among=[1, 2])
+    tensor([2])
+    """
+    if among is None:
+        return logits.argmax(1)
+    labels = torch.tensor(among, device=logits.device)
+    return labels[logits[:, labels].argmax(1)]
 
 
 def top1(model: nn.Module, dataset: Dataset) -> float:
@@ -47,15 +70,23 @@ def top1(model: nn.Module, dataset: Dataset) -> float:
 
 
 def shifts_of(data: str) -> list[str]:
-    """Test splits of the benchmark, or of a folder: all but `train` and `val`."""
-    return list(SHIFTS) if data == "fashion" else [name for name in split_names(data) if name not in ("train", "val")]
+    """Test splits of the benchmark or of ImageNet (`val` is one); of other data all but training and validation."""
+    if data == "fashion":
+        return list(SHIFTS)
+    tuned_on = ("train",) if has_corruptions(data) else ("train", "val", "validation")
+    return [name for name in split_names(data) if name not in tuned_on]
 
 
 def evaluate(
     model: nn.Module, data: str = "fashion", *, splits: list[str] | None = None, image_size: int = 32
 ) -> dict[str, Tensor]:
-    """Per-sample correctness (N,) bool on every split, for top-1 and for paired tests."""
+    """Per-sample correctness (N,) bool on every split, for top-1 and for paired tests.
+
+    Raises:
+        ValueError: something is wrong with the splits' images; before the model runs, all at once.
+    """
     wanted = shifts_of(data) if splits is None else splits
+    check(data, wanted)
     return {name: correct(model, load_split(data, name, image_size=image_size)) for name in wanted}
 
 
@@ -83,7 +114,7 @@ def corrupted(dataset: Dataset, kind: str, severity: int, folder: Path | None = 
         if path is not None:
             with atomic_path(path) as temporary, temporary.open("wb") as out:
                 np.save(out, pixels)
-    return Dataset(f"{kind} {severity}", dataset.classes, torch.from_numpy(pixels), dataset.labels)
+    return replace(dataset, name=f"{kind} {severity}", pixels=torch.from_numpy(pixels))
 
 
 def _corrupt(dataset: Dataset, kind: str, severity: int) -> np.ndarray:
@@ -92,7 +123,8 @@ def _corrupt(dataset: Dataset, kind: str, severity: int) -> np.ndarray:
     ).tolist()
     # corrupt_tta draws from numpy's global generator, and impulse noise from an unseeded one of its own.
     before, made = np.random.get_state(), []
-    for image, seed in zip(dataset.pixels.permute(0, 2, 3, 1).numpy(), seeds, strict=True):
+    parts = (to_bytes(dataset.images(rows)).permute(0, 2, 3, 1) for rows in torch.arange(len(dataset)).split(64))
+    for image, seed in zip((image.numpy() for part in parts for image in part), seeds, strict=True):
         np.random.seed(seed)
         with mock.patch.object(corruptions, "random_noise", functools.partial(random_noise, rng=seed)):
             made.append(np.clip(corrupt(image, severity, kind), 0, 255).astype(np.uint8))
@@ -117,10 +149,22 @@ def mce(errors: dict[str, float], baseline: dict[str, float] | None = None) -> f
     >>> mce({"fog": 0.2}, {"fog": 0.4})
     50.0
     """
-    baseline = baseline or mce_baseline()
+    baseline = baseline or mce_baseline() or {}
     return 100 * float(np.mean([error / baseline[kind] for kind, error in errors.items()]))
 
 
-def mce_baseline() -> dict[str, float]:
-    """Errors of the embedded baseline: a plain `resnet_s` with a seed outside every comparison."""
-    return json.loads((ASSETS / "mce_baseline.json").read_text())["errors"]
+def mce_baseline(data: str = "fashion") -> dict[str, float] | None:
+    """Errors that mCE divides by, for each corruption; None for data without a named baseline.
+
+    AlexNet's, as published, on ImageNet; on the embedded benchmark those of a plain `resnet_s` with a seed outside
+    every comparison.
+    """
+    if data != "fashion" and not has_corruptions(data):
+        return None
+    name = "mce_baseline" if data == "fashion" else "alexnet_errors"
+    return json.loads((ASSETS / f"{name}.json").read_text())["errors"]
+
+
+def mean_error(errors: dict[str, float]) -> float:
+    """Mean error over corruptions, in percent: what needs no baseline."""
+    return 100 * float(np.mean(list(errors.values())))

@@ -50,7 +50,7 @@ class Profile:
     """Everything two runs must share to be compared.
 
     Attributes:
-        data: `fashion` or a folder of images.
+        data: `fashion`, a folder of images, or `imagenet:`, `hf:` or `hf-stream:` and a place (`dadlab.data`).
         train: training split; `train_context` is the broad training distribution.
         limit: keep about this many training photographs; 0 keeps all.
         image_size: side in pixels.

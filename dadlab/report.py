@@ -13,25 +13,26 @@ from dadlab import plots
 from dadlab.methods import METHODS
 from dadlab.results import Estimate
 
+CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}
 _MARKS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
 
 
 def markdown_table(results: dict[str, Any]) -> str:
-    """Top-1 a method and split as `mean ± half interval`, mCE last; from what `dadlab.results.compare` returns."""
+    """Top-1 a method and split as `mean ± half interval`, then errors under corruption, of what `compare` returned."""
     splits = list(dict.fromkeys(row["split"] for row in results["rows"]))
     count = {row["split"]: row["n"] for row in results["rows"]}
     cells = {(row["method"], row["split"]): row["top1"] for row in results["rows"]}
     methods = list(dict.fromkeys(row["method"] for row in results["rows"]))
-    mces = results["mce"]
-    head = ["method", *(f"{split} (n = {count[split]:,})" for split in splits), *(["mCE ↓"] if mces else [])]
+    errors = {title: results[key] for key, title in CORRUPTION.items() if results.get(key)}
+    head = ["method", *(f"{split} (n = {count[split]:,})" for split in splits), *errors]
     lines = [head, ["---"] * len(head)]
     for method in methods:
         line = [METHODS[method].title if method in METHODS else method]
         for split in splits:
             cell = cells[method, split]
             line.append(f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}")
-        if mces:
-            values = list(mces[method].values())
+        for each in errors.values():
+            values = list(each[method].values())
             line.append(f"{sum(values) / len(values):.1f}")
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

@@ -10,7 +10,7 @@ import functools
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from dadlab.data import load_split
-from dadlab.evaluate import C_PHOTOS, correct, corruption_errors, mce
+from dadlab.check import check
+from dadlab.data import has_corruptions, home_split, load_split
+from dadlab.evaluate import (
+    C_PHOTOS,
+    CORRUPTIONS,
+    SEVERITIES,
+    correct,
+    corruption_errors,
+    mce,
+    mce_baseline,
+    mean_error,
+)
 from dadlab.files import atomic_path, write_json
+from dadlab.imagenet import corruption
 from dadlab.profile import Profile
 from dadlab.run import Run
 from dadlab.train import train
@@ -29,7 +40,14 @@ Correct = dict[str, np.ndarray]
 
 
 def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
-    """Train a run if need be and test it on each split: per-sample correctness (N,) bool, kept in the run's folder."""
+    """Train a run if need be and test it on each split: per-sample correctness (N,) bool, kept in the run's folder.
+
+    Raises:
+        ValueError: something is wrong with the splits' images; before any training, all at once.
+    """
+    missing = [split for split in splits if not _kept(run, Path(runs_dir), split).is_file()]
+    if missing:
+        check(run.profile.data, [run.profile.train, *missing])
     return {split: _measure_split(run, Path(runs_dir), split) for split in splits}
 
 
@@ -46,13 +64,17 @@ def measure_seeds(
 
 
 def _measure_split(run: Run, runs_dir: Path, split: str) -> np.ndarray:
-    path = run.folder(runs_dir) / "correct" / f"{split}.npy"
+    path = _kept(run, runs_dir, split)
     if not path.is_file():
         student = _student(run, runs_dir)
         found = correct(student, load_split(run.profile.data, split, image_size=run.profile.image_size))
         with atomic_path(path) as temporary, temporary.open("wb") as out:
             np.save(out, found.numpy())
     return np.load(path)
+
+
+def _kept(run: Run, runs_dir: Path, split: str) -> Path:
+    return run.folder(runs_dir) / "correct" / f"{split}.npy"
 
 
 @functools.lru_cache(maxsize=1)
@@ -122,12 +144,31 @@ def commit() -> str:
 
 
 def measure_corruptions(run: Run, runs_dir: Path) -> dict[str, float]:
-    """Error rate of a run under each corruption, kept in the run's folder."""
+    """Error rate of a run under each corruption, kept in the run's folder.
+
+    ImageNet-C's images where the data are ImageNet; else about `C_PHOTOS` in-distribution test images, corrupted here.
+    """
     path = run.folder(runs_dir) / "corruptions.json"
     if not path.is_file():
-        clean = load_split(run.profile.data, "studio", limit=C_PHOTOS)
-        write_json(path, corruption_errors(_student(run, Path(runs_dir)), clean, Path(runs_dir) / "corrupted"))
+        published = has_corruptions(run.profile.data)
+        write_json(path, _published_errors(run, Path(runs_dir)) if published else _drawn_errors(run, Path(runs_dir)))
     return json.loads(path.read_text())
+
+
+def _published_errors(run: Run, runs_dir: Path) -> dict[str, float]:
+    found = measure(run, runs_dir, _published_splits())
+    right = {kind: [found[corruption(kind, severity)].mean() for severity in SEVERITIES] for kind in CORRUPTIONS}
+    return {kind: 1 - float(np.mean(shares)) for kind, shares in right.items()}
+
+
+def _published_splits() -> list[str]:
+    return [corruption(kind, severity) for kind in CORRUPTIONS for severity in SEVERITIES]
+
+
+def _drawn_errors(run: Run, runs_dir: Path) -> dict[str, float]:
+    data = run.profile.data
+    clean = load_split(data, home_split(data), image_size=run.profile.image_size, limit=C_PHOTOS)
+    return corruption_errors(_student(run, runs_dir), clean, runs_dir / "corrupted")
 
 
 def combined(measured: Correct, split: str) -> np.ndarray:
@@ -160,21 +201,25 @@ def compare(
         pairs: (first, second) methods whose paired difference is wanted.
         runs_dir: where runs live.
         student: student name.
-        corruptions: also measure mCE.
+        corruptions: also measure errors under corruption.
 
     Returns:
         JSON-ready: `rows` (method, split, top-1 with interval, every seed's value, n), `differences` (first, second,
-        split, mean, low, high), `mce` (method: every seed's value), profile and machine.
+        split, mean, low, high), `corruption_error` (method: every seed's mean error in percent), `mce` (likewise,
+        where there is a named baseline), profile and machine.
     """
     plain_splits = sorted({name for split in splits for name in split.split("+")})
     measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
-    mces: dict[str, dict[str, float]] = {method: {} for method in methods}
+    published = _published_splits() if corruptions and has_corruptions(profile.data) else []
+    check(profile.data, [profile.train, *plain_splits, *published])
+    errors: dict[str, dict[str, dict[str, float]]] = {method: {} for method in methods}
+    baseline = mce_baseline(profile.data)
     for seed in seeds:
         for method in methods:
             run = Run(profile, method, student, seed)
             measured[method][seed] = measure(run, runs_dir, plain_splits)
             if corruptions:
-                mces[method][str(seed)] = round(mce(measure_corruptions(run, runs_dir)), 2)
+                errors[method][str(seed)] = measure_corruptions(run, runs_dir)
     return {
         "profile": asdict(profile),
         "student": student,
@@ -187,8 +232,16 @@ def compare(
             for a, b in pairs
             for s in splits
         ],
-        "mce": mces if corruptions else {},
+        "corruption_error": _each(errors, mean_error) if corruptions else {},
+        "mce": _each(errors, lambda found: mce(found, baseline)) if corruptions and baseline else {},
     }
+
+
+def _each(
+    errors: dict[str, dict[str, dict[str, float]]], score: Callable[[dict[str, float]], float]
+) -> dict[str, dict[str, float]]:
+    """Score of every method and seed."""
+    return {method: {seed: round(score(found), 2) for seed, found in seeds.items()} for method, seeds in errors.items()}
 
 
 def _row(method: str, split: str, found: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dadlab.data import identity
 from dadlab.files import content_of, fingerprint
 from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, Profile, check_types, nearest
@@ -35,7 +36,8 @@ class Run:
     @property
     def fingerprint(self) -> str:
         described = dataclasses.asdict(self)
-        for name in ("data", "teacher", "discretizer"):
+        described["profile"]["data"] = identity(self.profile.data, self.profile.train)
+        for name in ("teacher", "discretizer"):
             described["profile"][name] = content_of(described["profile"][name])
         return fingerprint(described)
 

@@ -6,11 +6,15 @@ stopped run can be resumed, and two methods see the same pixels.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+DRAWS = 23  # random numbers of a resized crop: ten tries of area and ratio, place, mirror
+_AREA, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 _GOLDEN, _MIX1, _MIX2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
@@ -50,3 +54,34 @@ def augment(images: Tensor, index: Tensor, view: int, *, pad: int | None = None)
     rows, columns = rows.to(images.device), columns.to(images.device)
     batch = torch.arange(len(images), device=images.device)[:, None, None]
     return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def uniforms(index: Tensor, view: int) -> np.ndarray:
+    """What a resized crop of each sample draws in a view: (B, DRAWS) float64 in [0, 1)."""
+    keys = torch.from_numpy(counter_hash(index.cpu(), view).view(np.int64))
+    bits = np.stack([counter_hash(keys, stream) for stream in range(DRAWS)], axis=1)
+    return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def resized_crop(draws: np.ndarray, width: int, height: int) -> tuple[int, int, int, int, bool]:
+    """Random resized crop and mirror, ImageNet's training recipe (Szegedy et al., 2015, §6).
+
+    The crop has 8–100 % of the area and a ratio of 3:4 to 4:3; after ten tries that do not fit, the largest centred
+    one of such a ratio.
+
+    Args:
+        draws: (DRAWS,) of one sample, from `uniforms`.
+        width, height: of the picture, in pixels.
+
+    Returns:
+        left, top, width and height of the crop, and whether to mirror it.
+    """
+    mirror = bool(draws[22] < 0.5)
+    for area, ratio in draws[:20].reshape(10, 2):
+        pixels = width * height * (_AREA[0] + area * (_AREA[1] - _AREA[0]))
+        aspect = math.exp(math.log(_RATIO[0]) + ratio * math.log(_RATIO[1] / _RATIO[0]))
+        w, h = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(draws[20] * (width - w + 1)), int(draws[21] * (height - h + 1)), w, h, mirror
+    w, h = min(width, round(height * _RATIO[1])), min(height, round(width / _RATIO[0]))
+    return (width - w) // 2, (height - h) // 2, w, h, mirror

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from published_imagenet import TOY, write_toy_imagenet
 
+from dadlab import imagenet
 from dadlab.data import Dataset, load_split
 from dadlab.discretizer import VQGAN, FrozenVQGAN
 from dadlab.files import save_weights
@@ -67,3 +69,15 @@ def files(tmp_path_factory: pytest.TempPathFactory, tiny_student: Student, tiny_
     save_student(folder / "teacher.safetensors", tiny_student)
     save_weights(folder / "vqgan.safetensors", tiny_vqgan.state_dict(), TINY_VQGAN)
     return {"teacher": folder / "teacher.safetensors", "vqgan": folder / "vqgan.safetensors"}
+
+
+@pytest.fixture(scope="session")
+def toy_imagenet_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_imagenet(tmp_path_factory.mktemp("imagenet"))
+
+
+@pytest.fixture
+def toy_imagenet(toy_imagenet_files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """ImageNet and its shifts as published, of ten classes, which the package takes for all there are."""
+    monkeypatch.setattr(imagenet, "vocabulary", lambda: TOY)
+    return toy_imagenet_files

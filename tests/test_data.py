@@ -1,4 +1,6 @@
 import hashlib
+import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -8,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dadlab import data as module
 from dadlab.data import FASHION, Dataset, load_split, natural_adversarial, split_names
+from dadlab.encoded import Encoded
 from dadlab.photos import CLASSES, load_photos
 
 PINNED = {  # SHA-256 of every split's pixels, first 16 digits: the benchmark is frozen
@@ -212,3 +216,60 @@ def test_split_without_images_names_the_formats(tmp_path):
     (tmp_path / "train" / "owl").mkdir(parents=True)
     with pytest.raises(ValueError, match=rf"{tmp_path / 'train'}: no images \(.*\.jpg.*\)"):
         load_split(str(tmp_path), "train")
+
+
+def test_a_folder_is_read_once_until_files_come_or_go(folder, monkeypatch):
+    first = load_split(str(folder), "val")
+    assert load_split(str(folder), "val") is first
+    Image.new("RGB", (40, 40)).save(folder / "val" / "owl" / "new.png")
+    assert len(load_split(str(folder), "val")) == 5
+
+
+def test_photographs_and_large_folders_stay_encoded(folder, monkeypatch):
+    held, photographs = load_split(str(folder), "val"), load_split(str(folder), "val", image_size=64)
+    monkeypatch.setattr(module, "MEMORY", 4 * 3 * 24 * 24 - 1)
+    large = load_split(str(folder), "val", image_size=24)
+    assert isinstance(held.pixels, torch.Tensor)
+    assert isinstance(photographs.pixels, Encoded)
+    assert isinstance(large.pixels, Encoded)
+    assert torch.equal(large.images(torch.arange(4), 3), large.in_memory().images(torch.arange(4), 3))
+    assert torch.equal(large.labels, held.labels)
+
+
+def test_parts_of_an_encoded_split(folder):
+    whole = load_split(str(folder), "val", image_size=64)
+    part = whole.take(torch.tensor([3, 0]))
+    assert torch.equal(part.images(torch.arange(2)), whole.images(torch.tensor([3, 0])))
+    assert (part.labels.tolist(), len(part)) == ([1, 0], 2)
+    assert part.fingerprint != whole.fingerprint
+
+
+def test_fingerprint_of_an_encoded_split_follows_its_files(folder):
+    def found(root):
+        return load_split(str(root), "val", image_size=64).fingerprint
+
+    before = found(folder)
+    copy = folder / "elsewhere"
+    shutil.copytree(folder / "train", copy / "train")
+    shutil.copytree(folder / "val", copy / "val")
+    assert found(copy) == before
+    path = copy / "val" / "owl" / "1.jpg"
+    os.utime(path, (1, 1))
+    (copy / "val" / "owl" / "2.jpg").write_bytes(path.read_bytes())
+    changed = found(copy)
+    (copy / "val" / "owl" / "2.jpg").unlink()
+    assert len({before, changed, found(copy)}) == 3
+
+
+def test_broken_photograph_is_found_before_work_starts(folder):
+    path = folder / "val" / "owl" / "bad.jpg"
+    path.write_bytes(b"hello")
+    with pytest.raises(ValueError, match=rf"^val: unreadable images in a sample, first {path}: "):
+        load_split(str(folder), "val", image_size=64)
+
+
+def test_nested_and_hidden_files(folder):
+    (folder / "val" / "owl" / "night").mkdir()
+    for name in ("night/a.png", "._0.jpg"):
+        Image.new("RGB", (64, 64)).save(folder / "val" / "owl" / name, "png")
+    assert load_split(str(folder), "val").labels.tolist() == [0, 0, 1, 1, 1]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +7,22 @@ import torch
 from torch import nn
 
 from dadlab import evaluate as module
-from dadlab.data import Dataset
-from dadlab.evaluate import CORRUPTIONS, SHIFTS, correct, corrupted, corruption_errors, evaluate, mce, shifts_of, top1
+from dadlab.data import load_split
+from dadlab.dataset import Dataset
+from dadlab.evaluate import (
+    CORRUPTIONS,
+    SHIFTS,
+    correct,
+    corrupted,
+    corruption_errors,
+    evaluate,
+    mce,
+    mce_baseline,
+    mean_error,
+    shifts_of,
+    top1,
+)
+from dadlab.imagenet import SPLITS
 
 
 class Oracle(nn.Module):
@@ -37,6 +52,17 @@ def test_each_sample_once_in_order(batch):
     found = correct(oracle, numbered(10, wrong=(2, 9)), batch=batch)
     assert oracle.seen == list(range(10))
     assert torch.nonzero(~found)[:, 0].tolist() == [2, 9]
+
+
+def test_answers_among_some_labels_alone():
+    class Fixed(nn.Module):
+        def forward(self, images):
+            return torch.tensor([[9.0, 1.0, 5.0, 2.0]]).expand(len(images), -1)
+
+    data = Dataset("x", tuple("abcd"), torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))
+    assert correct(Fixed(), data).tolist() == [True, False, False, False]
+    assert correct(Fixed(), replace(data, among=(1, 2, 3))).tolist() == [False, False, True, False]
+    assert correct(Fixed(), replace(data, among=(1, 3))).tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize(("wrong", "expected"), [((), 1.0), ((0,), 0.9), (tuple(range(10)), 0.0)])
@@ -121,6 +147,59 @@ def test_corruption_errors_average_over_severities(monkeypatch):
     monkeypatch.setattr(module, "top1", lambda model, severity: 1 - severity / 10)
     found = corruption_errors(nn.Identity(), numbered(1), severities=(1, 2, 5))
     assert found == dict.fromkeys(CORRUPTIONS, pytest.approx((1 + 2 + 5) / 30))
+
+
+class GreyReader(nn.Module):
+    """Answers with the grey in the middle of an image, once in a while with a class outside every subset."""
+
+    def forward(self, images):
+        side = images.shape[-1] // 2
+        shown = (images[:, 0, side - 4 : side + 4, side - 4 : side + 4].mean((1, 2)) * 255 / 25).round().long()
+        return nn.functional.one_hot(shown, 10).float() + 2 * nn.functional.one_hot(torch.tensor(9), 10).float()
+
+
+def test_every_shift_of_imagenet_is_loaded_and_tested(toy_imagenet):
+    """The model always prefers class 9, which is in neither subset: only where it is excluded is it right."""
+    found = evaluate(GreyReader(), f"imagenet:{toy_imagenet}", image_size=64)
+    share = {name: float(right.float().mean()) for name, right in found.items()}
+    assert list(share) == [name for name in SPLITS if name != "train"]
+    assert share.pop("a") == share.pop("rendition") == 1.0
+    assert share.pop("a-1000") == share.pop("rendition-1000") == 0.0
+    assert list(share.values()) == pytest.approx([0.1] * len(share))
+    assert {name: len(right) for name, right in found.items() if name in ("val", "a")} == {"val": 20, "a": 8}
+
+
+def test_what_is_wrong_with_any_shift_is_said_before_the_model_runs(toy_imagenet):
+    with pytest.raises(ValueError, match=r"no folder .*rain/1; c/hail/2: no folder"):
+        evaluate(nn.Module(), f"imagenet:{toy_imagenet}", splits=["val", "c/rain/1", "c/hail/2"])
+
+
+ALEXNET = [  # wrong of 100,000 at each severity, from another public copy than the committed averages
+    (69528, 82542, 93554, 98138, 99452), (71224, 85108, 93574, 98182, 99146), (78374, 89808, 94870, 98720, 99548),
+    (65624, 73202, 85036, 91364, 94714), (64308, 75054, 88806, 91622, 93344), (58430, 70048, 82108, 89750, 92638),
+    (70008, 76992, 80784, 84198, 87198), (71726, 88392, 86468, 91870, 94952), (61390, 79734, 88790, 89942, 93430),
+    (67474, 76050, 84378, 87260, 94500), (45140, 48502, 54048, 62166, 72440), (64548, 76150, 88874, 97760, 99270),
+    (52596, 70116, 55686, 64076, 80554), (52218, 54620, 73728, 87092, 91262), (51002, 54718, 57294, 65458, 74778),
+]  # fmt: skip
+
+
+def test_alexnets_errors_are_the_published_ones():
+    baseline = mce_baseline("imagenet:/anywhere")
+    assert set(baseline) == set(CORRUPTIONS)
+    assert mce(baseline, baseline) == pytest.approx(100)
+    for kind, errors in zip(CORRUPTIONS, ALEXNET, strict=True):
+        assert baseline[kind] == pytest.approx(sum(errors) / 500_000)
+
+
+def test_own_images_have_no_baseline(tmp_path):
+    assert mce_baseline(str(tmp_path)) is None
+    assert mean_error({"fog": 0.25, "snow": 0.5}) == 37.5
+
+
+def test_corruption_of_encoded_images_is_that_of_their_pixels(toy_imagenet):
+    dataset = load_split(f"imagenet:{toy_imagenet}", "a", image_size=64)
+    assert torch.equal(corrupted(dataset, "fog", 2).pixels, corrupted(dataset.in_memory(), "fog", 2).pixels)
+    assert corrupted(dataset, "fog", 2).among == dataset.among
 
 
 def test_mce_by_hand():

@@ -11,6 +11,7 @@ from published import a_class
 
 from dadlab import Run, load_discretizer, load_split, load_teacher, make_profile, measure, split_names
 from dadlab.discretizer import VQGAN
+from dadlab.encoded import Encoded
 from dadlab.photos import load_photos
 from dadlab.render import render
 from dadlab.store import open_dataset, tally
@@ -69,6 +70,13 @@ def test_folder_reads_like_the_embedded_benchmark(folder: Path) -> None:
 
 def test_dad_with_own_teacher_in_pixel_space(folder: Path, runs: Path, own_teacher: str) -> None:
     profile = make_profile(data=str(folder), teacher=own_teacher, discretizer="identity", **SMALL)
+    found = measure(Run(profile, "dad"), runs, ["val", "pencil"])
+    assert {name: len(right) for name, right in found.items()} == {"val": 64, "pencil": 64}
+
+
+def test_photographs_too_large_to_hold_are_decoded_as_training_goes(folder: Path, runs: Path) -> None:
+    profile = make_profile(data=str(folder), image_size=64, discretizer="identity", teacher="resnet", **SMALL)
+    assert isinstance(load_split(str(folder), "train", image_size=64).pixels, Encoded)
     found = measure(Run(profile, "dad"), runs, ["val", "pencil"])
     assert {name: len(right) for name, right in found.items()} == {"val": 64, "pencil": 64}
 

@@ -2,10 +2,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from dadlab import results as module
+from dadlab.evaluate import mce, mce_baseline
+from dadlab.imagenet import SPLITS
 from dadlab.profile import make_profile
-from dadlab.results import Estimate, accuracy, combined, compare, difference, measure, stack
+from dadlab.report import markdown_table
+from dadlab.results import Estimate, accuracy, combined, compare, difference, measure, measure_corruptions, stack
 from dadlab.run import Run
 
 RIGHT, WRONG = np.ones((5, 200), bool), np.zeros((5, 200), bool)
@@ -135,6 +139,77 @@ def test_table_says_what_made_it(grid, profile):
     assert "torch" in grid["machine"]
     assert grid["seeds"] == [2, 0]
     assert grid["mce"] == {}
+    assert grid["corruption_error"] == {}
+
+
+@pytest.mark.parametrize(("data", "has_mce"), [("fashion", True), ("my_photos", False), ("imagenet:/data", True)])
+def test_raw_error_always_mce_where_there_is_a_baseline(data, has_mce, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "measure", lambda run, runs_dir, splits: {split: np.ones(4, bool) for split in splits})
+    monkeypatch.setattr(module, "check", lambda *args: None)
+    errors = dict.fromkeys(mce_baseline("imagenet:/data"), 0.5)
+    monkeypatch.setattr(module, "measure_corruptions", lambda run, runs_dir: errors)
+    found = compare(make_profile(data=data), ["kd"], [0], ["val"], [], tmp_path, corruptions=True)
+    assert found["corruption_error"] == {"kd": {"0": 50.0}}
+    assert found["mce"] == ({"kd": {"0": round(mce(errors, mce_baseline(data)), 2)}} if has_mce else {})
+    assert ("mCE" in markdown_table(found)) == has_mce
+    assert "C, error ↓ |" in markdown_table(found)
+
+
+def test_imagenet_c_is_read_not_drawn(toy_imagenet, tmp_path, monkeypatch):
+    """A student that is right on fog alone, split by split, each kept."""
+    profile = make_profile(data=f"imagenet:{toy_imagenet}", image_size=64)
+    seen = []
+
+    def right(student, dataset):
+        seen.append(dataset.name)
+        return torch.full((len(dataset),), dataset.name.startswith("c/fog"))
+
+    monkeypatch.setattr(module, "correct", right)
+    monkeypatch.setattr(module, "train", lambda run, runs_dir: None)
+    module._student.cache_clear()
+    run = Run(profile, "plain")
+    found = measure_corruptions(run, tmp_path)
+    assert {kind: error for kind, error in found.items() if error != 1} == {"fog": 0}
+    assert (len(found), len(seen), len(set(seen))) == (15, 75, 75)
+    (run.folder(tmp_path) / "corruptions.json").unlink()
+    (run.folder(tmp_path) / "correct" / "c" / "snow" / "3.npy").unlink()
+    assert measure_corruptions(run, tmp_path) == found
+    assert seen[75:] == ["c/snow/3"]
+
+
+def test_a_student_trained_on_imagenet_is_tested_on_all_its_shifts(toy_imagenet, tmp_path):
+    """Ten classes of flat greys: a few steps tell some of them apart, and everything is read from the toy tree."""
+    profile = make_profile(data=f"imagenet:{toy_imagenet}", image_size=64, epochs=1, batch=10, views=2)
+    splits = [name for name in SPLITS if name != "train"]
+    found = compare(profile, ["plain"], [0], splits, [], tmp_path, corruptions=True)
+    assert {row["split"]: row["n"] for row in found["rows"]} == {
+        name: 8 if name.startswith(("a", "rendition")) else 20 for name in splits
+    }
+    top1 = {row["split"]: row["top1"]["mean"] for row in found["rows"]}
+    assert top1["a"] >= top1["a-1000"]
+    assert 0 < found["corruption_error"]["plain"]["0"] <= 100
+    assert found["mce"]["plain"]["0"] > found["corruption_error"]["plain"]["0"]  # AlexNet's errors are below 100 %
+
+
+def test_own_images_are_corrupted_at_their_own_size(toy_imagenet, tmp_path, monkeypatch):
+    """`val` of a folder, never the embedded benchmark's photographs."""
+    seen = []
+    monkeypatch.setattr(module, "train", lambda run, runs_dir: None)
+    monkeypatch.setattr(module, "corruption_errors", lambda model, data, folder: seen.append(data) or {"fog": 0.5})
+    module._student.cache_clear()
+    run = Run(make_profile(data=str(toy_imagenet), image_size=48), "plain")
+    assert measure_corruptions(run, tmp_path) == {"fog": 0.5}
+    assert (seen[0].name, seen[0].pixels.shape) == ("val", (20, 3, 48, 48))
+
+
+def test_missing_shifts_are_said_before_training(toy_imagenet, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "train", lambda *args: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=r"c/rain/1: no folder .*; c/hail/1: no folder"):
+        measure(Run(make_profile(data=f"imagenet:{toy_imagenet}"), "plain"), tmp_path, ["val", "c/rain/1", "c/hail/1"])
+    shown = compare(make_profile(data=f"imagenet:{toy_imagenet}"), [], [], ["val"], [], tmp_path, corruptions=True)
+    assert shown["rows"] == []
+    with pytest.raises(ValueError, match="no folder"):
+        compare(make_profile(data=f"imagenet:{tmp_path}"), ["kd"], [0], ["val"], [], tmp_path, corruptions=True)
 
 
 def test_the_record_names_the_commit(grid, monkeypatch):

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dadlab.views import augment, counter_hash
+from dadlab.views import DRAWS, augment, counter_hash, resized_crop, uniforms
 
 IMAGES = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 INDEX = torch.arange(100, 164)
@@ -79,3 +79,52 @@ def test_hash_does_not_collide_over_samples_and_streams():
 def test_hash_bits_are_fair(bit):
     bits = counter_hash(torch.arange(10_000), 3) >> np.uint64(bit) & np.uint64(1)
     assert abs(float(bits.mean()) - 0.5) < 0.025  # five standard deviations
+
+
+# resized crops
+
+
+def crops(count: int, width: int, height: int, view: int = 0) -> list[tuple[int, int, int, int, bool]]:
+    return [resized_crop(draws, width, height) for draws in uniforms(torch.arange(count), view)]
+
+
+def test_draws_are_a_function_of_sample_and_view_alone():
+    every = uniforms(torch.arange(10), 3)
+    assert np.array_equal(uniforms(torch.tensor([7, 2]), 3), every[[7, 2]])
+    assert not np.isclose(uniforms(torch.arange(10), 4), every).any()
+    assert every[0, :3] == pytest.approx(
+        [0.12713651943496462, 0.08310033252126015, 0.9008119827343375], rel=1e-12
+    )  # on every machine
+
+
+def test_draws_are_uniform_and_independent():
+    draws = uniforms(torch.arange(4000), 0)
+    assert draws.shape == (4000, DRAWS)
+    assert 0 <= draws.min() < draws.max() < 1
+    assert draws.mean(0) == pytest.approx(np.full(DRAWS, 0.5), abs=0.025)  # five standard deviations
+    assert np.abs(np.corrcoef(draws.T) - np.eye(DRAWS)).max() < 0.09
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (224, 224), (40, 900), (900, 40), (1, 1)])
+def test_crops_lie_inside_and_keep_area_and_ratio(width, height):
+    for left, top, w, h, _ in crops(300, width, height):
+        assert 0 <= left <= left + w <= width
+        assert 0 <= top <= top + h <= height
+        if min(width, height) >= 224:
+            assert 0.075 < w * h / (width * height) <= 1
+            assert 0.74 < w / h < 1.35
+
+
+def test_crops_cover_the_whole_range_and_half_are_mirrored():
+    found = crops(2000, 500, 500)
+    areas = np.array([w * h / 500**2 for _, _, w, h, _ in found])
+    assert areas.min() < 0.1
+    assert areas.max() > 0.95
+    assert np.median(areas) == pytest.approx(0.54, abs=0.1)
+    assert np.mean([mirror for *_, mirror in found]) == pytest.approx(0.5, abs=0.06)
+    assert {left == 0 for left, *_ in found} == {True, False}
+
+
+def test_crop_of_a_strip_is_its_centre():
+    assert crops(1, 900, 30)[0][:4] == (430, 0, 40, 30)
+    assert crops(1, 30, 900)[0][:4] == (0, 430, 30, 40)

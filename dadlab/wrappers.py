@@ -33,6 +33,9 @@ class Preprocess(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[-2:] != (self.size, self.size):
             shrink = self.size < images.shape[-1]

@@ -1,4 +1,4 @@
-"""Evaluation: top-1 on every shift, and mCE; each sample once.
+"""Evaluation: top-1 on every shift, and mCE; each sample once, however many processes share the work.
 
 Corruptions are the fifteen of ImageNet-C at five severities (Hendrycks & Dietterich, 2019) by `corrupt_tta`, drawn
 once and kept under `runs_dir`. mCE divides by the errors of a named baseline, the embedded plain ResNet committed
@@ -14,10 +14,12 @@ from unittest import mock
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from corrupt_tta import corrupt, corruptions
 from skimage.util import random_noise
 from torch import Tensor, nn
 
+from dadlab.ahead import ahead, usual_workers
 from dadlab.data import Dataset, load_split, split_names
 from dadlab.files import atomic_path
 from dadlab.photos import ASSETS
@@ -35,10 +37,21 @@ C_PHOTOS = 500  # test photographs, 50 a class, under each of the 75 corruptions
 
 @torch.inference_mode()
 def correct(model: nn.Module, dataset: Dataset, *, batch: int = 256) -> Tensor:
-    """Whether the model is right on each sample: (N,) bool, in sample order."""
-    parts = torch.arange(len(dataset)).split(batch)
-    guesses = [model(dataset.images(rows).contiguous(memory_format=torch.channels_last)).argmax(1) for rows in parts]
-    return torch.cat(guesses) == dataset.labels
+    """Whether the model is right on each sample: (N,) bool, in sample order.
+
+    Processes of a distributed group share the batches and all get the whole answer; a sample belongs to one batch of
+    one process, so none counts twice, and batches are those that one process would see.
+    """
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    right = torch.zeros(len(dataset), dtype=torch.uint8, device=device)
+    parts = torch.arange(len(dataset)).split(batch)[rank::ranks]
+    for rows, images in zip(parts, ahead(dataset.images, parts, usual_workers()), strict=True):
+        images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        right[rows] = (model(images).argmax(1) == dataset.labels[rows].to(device)).byte()
+    if ranks > 1:
+        dist.all_reduce(right)
+    return right.bool().cpu()
 
 
 def top1(model: nn.Module, dataset: Dataset) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dadlab.ahead import local_device
 from dadlab.data import load_split
 from dadlab.evaluate import C_PHOTOS, correct, corruption_errors, mce
 from dadlab.files import atomic_path, write_json
@@ -44,7 +45,7 @@ def _measure_split(run: Run, runs_dir: Path, split: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _student(run: Run, runs_dir: Path) -> torch.nn.Module:
-    return train(run, runs_dir)
+    return train(run, runs_dir).to(local_device())
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 Every process is started with a mark in its environment that its own children inherit, so whatever a launch has begun,
 in whatever session or process group, is found and ended: by `stop`, by interrupting the cell that waits, by deleting
-the handle, or when Python exits.
+the handle, or when Python exits. On Linux they are also told to end when the kernel itself is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +24,7 @@ from typing import IO
 import psutil
 
 _MARK = "DADLAB_LAUNCH"
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Launch:
@@ -62,6 +65,7 @@ class Launch:
                 text=True,
                 errors="replace",
                 start_new_session=True,  # an interrupt at the terminal reaches them by way of us alone
+                preexec_fn=_end_with_parent if _LIBC else None,
             )
             self._processes[name] = process
             prefix = f"{name}: " if len(commands) > 1 else ""
@@ -141,6 +145,10 @@ def members(mark: str) -> list[psutil.Process]:
         except psutil.Error:  # gone, or another user's
             continue
     return found
+
+
+def _end_with_parent() -> None:
+    _LIBC.prctl(1, signal.SIGTERM)  # type: ignore[union-attr] # PR_SET_PDEATHSIG
 
 
 def _read(stream: IO[str], lines: deque[str], prefix: str, echo: bool) -> None:

@@ -107,19 +107,24 @@ def test_orphans_of_a_killed_leader_are_ended(mark):
     assert not members(mark)
 
 
-_EXITS = f"""
-import runpy, time
+_STARTS = f"""
+import os, runpy, signal, time
 Launch = runpy.run_path({launch.__file__!r})["Launch"]  # without the rest of dadlab, which takes long to import
 running = Launch({{"a": {python(SLEEP)!r}}})
 while "up" not in running.lines["a"]:
     time.sleep(0.1)
-print(running._processes["a"].pid)
+print(running._processes["a"].pid, flush=True)
 """
 
 
-def test_python_ends_them_when_it_exits():
-    process = subprocess.run(python(_EXITS), timeout=60, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGKILL)"], ids=["exits", "is killed"])
+def test_they_end_when_python(end):
+    process = subprocess.run(python(_STARTS + end), timeout=60, capture_output=True, text=True)
+    assert process.returncode == (-signal.SIGKILL if end else 0), process.stderr
     up, pid = process.stdout.split()
     assert up == "up"
-    assert not psutil.pid_exists(int(pid))
+    for _ in range(50):
+        if not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    pytest.fail("still there")

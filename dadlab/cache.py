@@ -104,8 +104,7 @@ def cache_teacher(
     Raises:
         ValueError: `top` is not below the number of classes; or the dataset no longer draws the views it was made of.
     """
-    if top >= len(dataset.classes):
-        raise ValueError(f"top_logits {top}: must be below the number of classes, {len(dataset.classes)}; 0 keeps all")
+    check_top(top, len(dataset.classes))
     kept = [top, temperature] if top else []
     home = Path(folder) / fingerprint(dataset.fingerprint, teacher_fingerprint(teacher), *kept)
     cache = TeacherCache(home, views, len(dataset), len(dataset.classes), temperature)
@@ -117,6 +116,12 @@ def cache_teacher(
     for place in missing:  # those that another process had begun: it has finished, or was killed
         todo(*place, blocking=True)
     return cache
+
+
+def check_top(top: int, classes: int) -> None:
+    """Raise a `ValueError` unless so many logits of a sample leave others to summarize."""
+    if top >= classes:
+        raise ValueError(f"top_logits {top}: must be below the number of classes, {classes}; 0 keeps all")
 
 
 def teacher_fingerprint(teacher: nn.Module) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dadlab.ahead import local_device
 from dadlab.augreg import AugRegViews, augreg_views
-from dadlab.cache import TeacherCache, cache_teacher
+from dadlab.cache import TeacherCache, cache_teacher, check_top
 from dadlab.data import Dataset, load_split
 from dadlab.discretizer import load_discretizer
 from dadlab.files import content_of, fingerprint
@@ -59,6 +59,7 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
         ValueError: anything the profile names cannot be had, before work starts.
     """
     clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    check_top(profile.top_logits, len(clean.classes))
     views = augreg_views(clean, profile.augreg)
     if not method.uses_teacher:
         return Materials(Stream(views, None), None)

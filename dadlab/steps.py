@@ -34,11 +34,7 @@ class Steps:
         self.second_order = functools.lru_cache(2)(self._second_order)
         self.an_epoch = len(self.order(0))
         self.batch = len(self.order(0)[0])  # over all processes
-        if self.batch < ranks * run.profile.accumulate:
-            raise ValueError(
-                f"a batch of {self.batch} cannot be split over {ranks} processes × {run.profile.accumulate} parts: "
-                "raise batch or limit, or lower accumulate or the number of processes"
-            )
+        check_split(self.batch, ranks, run.profile.accumulate)
 
     def __len__(self) -> int:
         return self.an_epoch * self.run.profile.epochs
@@ -73,6 +69,15 @@ class Steps:
             return self.order(epoch)
         units = _units(second, self.views(epoch)[1])
         return endless_order(units, self.run.profile.batch, self.an_epoch * self.batch, self.run.seed, epoch)
+
+
+def check_split(batch: int, ranks: int, parts: int) -> None:
+    """Raise a `ValueError` unless a batch has a sample for every part of every process."""
+    if batch < ranks * parts:
+        raise ValueError(
+            f"a batch of {batch} cannot be split over {ranks} processes × {parts} parts: "
+            "raise batch or limit, or lower accumulate or the number of processes"
+        )
 
 
 def epoch_order(units: Tensor, batch: int, seed: int, epoch: int) -> list[Tensor]:

@@ -25,7 +25,7 @@ from dadlab.loop import Loop, Service
 from dadlab.materials import prepare
 from dadlab.methods import METHODS
 from dadlab.run import Run
-from dadlab.steps import Steps
+from dadlab.steps import Steps, check_split
 from dadlab.students import Student, check_student, load_student, save_student
 from dadlab.tracking import tracker_name
 
@@ -55,6 +55,7 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
     weights = folder / "student.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=_precision(), log_with=tracker, project_dir=folder)
+    check_split(run.profile.batch, accelerator.num_processes, run.profile.accumulate)
     with _one_launch(folder, accelerator):
         if not _agreed(weights.is_file(), accelerator):
             _train(run, runs_dir, folder, accelerator, service)

@@ -205,6 +205,8 @@ def test_lines_tell_of_every_epoch(profile, tmp_path, capsys):
         ("kd_two_views", {"views": 1}, "at least 2"),
         ("plain", {"data": "no/such/folder"}, "no such folder"),
         ("plain", {"train": "trian"}, "unknown split 'trian'"),
+        ("plain", {"batch": 4, "accumulate": 5}, "a batch of 4 cannot be split over 1 processes × 5 parts"),
+        ("dad", {"top_logits": 10}, "top_logits 10: must be below the number of classes, 10"),
         ("kd", {"teacher": "clipp"}, "unknown teacher 'clipp'"),
     ],
 )

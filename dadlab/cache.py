@@ -1,56 +1,198 @@
 """The teacher cache: logits for V replayable views of every sample, so that training never runs the teacher.
 
-One memory-mapped file a view, written whole or not at all; the folder's name is the fingerprint of data and teacher,
-so a stale cache is never found.
+Half precision, memory-mapped, in shards that are written whole or not at all: any number of processes may fill one
+cache, and each can be killed at any moment. The folder's name is the fingerprint of data and teacher; a cache whose
+views are no longer drawn as they were is refused.
+
+With `top` = k, a sample keeps its k largest logits and the mean of exp(φ/T) over all others, at the temperature T of
+the losses. Read back, the others share one logit: softmax(φ/T) is as it was for the top k, and what is left of it is
+spread evenly. The gradient of T² · KL is T · (softmax(θ/T) − softmax(φ/T)), so it too is exact for the top k (up to
+half precision); among the others it errs by their distance from their mean.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
+import math
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from dadlab.data import Dataset
-from dadlab.files import atomic_path, fingerprint, module_fingerprint
+from dadlab.ahead import ahead, usual_workers
+from dadlab.files import atomic_path, fingerprint, module_fingerprint, write_json
 from dadlab.progress import track
+
+SHARD = 16_384  # samples: 33 MB at 1,000 classes, seconds of work for a large teacher
+
+
+class Samples(Protocol):
+    """What a cache needs to know of a dataset."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def __len__(self) -> int: ...
+    def images(self, index: Tensor, view: int = -1) -> Tensor: ...
 
 
 class TeacherCache:
     """Logits of `views` views: `cache(index, view)` gives (B, C) float32."""
 
-    def __init__(self, files: list[Path]):
-        self.views = len(files)
-        self._logits = [np.load(path, mmap_mode="r") for path in files]
+    def __init__(self, home: Path, views: int, samples: int, classes: int, temperature: float = 1.0):
+        self.home, self.views, self.samples, self.classes = home, views, samples, classes
+        self.temperature = temperature
+        self._open: dict[Path, np.ndarray] = {}
+
+    def path(self, view: int, shard: int) -> Path:
+        return self.home / f"view-{view:03d}-{shard:05d}.npy"
+
+    def shards(self) -> list[tuple[int, int]]:
+        """Every (view, shard)."""
+        return [(view, shard) for view in range(self.views) for shard in range(-(-self.samples // SHARD))]
+
+    def rows(self, shard: int) -> Tensor:
+        return torch.arange(shard * SHARD, min((shard + 1) * SHARD, self.samples))
 
     def __call__(self, index: Tensor, view: int) -> Tensor:
-        return torch.from_numpy(self._logits[view][index.numpy()].astype(np.float32))
+        found = torch.empty(len(index), self.classes)
+        for shard in (index // SHARD).unique().tolist():
+            chosen = index // SHARD == shard
+            rows = self._shard(self.path(view, shard))[(index[chosen] - shard * SHARD).numpy()]
+            found[chosen] = _spread(rows, self.classes) if rows.dtype.names else _full(rows)
+        return found
+
+    def _shard(self, path: Path) -> np.ndarray:
+        if path not in self._open:
+            try:
+                self._open[path] = np.load(path, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{path}: unreadable shard ({error}); delete it to have it made again") from None
+        return self._open[path]
 
 
-def cache_teacher(dataset: Dataset, teacher: nn.Module, folder: Path, *, views: int, batch: int = 256) -> TeacherCache:
-    """Compute what is missing of the cache and open it.
+def cache_teacher(
+    dataset: Samples,
+    teacher: nn.Module,
+    folder: Path,
+    *,
+    views: int,
+    top: int = 0,
+    temperature: float = 1.0,
+    batch: int = 256,
+) -> TeacherCache:
+    """Compute what is missing of the cache, together with whoever else does, and open it.
 
     Args:
         dataset: N samples.
         teacher: φ.
         folder: parent of all caches.
         views: V; view v of a sample is `dataset.images(index, v)`.
+        top: keep so many logits a sample and the mass of the rest; 0 keeps all.
+        temperature: T at which the rest's mass is kept.
         batch: samples a forward pass.
+
+    Raises:
+        ValueError: `top` is not below the number of classes; or the dataset no longer draws the views it was made of.
     """
-    home = Path(folder) / fingerprint(dataset.fingerprint, module_fingerprint(teacher))
-    files = [home / f"view-{view:03d}.npy" for view in range(views)]
-    missing = [view for view, path in enumerate(files) if not path.is_file()]
-    for view in track(missing, f"teacher on {dataset.name}, views"):
-        logits = teacher_logits(dataset, teacher, view, batch)
-        with atomic_path(files[view]) as temporary, temporary.open("wb") as out:
-            np.save(out, logits.half().numpy())
-    return TeacherCache(files)
+    check_top(top, len(dataset.classes))
+    kept = [top, temperature] if top else []
+    home = Path(folder) / fingerprint(dataset.fingerprint, teacher_fingerprint(teacher), *kept)
+    cache = TeacherCache(home, views, len(dataset), len(dataset.classes), temperature)
+    _check(dataset, cache)
+    missing = [place for place in cache.shards() if not cache.path(*place).is_file()]
+    todo = functools.partial(_make, cache, dataset, teacher, top, batch)
+    for place in track(missing, f"teacher on {dataset.name}, shards of views"):
+        todo(*place, blocking=False)
+    for place in missing:  # those that another process had begun: it has finished, or was killed
+        todo(*place, blocking=True)
+    return cache
+
+
+def check_top(top: int, classes: int) -> None:
+    """Raise a `ValueError` unless so many logits of a sample leave others to summarize."""
+    if top >= classes:
+        raise ValueError(f"top_logits {top}: must be below the number of classes, {classes}; 0 keeps all")
+
+
+def teacher_fingerprint(teacher: nn.Module) -> str:
+    """Weights, structure and preprocessing: what decides a teacher's answer."""
+    buffers = [part for item in sorted(teacher.named_buffers()) for part in item]
+    return fingerprint(module_fingerprint(teacher), repr(teacher), *buffers)
 
 
 @torch.inference_mode()
-def teacher_logits(dataset: Dataset, teacher: nn.Module, view: int, batch: int) -> Tensor:
-    """(N, C) logits of one view of every sample."""
+def teacher_logits(dataset: Samples, teacher: nn.Module, rows: Tensor, view: int, batch: int) -> Tensor:
+    """(N, C) logits of one view of the given samples; in half precision on a GPU, as they are stored."""
     device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
-    parts = torch.arange(len(dataset)).split(batch)
-    return torch.cat([teacher(dataset.images(rows, view).to(device)).cpu() for rows in parts])
+    images = ahead(functools.partial(dataset.images, view=view), rows.split(batch), usual_workers())
+    with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+        return torch.cat([teacher(part.to(device, non_blocking=True)).float().cpu() for part in images])
+
+
+def _make(
+    cache: TeacherCache,
+    dataset: Samples,
+    teacher: nn.Module,
+    top: int,
+    batch: int,
+    view: int,
+    shard: int,
+    *,
+    blocking: bool,
+) -> None:
+    path = cache.path(view, shard)
+    if path.is_file():
+        return
+    lock = FileLock(path.with_suffix(".lock"), blocking=blocking)  # freed by the system when its owner dies
+    with contextlib.suppress(Timeout), lock:
+        if not path.is_file():
+            logits = teacher_logits(dataset, teacher, cache.rows(shard), view, batch)
+            with atomic_path(path) as temporary, temporary.open("wb") as out:
+                np.save(out, _summary(logits, top, cache.temperature) if top else logits.half().numpy())
+        path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _summary(logits: Tensor, top: int, temperature: float) -> np.ndarray:
+    """The k largest logits, their classes, and the logit that all others share; (N,) of a record."""
+    order = logits.argsort(dim=1, descending=True, stable=True)
+    values, others = logits.gather(1, order[:, :top]), logits.gather(1, order[:, top:])
+    shared = temperature * ((others / temperature).logsumexp(1, keepdim=True) - math.log(others.shape[1]))
+    record = np.dtype([("logits", np.float16, top + 1), ("classes", np.uint16, top)])
+    rows = np.empty(len(logits), record)
+    rows["logits"], rows["classes"] = torch.cat([values, shared], 1).numpy(), order[:, :top].numpy()
+    return rows
+
+
+def _spread(rows: np.ndarray, classes: int) -> Tensor:
+    values = torch.from_numpy(rows["logits"].astype(np.float32))
+    where = torch.from_numpy(rows["classes"].astype(np.int64))
+    return values[:, -1:].repeat(1, classes).scatter_(1, where, values[:, :-1])
+
+
+def _full(rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(rows.astype(np.float32))
+
+
+def _check(dataset: Samples, cache: TeacherCache) -> None:
+    """Begin a cache's manifest, or refuse one whose samples or views are not today's."""
+    rows = torch.arange(0, len(dataset), max(1, len(dataset) // 4))[:4]
+    probe = F.adaptive_avg_pool2d(dataset.images(rows, 0), 4).flatten().tolist()
+    today = {"samples": len(dataset), "classes": cache.classes, "probe": [round(value, 4) for value in probe]}
+    path = cache.home / "manifest.json"
+    if not path.is_file():
+        return write_json(path, today)
+    made = json.loads(path.read_text())
+    same = all(made.get(key) == today[key] for key in ("samples", "classes"))
+    if not same or not np.allclose(made["probe"], probe, atol=0.02):
+        raise ValueError(f"{cache.home}: stale: the views of these samples are drawn differently today; delete it")
+    return None

@@ -1,4 +1,4 @@
-"""Evaluation: top-1 on every shift, and mCE; each sample once.
+"""Evaluation: top-1 on every shift, and mCE; each sample once, however many processes share the work.
 
 Corruptions are the fifteen of ImageNet-C at five severities (Hendrycks & Dietterich, 2019) by `corrupt_tta`, drawn
 once and kept under `runs_dir`; ImageNet's are read from ImageNet-C as published. mCE divides by the errors of a named
@@ -16,10 +16,12 @@ from unittest import mock
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from corrupt_tta import corrupt, corruptions
 from skimage.util import random_noise
 from torch import Tensor, nn
 
+from dadlab.ahead import ahead, usual_workers
 from dadlab.check import check
 from dadlab.data import has_corruptions, load_split, split_names
 from dadlab.dataset import Dataset
@@ -42,14 +44,20 @@ C_PHOTOS = 500  # test photographs, 50 a class, under each of the 75 corruptions
 def correct(model: nn.Module, dataset: Dataset, *, batch: int = 256) -> Tensor:
     """Whether the model is right on each sample: (N,) bool, in sample order.
 
-    The model answers among the labels of `dataset.among`, where the dataset names some.
+    Processes of a distributed group share the batches and all get the whole answer; a sample belongs to one batch of
+    one process, so none counts twice, and batches are those that one process would see. The model answers among the
+    labels of `dataset.among`, where the dataset names some.
     """
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    guesses = []
-    for rows in torch.arange(len(dataset)).split(batch):
-        images = dataset.images(rows).to(device).contiguous(memory_format=torch.channels_last)
-        guesses.append(answers(model(images), dataset.among).cpu())
-    return torch.cat(guesses) == dataset.labels
+    right = torch.zeros(len(dataset), dtype=torch.uint8, device=device)
+    parts = torch.arange(len(dataset)).split(batch)[rank::ranks]
+    for rows, images in zip(parts, ahead(dataset.images, parts, usual_workers()), strict=True):
+        images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        right[rows] = (answers(model(images), dataset.among) == dataset.labels[rows].to(device)).byte()
+    if ranks > 1:
+        dist.all_reduce(right)
+    return right.bool().cpu()
 
 
 def answers(logits: Tensor, among: Sequence[int] | None = None) -> Tensor:

@@ -50,7 +50,7 @@ def kd_loss(
     Args:
         student: logits θ(x) (B, C).
         teacher: logits φ(x) (B, C).
-        labels: y (B,) int64.
+        labels: y (B,) int64, or each class's share (B, C).
         temperature: T.
         alpha: a.
 
@@ -80,7 +80,7 @@ def dad_loss(
     Args:
         student: θ(x) (B, C).
         teacher: φ(x) (B, C).
-        labels: y (B,) int64.
+        labels: y (B,) int64, or each class's share (B, C).
         student_adversarial: θ(Q(x')) (M, C).
         teacher_adversarial: φ(Q(x')) (M, C).
         temperature: T.

@@ -1,7 +1,8 @@
 """Materials: everything a training needs, made once and shared by all runs of a profile.
 
 Training data, teacher logits of its views, discretized samples and their teacher logits. Each is found by
-fingerprint under `runs_dir`, made if missing, and guarded by a lock against a second process that wants the same.
+fingerprint under `runs_dir` and made if missing. Processes that want the same cache share the work; of those that
+want the same store, the first makes it and the others wait.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from datasets import Dataset as HubDataset
 from filelock import FileLock
 from torch import Tensor
 
-from dadlab.cache import TeacherCache, cache_teacher
+from dadlab.ahead import local_device
+from dadlab.augreg import AugRegViews, augreg_views
+from dadlab.cache import TeacherCache, cache_teacher, check_top
 from dadlab.data import Dataset, load_split
 from dadlab.discretizer import load_discretizer
-from dadlab.files import content_of, fingerprint, module_fingerprint
+from dadlab.files import content_of, fingerprint
 from dadlab.generate import generate
 from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile
@@ -30,11 +33,17 @@ from dadlab.teacher import load_teacher
 class Stream:
     """Samples with the teacher's logits for every view, or with none for a method without teacher."""
 
-    dataset: Dataset
+    dataset: Dataset | AugRegViews
     teacher: TeacherCache | None
 
     def logits(self, index: Tensor, view: int) -> Tensor:
         return torch.zeros(0) if self.teacher is None else self.teacher(index, view)
+
+    def targets(self, index: Tensor, view: int) -> Tensor:
+        """Labels (B,) int64, or each class's share (B, C) where samples are mixed."""
+        if isinstance(self.dataset, AugRegViews):
+            return self.dataset.targets(index, view)
+        return self.dataset.labels[index]
 
 
 @dataclass(frozen=True)
@@ -52,15 +61,17 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
         ValueError: anything the profile names cannot be had, before work starts.
     """
     clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    check_top(profile.top_logits, len(clean.classes))
+    views = augreg_views(clean, profile.augreg)
     if not method.uses_teacher:
-        return Materials(Stream(clean, None), None)
+        return Materials(Stream(views, None), None)
     if method.second == "view" and profile.views < 2:
         raise ValueError("a second clean view needs views of at least 2")
     if method.second in ("none", "view"):
-        stream = _with_teacher(clean, profile, runs_dir)
+        stream = _with_teacher(views, profile, runs_dir)
         return Materials(stream, stream if method.second == "view" else None)
-    samples = discretized(clean, profile, runs_dir, matched=method.second == "matched")
-    return Materials(_with_teacher(clean, profile, runs_dir), _with_teacher(samples, profile, runs_dir))
+    samples = augreg_views(discretized(clean, profile, runs_dir, matched=method.second == "matched"), profile.augreg)
+    return Materials(_with_teacher(views, profile, runs_dir), _with_teacher(samples, profile, runs_dir))
 
 
 def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bool = False) -> Dataset:
@@ -107,10 +118,17 @@ def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
     return Path(runs_dir) / "stores" / key
 
 
-def _with_teacher(dataset: Dataset, profile: Profile, runs_dir: Path) -> Stream:
-    teacher, folder = load_teacher(profile.teacher, dataset.classes), Path(runs_dir) / "cache"
-    with _lock(folder / module_fingerprint(teacher)):
-        return Stream(dataset, cache_teacher(dataset, teacher, folder, views=profile.views))
+def _with_teacher(dataset: Dataset | AugRegViews, profile: Profile, runs_dir: Path) -> Stream:
+    teacher = load_teacher(profile.teacher, dataset.classes).to(local_device())
+    cache = cache_teacher(
+        dataset,
+        teacher,
+        Path(runs_dir) / "cache",
+        views=profile.views,
+        top=profile.top_logits,
+        temperature=profile.temperature,
+    )
+    return Stream(dataset, cache)
 
 
 def _lock(path: Path) -> FileLock:

@@ -7,6 +7,7 @@ student passes of equal size a step.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class Batch:
 
     Attributes:
         images: (B, 3, H, W) clean views in [0, 1].
-        labels: (B,) int64.
+        labels: (B,) int64, or each class's share (B, C) where images are mixed.
         teacher: φ of exactly these views (B, C).
         second_images, second_labels, second_teacher: the same for the second view or the discretized samples.
     """
@@ -35,6 +36,13 @@ class Batch:
     second_images: Tensor
     second_labels: Tensor
     second_teacher: Tensor
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed."""
+        return Batch(*(change(getattr(self, entry.name)) for entry in dataclasses.fields(self)))
+
+    def pin_memory(self) -> Batch:
+        return self.each(Tensor.pin_memory)
 
 
 def plain(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:

@@ -10,6 +10,8 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from timm.optim import list_optimizers
+
 _T = TypeVar("_T")
 
 
@@ -63,6 +65,11 @@ class Profile:
         views: distinct augmented views of a sample in training; epoch e uses view e mod views.
         epochs, batch, lr, weight_decay: optimization (AdamW, cosine schedule, 5 % warm-up).
         temperature, alpha: T and a of the distillation losses (paper, appendix C).
+        optimizer: any of timm's; weight decay acts on all parameters.
+        accumulate: parts that a batch is computed in, one after the other (and split over processes beside).
+        ema: decay a step of the weight average that becomes the student; 0 keeps the last weights.
+        augreg: one of `AUGREG`, on top of the views' crops and mirrors.
+        top_logits: how many of the teacher's largest logits the cache keeps a sample; 0 keeps all.
     """
 
     data: str = "fashion"
@@ -80,6 +87,11 @@ class Profile:
     weight_decay: float = 0.05
     temperature: float = 4.0
     alpha: float = 0.5
+    optimizer: str = "adamw"
+    accumulate: int = 1
+    ema: float = 0.0
+    augreg: str = "none"
+    top_logits: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -87,13 +99,44 @@ class Profile:
             raise ValueError(f"profile: attack must be an Attack, a preset's name or a dict, got {self.attack!r}")
         if self.limit < 0 or self.temperature <= 0 or self.lr <= 0 or self.alpha < 0:
             raise ValueError("profile: limit and alpha must not be negative, temperature and lr must be positive")
-        for name in ("image_size", "variants", "views", "epochs", "batch"):
+        for name in ("image_size", "variants", "views", "epochs", "batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"profile: {name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1 or self.top_logits < 0:
+            raise ValueError("profile: ema must lie in [0, 1), top_logits must not be negative")
+        nearest(self.optimizer, {str(name): name for name in list_optimizers()}, "optimizer")
+        if nearest(self.augreg, AUGREG, "augreg").mixup and self.batch % 2:
+            raise ValueError(f"profile: Mixup pairs the samples of a batch, so batch must be even, got {self.batch}")
 
     @property
     def is_folder(self) -> bool:
         return self.data != "fashion"
+
+
+@dataclass(frozen=True)
+class AugReg:
+    """RandAugment and Mixup together (Steiner et al., 2022, §3).
+
+    Attributes:
+        layers: operations an image.
+        magnitude: their strength, 10 being timm's and RandAugment's nominal full scale.
+        mixup: α of the Beta distribution that Mixup's weight is drawn from; 0 mixes nothing.
+    """
+
+    layers: int = 2
+    magnitude: int = 0
+    mixup: float = 0.0
+
+
+AUGREG: dict[str, AugReg] = {
+    "none": AugReg(layers=0),
+    "light1": AugReg(),
+    "light2": AugReg(magnitude=10, mixup=0.2),
+    "medium1": AugReg(magnitude=15, mixup=0.2),
+    "medium2": AugReg(magnitude=15, mixup=0.5),
+    "strong1": AugReg(magnitude=20, mixup=0.5),
+    "strong2": AugReg(magnitude=20, mixup=0.8),
+}
 
 
 def make_profile(**parameters: Any) -> Profile:

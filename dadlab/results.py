@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dadlab.ahead import local_device
 from dadlab.check import check
 from dadlab.data import has_corruptions, home_split, load_split
 from dadlab.evaluate import (
@@ -79,7 +80,7 @@ def _kept(run: Run, runs_dir: Path, split: str) -> Path:
 
 @functools.lru_cache(maxsize=1)
 def _student(run: Run, runs_dir: Path) -> torch.nn.Module:
-    return train(run, runs_dir)
+    return train(run, runs_dir).to(local_device())
 
 
 @dataclass(frozen=True)

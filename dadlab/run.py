@@ -7,13 +7,17 @@ it. Its fingerprint names its folder; files that the profile names count by thei
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dadlab.data import identity
 from dadlab.files import content_of, fingerprint
 from dadlab.methods import METHODS
-from dadlab.profile import ATTACKS, Profile, check_types, nearest
+from dadlab.profile import ATTACKS, Profile, check_types, make_profile, nearest, strict
+
+# Fields younger than the first runs: at their default they do not count, so that older runs are found again.
+_LATER = ("optimizer", "accumulate", "ema", "augreg", "top_logits")
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,28 @@ class Run:
         described["profile"]["data"] = identity(self.profile.data, self.profile.train)
         for name in ("teacher", "discretizer"):
             described["profile"][name] = content_of(described["profile"][name])
+        for name in _LATER:
+            if getattr(self.profile, name) == getattr(Profile, name):
+                del described["profile"][name]
         return fingerprint(described)
 
     def folder(self, runs_dir: Path) -> Path:
         return Path(runs_dir) / f"{self.method}-{self.student}-s{self.seed}-{self.fingerprint}"
+
+
+def read_run(path: Path) -> Run:
+    """The run that a `run.json` describes.
+
+    Raises:
+        ValueError: missing or damaged file, unknown or wrongly typed entries.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a readable run description ({error})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("profile"), dict):
+        raise ValueError(f"{path}: not a run description: it must be an object with a profile")
+    return strict(Run, {**content, "profile": make_profile(**content["profile"])})
 
 
 def _used_by(method: str, profile: Profile) -> Profile:
@@ -53,5 +75,5 @@ def _used_by(method: str, profile: Profile) -> Profile:
     if needs.second in ("none", "view"):
         profile = replace(profile, discretizer="identity", variants=1)
     if not needs.uses_teacher:
-        profile = replace(profile, teacher="resnet", temperature=1.0, alpha=0.0)
+        profile = replace(profile, teacher="resnet", temperature=1.0, alpha=0.0, top_logits=0)
     return profile

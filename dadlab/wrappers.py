@@ -37,6 +37,9 @@ class Preprocess(nn.Module):
         """Everything that it does, for a fingerprint."""
         return [self.size, self.interpolation, self.mean.flatten().tolist(), self.std.flatten().tolist()]
 
+    def extra_repr(self) -> str:
+        return f"size={self.size}, interpolation={self.interpolation}"
+
     def forward(self, images: Tensor) -> Tensor:
         return (resize(images, self.size, self.interpolation) - self.mean) / self.std
 

@@ -1,18 +1,31 @@
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
+from dadlab import cache as module
 from dadlab.cache import cache_teacher, teacher_logits
+from dadlab.losses import kl_divergence
 from dadlab.students import Student
 from dadlab.teacher import StudentTeacher
 from dadlab.views import augment
 
 
 class Forbidden(StudentTeacher):
-    """A teacher that must not be run."""
+    """A teacher that must not be run, like the real one in all else."""
+
+    def _get_name(self):
+        return "StudentTeacher"
 
     def forward(self, images):
         raise AssertionError("the teacher was run")
+
+
+class ScaledTeacher(StudentTeacher):
+    """A teacher surer of itself."""
+
+    def forward(self, images):
+        return 20 * super().forward(images)
 
 
 @pytest.fixture
@@ -38,8 +51,22 @@ def test_views_differ(photos40, tiny_teacher, tmp_path):
 
 @pytest.mark.parametrize("batch", [1, 7, 40, 64])
 def test_any_batch_size_gives_the_same_logits(photos40, tiny_teacher, batch):
-    expected = teacher_logits(photos40, tiny_teacher, 0, 16)
-    torch.testing.assert_close(teacher_logits(photos40, tiny_teacher, 0, batch), expected)
+    rows = torch.arange(40)
+    expected = teacher_logits(photos40, tiny_teacher, rows, 0, 16)
+    torch.testing.assert_close(teacher_logits(photos40, tiny_teacher, rows, 0, batch), expected)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(module, "SHARD", 16)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_shards_join_to_the_same_logits(photos40, tiny_teacher, tmp_path):
+    cache, rows = cache_teacher(photos40, tiny_teacher, tmp_path, views=1), torch.tensor([39, 0, 16, 15, 39, 31])
+    assert len(list(cache.home.glob("*.npy"))) == 3
+    expected = teacher_logits(photos40, tiny_teacher, rows, 0, 40)
+    torch.testing.assert_close(cache(rows, 0), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_found_again_without_running_the_teacher(photos40, tiny_teacher, forbidden, tmp_path):
@@ -48,17 +75,17 @@ def test_found_again_without_running_the_teacher(photos40, tiny_teacher, forbidd
     assert torch.equal(found(torch.arange(40), 1), made(torch.arange(40), 1))
 
 
-def test_resumes_with_the_missing_view_alone(photos40, tiny_teacher, tmp_path, monkeypatch):
-    cache_teacher(photos40, tiny_teacher, tmp_path, views=3)
-    (home,) = tmp_path.iterdir()
+@pytest.mark.usefixtures("small_shards")
+def test_resumes_with_the_missing_shard_alone(photos40, tiny_teacher, tmp_path, monkeypatch):
+    home = cache_teacher(photos40, tiny_teacher, tmp_path, views=3).home
     whole = {path.name: path.read_bytes() for path in home.iterdir()}
-    (home / "view-001.npy").unlink()
+    (home / "view-001-00002.npy").unlink()
     made = []
     monkeypatch.setattr(
-        "dadlab.cache.teacher_logits", lambda d, t, view, b: made.append(view) or teacher_logits(d, t, view, b)
+        module, "teacher_logits", lambda d, t, r, v, b: made.append((v, r.tolist())) or teacher_logits(d, t, r, v, b)
     )
     cache_teacher(photos40, tiny_teacher, tmp_path, views=3)
-    assert made == [1]
+    assert made == [(1, list(range(32, 40)))]
     assert {path.name: path.read_bytes() for path in home.iterdir()} == whole
 
 
@@ -66,8 +93,81 @@ def test_more_views_add_to_the_same_folder(photos40, tiny_teacher, tmp_path):
     cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
     cache_teacher(photos40, tiny_teacher, tmp_path, views=2)
     (home,) = tmp_path.iterdir()
-    assert sorted(path.name for path in home.iterdir()) == ["view-000.npy", "view-001.npy"]
-    assert np.load(home / "view-000.npy").shape == (40, 10)
+    assert sorted(path.name for path in home.glob("*.npy")) == ["view-000-00000.npy", "view-001-00000.npy"]
+    assert np.load(home / "view-000-00000.npy").shape == (40, 10)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_two_processes_share_the_work_and_a_dead_one_leaves_nothing_locked(
+    photos40, tiny_teacher, tmp_path, monkeypatch
+):
+    """While this process makes its first shard, another holds the second and dies: it is made in the end."""
+    real, held = teacher_logits, []
+
+    def first_time(dataset, teacher, rows, view, batch):
+        if not held:
+            (home,) = tmp_path.iterdir()
+            held.append(FileLock(home / "view-000-00001.lock"))
+            held[0].acquire()
+        elif len(held) == 1 and rows[0] == 32:
+            held[0].release()
+        made.append(int(rows[0]))
+        return real(dataset, teacher, rows, view, batch)
+
+    made: list[int] = []
+    monkeypatch.setattr(module, "teacher_logits", first_time)
+    cache = cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
+    assert made == [0, 32, 16]
+    assert cache(torch.arange(40), 0).shape == (40, 10)
+    assert not list(cache.home.glob("*.lock"))
+
+
+@pytest.mark.parametrize("top", [1, 3, 9])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_top_logits_keep_their_probabilities_and_the_rest_its_mass(photos40, tiny_teacher, tmp_path, top, temperature):
+    rows = torch.arange(40)
+    logits = 20 * teacher_logits(photos40, tiny_teacher, rows, 0, 40)
+    sharper = ScaledTeacher(tiny_teacher.student)
+    cache = cache_teacher(photos40, sharper, tmp_path, views=1, top=top, temperature=temperature)
+    exact, found = (x.div(temperature).softmax(1) for x in (logits, cache(rows, 0)))
+    kept = exact.topk(top).indices
+    torch.testing.assert_close(found.gather(1, kept), exact.gather(1, kept), rtol=0.02, atol=1e-3)
+    rest = found.scatter(1, kept, torch.nan)
+    assert all(row[~row.isnan()].unique().numel() == 1 for row in rest)
+
+
+def test_gradient_of_the_loss_errs_among_the_small_logits_alone(photos40, tiny_teacher, tmp_path):
+    rows, temperature, surer = torch.arange(40), 4.0, ScaledTeacher(tiny_teacher.student)
+    cache = cache_teacher(photos40, surer, tmp_path, views=1, top=4, temperature=temperature)
+    teacher = teacher_logits(photos40, surer, rows, 0, 40)
+    student = torch.randn(40, 10, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    exact, found = (
+        torch.autograd.grad(kl_divergence(student, logits, temperature=temperature), student)[0]
+        for logits in (teacher, cache(rows, 0))
+    )
+    top = torch.zeros(40, 10, dtype=torch.bool).scatter(1, teacher.topk(4).indices, True)
+    torch.testing.assert_close(found[top], exact[top], rtol=0, atol=1e-4)
+    assert (found - exact)[~top].abs().max() > 1e-3
+    torch.testing.assert_close((found - exact).sum(1), torch.zeros(40), rtol=0, atol=1e-5)
+
+
+def test_top_logits_below_the_number_of_classes(photos40, tiny_teacher, tmp_path):
+    with pytest.raises(ValueError, match="top_logits 10: must be below the number of classes, 10"):
+        cache_teacher(photos40, tiny_teacher, tmp_path, views=1, top=10)
+
+
+def test_views_drawn_differently_make_a_cache_stale(photos40, tiny_teacher, tmp_path, monkeypatch):
+    cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
+    monkeypatch.setattr("dadlab.data.augment", lambda images, index, view: images.flip(3) * 0.5)
+    with pytest.raises(ValueError, match="stale: the views of these samples are drawn differently today; delete it"):
+        cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
+
+
+def test_torn_shard_is_named(photos40, tiny_teacher, tmp_path):
+    cache = cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
+    cache.path(0, 0).write_bytes(cache.path(0, 0).read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"view-000-00000\.npy: unreadable shard .*delete it"):
+        cache_teacher(photos40, tiny_teacher, tmp_path, views=1)(torch.arange(4), 0)
 
 
 def test_stopped_view_leaves_no_file(photos40, forbidden, tmp_path):
@@ -76,10 +176,12 @@ def test_stopped_view_leaves_no_file(photos40, forbidden, tmp_path):
     assert not list(tmp_path.rglob("*.npy"))
 
 
-def test_other_teacher_or_data_has_another_folder(photos40, tiny_teacher, tmp_path):
+def test_other_teacher_preprocessing_or_data_has_another_folder(photos40, tiny_teacher, tmp_path):
     torch.manual_seed(1)
     other = StudentTeacher(Student("resnet_s", 10))
-    cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
-    cache_teacher(photos40, other, tmp_path, views=1)
+    resized = StudentTeacher(Student("resnet_s", 10, 16))
+    resized.load_state_dict(tiny_teacher.state_dict())
+    for teacher in (tiny_teacher, other, resized):
+        cache_teacher(photos40, teacher, tmp_path, views=1)
     cache_teacher(photos40.take(torch.arange(20)), tiny_teacher, tmp_path, views=1)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4

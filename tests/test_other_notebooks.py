@@ -110,3 +110,13 @@ def test_distance_writes_its_record(tmp_path):
     }
     assert points["narrow", "val"] < points["narrow", "val_context"]
     assert points["broad", "val_context"] < points["broad", "val"]
+
+
+@pytest.mark.slow
+def test_training_beside_the_notebook(tmp_path):
+    toy = {"limit": 40, "views": 2, "epochs": 2, "batch": 8, "ema": 0.5, "augreg": "light2", "attack": "paper"}
+    runs, out = str(tmp_path / "runs"), tmp_path / "train.json"
+    execute("train", tmp_path, **toy, processes=2, tracker="", splits=["val"], runs_dir=runs, out=str(out))
+    record = json.loads(out.read_text())
+    assert set(record["top1"]) == {"val"}
+    assert (tmp_path / "runs" / record["run"] / "timm" / "model.safetensors").is_file()

@@ -1,7 +1,10 @@
+import dataclasses
+import json
+
 import pytest
 
 from dadlab.profile import Profile, make_profile
-from dadlab.run import Run
+from dadlab.run import Run, read_run
 
 
 def test_kd_is_the_same_run_whatever_the_attack():
@@ -68,3 +71,46 @@ def test_folder_tells_method_student_and_seed_apart(tmp_path):
 def test_bad_runs_are_named(arguments, names):
     with pytest.raises(ValueError, match=names):
         Run(Profile(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("method", "known"),
+    [
+        ("plain", "5109c414aac4"),
+        ("kd", "35174791dd88"),
+        ("kd_two_views", "4067eed9f23f"),
+        ("dad_q", "1819c18b69ad"),
+        ("dad", "1c93577f1ba1"),
+    ],
+)
+def test_runs_of_the_first_settings_are_found_again(method, known):
+    """As they were before the profile had optimizer, accumulate, ema, augreg and top_logits."""
+    assert Run(Profile(), method).fingerprint == known
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimizer": "sgd"}, {"accumulate": 2}, {"ema": 0.9}, {"augreg": "light1"}, {"top_logits": 3}], ids=str
+)
+def test_later_settings_make_other_runs(change):
+    assert Run(make_profile(**change), "dad").fingerprint != Run(Profile(), "dad").fingerprint
+
+
+def test_description_is_read_back(tmp_path):
+    run = Run(make_profile(attack="official-code", augreg="medium2", limit=7), "dad", "vit_s", 3)
+    (tmp_path / "run.json").write_text(json.dumps(dataclasses.asdict(run)))
+    assert read_run(tmp_path / "run.json") == run
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("{", "not a readable run description"),
+        ("[]", "not a run description"),
+        ('{"profile": {}, "method": "kd", "sed": 1}', "run parameter 'sed': did you mean 'seed'"),
+        ('{"profile": {"epoch": 1}, "method": "kd"}', "profile parameter 'epoch': did you mean 'epochs'"),
+    ],
+)
+def test_bad_descriptions_are_named(tmp_path, content, names):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=names):
+        read_run(tmp_path / "run.json")

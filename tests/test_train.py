@@ -1,24 +1,46 @@
 import json
 import os
-import subprocess
-import sys
+import signal
 from dataclasses import replace
-from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.tracking import GeneralTracker
 
 from dadlab import train as module
+from dadlab.checkpoint import load_checkpoint
+from dadlab.loop import Loop, Service
 from dadlab.methods import METHODS
 from dadlab.profile import make_profile
 from dadlab.run import Run
-from dadlab.train import batches, endless_order, epoch_order, train
+from dadlab.train import train
 
 
 @pytest.fixture
 def profile(files):
     teacher, vqgan = str(files["teacher"]), str(files["vqgan"])
     return make_profile(limit=40, epochs=3, batch=8, views=2, teacher=teacher, discretizer=vqgan)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return tmp_path_factory.mktemp("materials"), {}
+
+
+@pytest.fixture(autouse=True)
+def _materials_made_once(made, monkeypatch):
+    folder, found = made
+
+    def prepare(profile, method, runs_dir):
+        key = replace(profile, epochs=1, batch=8, accumulate=1, ema=0.0, optimizer="adamw", lr=1.0), method
+        if key not in found:
+            found[key] = real(profile, method, folder)
+        return found[key]
+
+    real = module.prepare
+    monkeypatch.setattr(module, "prepare", prepare)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -28,49 +50,152 @@ def test_every_method_learns_and_is_trained_once(profile, method, tmp_path, monk
     curve = [json.loads(line) for line in (run.folder(tmp_path) / "loss.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in curve] == [0, 1, 2]
     assert curve[-1]["loss"] < curve[0]["loss"]
-    monkeypatch.setattr(module, "_fit", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(module, "_train", lambda *args: pytest.fail("trained again"))
     train(run, tmp_path)
 
 
-@pytest.mark.parametrize("method", ["plain", "dad"])
-def test_a_stopped_run_goes_on_to_the_same_weights(profile, method, tmp_path, monkeypatch):
-    calm = train(Run(profile, method), tmp_path / "calm").state_dict()
-    real = module.batches
+class Stopped(Exception):
+    """A kill."""
 
-    def stop_in_second_epoch(run, materials, epoch, *rest):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return real(run, materials, epoch, *rest)
+
+def stop_at(monkeypatch, step):
+    """Die while a step is computed."""
+    real = Loop._learn
+
+    def learn(loop, batches):
+        if loop.progress.steps == step:
+            raise Stopped
+        return real(loop, batches)
+
+    monkeypatch.setattr(Loop, "_learn", learn)
+
+
+def losses(run, folder):
+    return [json.loads(line)["loss"] for line in (run.folder(folder) / "loss.jsonl").read_text().splitlines()]
+
+
+ALL_AT_ONCE = {"ema": 0.7, "accumulate": 2, "augreg": "medium2", "top_logits": 4, "optimizer": "lamb"}
+
+
+@pytest.mark.parametrize("options", [{}, ALL_AT_ONCE], ids=["default", "everything"])
+@pytest.mark.parametrize("method", ["plain", "dad"])
+def test_a_run_stopped_after_any_step_ends_the_same(profile, method, options, tmp_path):
+    run = Run(replace(profile, **options), method)
+    calm = train(run, tmp_path / "calm").state_dict()
+    for step, seconds in ((1, 0.0), (5, 0.0), (7, 0.0), (14, 0.0), (9, 1e9)):
+        folder = tmp_path / f"stopped-{step}"
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, step)
+            with pytest.raises(Stopped):
+                train(run, folder, Service(checkpoint_seconds=seconds))
+        resumed = train(run, folder).state_dict()
+        assert all(torch.equal(value, resumed[name]) for name, value in calm.items())
+        assert losses(run, folder) == losses(run, tmp_path / "calm")
+
+
+def test_a_resumed_run_does_not_repeat_what_is_in_its_checkpoint(profile, tmp_path, monkeypatch):
+    run = Run(profile, "plain")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 9)
+        with pytest.raises(Stopped):
+            train(run, tmp_path, Service(checkpoint_seconds=0))
+    done, real = [], Loop._learn
+    monkeypatch.setattr(Loop, "_learn", lambda loop, batches: done.append(loop.progress.steps) or real(loop, batches))
+    train(run, tmp_path)
+    assert done == list(range(9, 15))
+
+
+def test_sigterm_saves_the_last_step_and_ends(profile, tmp_path, monkeypatch):
+    run, real = Run(profile, "plain"), Loop._learn
+
+    def learn(loop, batches):
+        if loop.progress.steps == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(loop, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "batches", stop_in_second_epoch)
-        with pytest.raises(KeyboardInterrupt):
-            train(Run(profile, method), tmp_path / "stopped")
-    resumed = train(Run(profile, method), tmp_path / "stopped").state_dict()
-    assert all(torch.equal(value, resumed[name]) for name, value in calm.items())
+        patch.setattr(Loop, "_learn", learn)
+        with pytest.raises(SystemExit, match="143"):
+            train(run, tmp_path)
+    assert load_checkpoint(run.folder(tmp_path) / "training.safetensors")["progress"]["steps"] == 7
+    calm = train(run, tmp_path / "calm").state_dict()
+    assert all(torch.equal(value, calm[name]) for name, value in train(run, tmp_path).state_dict().items())
 
 
-def test_training_never_runs_the_teacher(profile, tmp_path, monkeypatch):
+def test_parts_of_a_batch_add_up_to_it(profile, tmp_path, monkeypatch):
+    """A ViT has no batch statistics: only rounding differs. 3 parts of 8 samples are of unequal size."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    whole, parts = (Run(replace(profile, accumulate=n), "dad", student="vit_s") for n in (1, 3))
+    train(whole, tmp_path)
+    train(parts, tmp_path)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert losses(parts, tmp_path) == pytest.approx(losses(whole, tmp_path), rel=1e-4)
+
+
+def test_average_of_weights_becomes_the_student(profile, tmp_path):
+    one_step = replace(profile, epochs=1, batch=40)
+    last, averaged = (train(Run(replace(one_step, ema=ema), "plain"), tmp_path).state_dict() for ema in (0.0, 0.9))
+    assert all(torch.equal(value, averaged[name]) for name, value in last.items())  # the first value is taken over
+    last, averaged = (train(Run(replace(profile, ema=ema), "plain"), tmp_path).state_dict() for ema in (0.0, 0.9))
+    assert not torch.equal(last["net.head.fc.weight"], averaged["net.head.fc.weight"])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lamb", "lion", "adafactor"])
+def test_other_optimizers_learn(profile, tmp_path, optimizer):
+    run = Run(replace(profile, optimizer=optimizer, lr=1e-2), "plain")
+    train(run, tmp_path)
+    assert losses(run, tmp_path)[-1] < losses(run, tmp_path)[0]
+
+
+def test_optimizer_that_cannot_be_made_stops_before_work(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "prepare", lambda *args: pytest.fail("work began"))
+    with pytest.raises(ValueError, match="optimizer 'fusedadam' cannot be used here"):
+        train(Run(replace(profile, optimizer="fusedadam"), "plain"), tmp_path)
+
+
+def test_worker_processes_change_nothing(profile, tmp_path):
     run = Run(profile, "dad")
-    materials = module.prepare(run.profile, METHODS["dad"], tmp_path)
-    monkeypatch.setattr("dadlab.teacher.StudentTeacher.forward", lambda *args: pytest.fail("the teacher ran"))
-    assert sum(len(batch.images) for batch in module.batches(run, materials, 0)) == 40
+    none, two = (train(run, tmp_path / str(n), Service(workers=n)).state_dict() for n in (0, 2))
+    assert all(torch.equal(value, two[name]) for name, value in none.items())
 
 
-def test_two_processes_share_a_batch(profile, tmp_path):
-    run = Run(profile, "kd")
-    materials = module.prepare(run.profile, METHODS["kd"], tmp_path)
-    whole = [batch.labels for batch in module.batches(run, materials, 1)]
-    halves = [[batch.labels for batch in module.batches(run, materials, 1, rank, 2)] for rank in range(2)]
-    for all_of_it, even, odd in zip(whole, *halves, strict=True):
-        assert torch.equal(all_of_it[0::2], even)
-        assert torch.equal(all_of_it[1::2], odd)
+class Notes(GeneralTracker):
+    """A tracker that remembers."""
+
+    name = "notes"
+    requires_logging_directory = False
+    logged: ClassVar[list] = []
+
+    def __init__(self, run_name=None, **options):
+        super().__init__()
+
+    @property
+    def tracker(self):
+        return None
+
+    def store_init_configuration(self, values):
+        self.logged.append(values)
+
+    def log(self, values, step=None, **options):
+        self.logged.append((step, values))
 
 
-def test_orders_are_permutations():
-    assert torch.equal(torch.cat(epoch_order(12, 4, 0, 0)).sort().values, torch.arange(12))
-    assert [len(part) for part in epoch_order(14, 4, 0, 0)] == [4, 4, 4]
-    assert torch.bincount(endless_order(3, 9, 0, 0)).tolist() == [3, 3, 3]
+def test_tracker_gets_settings_and_values(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr("dadlab.loop.LOGGED", 5)
+    monkeypatch.setattr(module, "tracker_name", lambda name: Notes())
+    train(Run(profile, "kd"), tmp_path, Service(tracker="notes"))
+    settings, *values = Notes.logged
+    assert settings["method"] == "kd"
+    assert settings["batch"] == 8
+    assert [step for step, _ in values] == [5, 10, 15]
+    assert set(values[0][1]) == {"loss", "lr"}
+
+
+def test_lines_tell_of_every_epoch(profile, tmp_path, capsys):
+    train(Run(profile, "plain"), tmp_path, Service(lines=True))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert [line.split(":")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +205,8 @@ def test_orders_are_permutations():
         ("kd_two_views", {"views": 1}, "at least 2"),
         ("plain", {"data": "no/such/folder"}, "no such folder"),
         ("plain", {"train": "trian"}, "unknown split 'trian'"),
+        ("plain", {"batch": 4, "accumulate": 5}, "a batch of 4 cannot be split over 1 processes × 5 parts"),
+        ("dad", {"top_logits": 10}, "top_logits 10: must be below the number of classes, 10"),
         ("kd", {"teacher": "clipp"}, "unknown teacher 'clipp'"),
     ],
 )
@@ -100,25 +227,6 @@ def test_any_number_of_steps_can_be_scheduled(profile, tmp_path, epochs):
     train(Run(replace(profile, epochs=epochs), "plain"), tmp_path)
 
 
-def test_torn_loss_curve_does_not_stop_a_resumed_run(profile, tmp_path, monkeypatch):
-    """What a kill in the middle of writing the curve leaves behind."""
-    run = Run(profile, "plain")
-
-    def stop(run, materials, epoch, *rest):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return batches(run, materials, epoch, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "batches", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(run, tmp_path)
-    curve = run.folder(tmp_path) / "loss.jsonl"
-    curve.write_text(curve.read_text()[:10])
-    train(run, tmp_path)
-    assert json.loads(curve.read_text().splitlines()[-1])["epoch"] == 2
-
-
 def test_finished_run_is_loaded_exactly_and_leaves_no_checkpoint(profile, tmp_path):
     run = Run(profile, "plain")
     first, again = train(run, tmp_path), train(run, tmp_path)
@@ -132,54 +240,3 @@ def test_finished_run_is_loaded_exactly_and_leaves_no_checkpoint(profile, tmp_pa
 def test_seeds_train_other_students(profile, tmp_path):
     one, other = (train(Run(profile, "plain", seed=seed), tmp_path).state_dict() for seed in (0, 1))
     assert not torch.equal(one["net.head.fc.weight"], other["net.head.fc.weight"])
-
-
-def test_epochs_see_other_orders_and_views(profile, tmp_path):
-    run = Run(profile, "plain")
-    materials = module.prepare(run.profile, METHODS["plain"], tmp_path)
-    first, second = (torch.cat([b.labels for b in batches(run, materials, epoch)]) for epoch in (0, 1))
-    assert not torch.equal(first, second)
-    assert torch.equal(first.sort().values, second.sort().values)
-
-
-def test_second_view_is_of_the_same_photographs_and_another_view(profile, tmp_path):
-    run = Run(profile, "kd_two_views")
-    materials = module.prepare(run.profile, METHODS["kd_two_views"], tmp_path)
-    for batch in batches(run, materials, 0):
-        assert torch.equal(batch.labels, batch.second_labels)
-        assert not torch.equal(batch.images, batch.second_images)
-
-
-@pytest.mark.parametrize("method", ["kd", "kd_two_views", "dad_q", "dad"])
-def test_cached_logits_belong_to_the_very_pixels_of_the_batch(profile, tmp_path, tiny_teacher, method):
-    run = Run(profile, method)
-    materials = module.prepare(run.profile, METHODS[method], tmp_path)
-    for epoch in (0, 1):
-        batch = next(batches(run, materials, epoch))
-        torch.testing.assert_close(tiny_teacher(batch.images), batch.teacher, rtol=1e-3, atol=1e-3)
-        if len(batch.second_images):
-            torch.testing.assert_close(tiny_teacher(batch.second_images), batch.second_teacher, rtol=1e-3, atol=1e-3)
-
-
-_TWO = """
-import sys, torch
-torch.set_num_threads(1)
-from pathlib import Path
-from dadlab import Run, make_profile
-from dadlab.train import train
-train(Run(make_profile(limit=40, epochs=1, batch=8, views=2), "plain"), Path(sys.argv[1]))
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_run(tmp_path):
-    (tmp_path / "two.py").write_text(_TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    env = {**os.environ, "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen([*command, tmp_path / "two.py", tmp_path], env=env)
-    try:
-        assert process.wait(120) == 0
-    finally:
-        process.terminate()
-        process.wait()
-    assert len(list(tmp_path.glob("plain-*/student.safetensors"))) == 1

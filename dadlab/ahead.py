@@ -1,0 +1,62 @@
+"""Work done ahead of time: worker processes compute what is needed next while the accelerator is busy.
+
+Nothing random happens here: item i is `function(items[i])` wherever and whenever it is computed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as Items
+
+_T = TypeVar("_T")
+
+
+class _Calls(Items):
+    def __init__(self, function: Callable[[Any], Any], items: Sequence[Any]):
+        self.function, self.items = function, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, position: int) -> Any:
+        return self.function(self.items[position])
+
+
+def ahead(function: Callable[[Any], _T], items: Sequence[Any], workers: int) -> Iterator[_T]:
+    """Results in order, each computed by one of `workers` processes two items ahead; by this one where there are none.
+
+    On a machine with GPUs tensors come in page-locked memory, ready to be copied without waiting.
+    """
+    if not workers:
+        yield from map(function, items)
+        return
+    yield from DataLoader(
+        _Calls(function, items),
+        batch_size=None,
+        num_workers=min(workers, max(1, len(items))),
+        collate_fn=_as_it_is,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # the loader draws a seed that nobody uses; not from the global generator
+    )
+
+
+def usual_workers() -> int:
+    """This process's share of the cores where a GPU waits for them, at most 16; none on a CPU."""
+    share = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(16, share) if torch.cuda.is_available() else 0
+
+
+def local_device() -> torch.device:
+    """The accelerator of this process: the GPU of its place among the machine's processes, or the CPU."""
+    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true"):
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def _as_it_is(item: _T) -> _T:
+    return item

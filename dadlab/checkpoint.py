@@ -1,0 +1,61 @@
+"""Training checkpoints: any tree of tensors and plain values in one safetensors file, nothing pickled.
+
+The header holds the tree, with a name in each tensor's place. A checkpoint is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dadlab.files import atomic_path
+
+
+def save_checkpoint(path: Path, tree: Any) -> None:
+    """Write nested dicts and lists of tensors, numbers, strings, booleans and None."""
+    tensors: dict[str, Tensor] = {}
+    header = json.dumps(_pack(tree, tensors))
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"tree": header})
+
+
+def load_checkpoint(path: Path) -> Any:
+    """Read what `save_checkpoint` wrote, on the CPU; tuples come back as lists.
+
+    Raises:
+        ValueError: unreadable file, or no checkpoint.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as opened:
+            tree = json.loads(opened.metadata()["tree"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 not a dict
+    except (safetensors.SafetensorError, OSError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to start the run again") from None
+    return _unpack(tree, tensors)
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"dict": [[key, _pack(item, tensors)] for key, item in value.items()]}  # keys may be numbers
+    if isinstance(value, list | tuple):
+        return [_pack(item, tensors) for item in value]
+    return value
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    return {key: _unpack(item, tensors) for key, item in value["dict"]}

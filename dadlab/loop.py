@@ -1,0 +1,209 @@
+"""The training loop: steps, checkpoints, curve.
+
+What a step sees is a function of seed and step (`Steps`), and a checkpoint holds everything else, so any step can be
+the last one before a stop. A batch is split over processes and parts; gradients are weighted by samples and batch
+normalization looks at all processes, so the split does not show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from timm.optim import create_optimizer_v2
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dadlab.ahead import ahead, usual_workers
+from dadlab.checkpoint import load_checkpoint, save_checkpoint
+from dadlab.files import atomic_path
+from dadlab.methods import METHODS, Batch
+from dadlab.norms import synchronize
+from dadlab.progress import track
+from dadlab.steps import Steps
+from dadlab.students import Student
+from dadlab.tracking import settings
+
+LOGGED = 50  # steps between two values in a tracker
+
+
+@dataclass(frozen=True)
+class Service:
+    """How a training is looked after; nothing here changes its numbers.
+
+    Attributes:
+        tracker: an Accelerate tracker by name, `auto` for TensorBoard where it is installed, empty for none.
+        workers: processes that read batches ahead; −1 for a GPU's share of the cores, and none on a CPU.
+        checkpoint_seconds: time between checkpoints.
+        lines: print a line an epoch.
+    """
+
+    tracker: str = ""
+    workers: int = -1
+    checkpoint_seconds: float = 120.0
+    lines: bool = False
+
+
+@dataclass
+class Progress:
+    """How far a run is: steps done, curve, and the sums of the epoch so far."""
+
+    steps: int = 0
+    loss: Tensor = field(default_factory=lambda: torch.zeros(()))
+    seconds: float = 0.0
+    waiting: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def close_epoch(self, steps: int) -> dict[str, float]:
+        """Add the epoch's mean loss, its seconds and those spent waiting for data to the curve; begin new sums."""
+        times = {"seconds": round(self.seconds, 2), "waiting": round(self.waiting, 2)}
+        self.curve.append({"epoch": len(self.curve), "loss": float(self.loss) / steps, **times})
+        self.loss, self.seconds, self.waiting = torch.zeros_like(self.loss), 0.0, 0.0
+        return self.curve[-1]
+
+
+class Loop:
+    """One run's training in one process of any number."""
+
+    def __init__(self, steps: Steps, student: Student, folder: Path, accelerator: Accelerator, service: Service):
+        self.steps, self.run, self.profile = steps, steps.run, steps.run.profile
+        self.folder, self.checkpoint = folder, folder / "training.safetensors"
+        self.accelerator, self.service, self.student = accelerator, service, student
+        student.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = create_optimizer_v2(
+            list(student.parameters()), self.profile.optimizer, self.profile.lr, weight_decay=self.profile.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            self.profile.lr,
+            max(40, len(steps)),  # its warm-up must last two steps
+            pct_start=0.05,
+            cycle_momentum=bool({"momentum", "betas"} & set(self.optimizer.defaults)),
+        )
+        decay = self.profile.ema
+        average = get_ema_multi_avg_fn(decay)
+        self.average = AveragedModel(student, multi_avg_fn=average, use_buffers=True) if decay else None
+        self.progress = Progress(loss=torch.zeros((), device=accelerator.device))
+        self._restore()
+        several = accelerator.num_processes > 1
+        wrapped = synchronize(student, accelerator.device) if several else student
+        self.model, self.stepper = accelerator.prepare(wrapped, self.optimizer)
+
+    def result(self) -> Student:
+        """The student, or its weight average where the profile asks for one."""
+        return self.student if self.average is None else cast(Student, self.average.module)
+
+    def fit(self) -> None:
+        """Train from where the run is to its end.
+
+        Raises:
+            SystemExit: SIGTERM came; the last step done is in the checkpoint.
+        """
+        self.model.train()
+        self.accelerator.init_trackers("dadlab", settings(self.run))
+        workers = usual_workers() if self.service.workers < 0 else self.service.workers
+        todo, saved = range(self.progress.steps, len(self.steps)), time.monotonic()
+        stream = ahead(self.steps.__getitem__, todo, workers)
+        main, name = self.accelerator.is_main_process, f"{self.run.method} seed {self.run.seed}, steps"
+        with terminated() as stop:
+            for _ in track(todo, name) if main else todo:
+                self._one_step(stream)
+                overdue = time.monotonic() - saved >= self.service.checkpoint_seconds
+                if main and (overdue or stop.is_set()):
+                    self._save()
+                    saved = time.monotonic()
+                if stop.is_set():
+                    raise SystemExit(128 + signal.SIGTERM)
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+
+    def _one_step(self, stream: Iterator[list[Batch]]) -> None:
+        progress, started = self.progress, time.monotonic()
+        batches = next(stream)
+        waited = time.monotonic() - started
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        torch.manual_seed((self.run.seed * 1_000_003 + progress.steps) * ranks + rank)  # dropout, where there is any
+        loss = self._learn(batches)
+        progress.loss += self.accelerator.reduce(loss, "mean") if ranks > 1 else loss
+        progress.steps += 1
+        progress.waiting += waited
+        progress.seconds += time.monotonic() - started
+        if progress.steps % LOGGED == 0 and self.accelerator.trackers:
+            self.accelerator.log({"loss": float(loss), "lr": self.schedule.get_last_lr()[0]}, progress.steps)
+        if progress.steps % self.steps.an_epoch == 0:
+            self._close_epoch()
+
+    def _learn(self, batches: list[Batch]) -> Tensor:
+        """One update from a batch's parts; this process's share of the loss, times the number of processes."""
+        method, total = METHODS[self.run.method], torch.zeros((), device=self.accelerator.device)
+        self.stepper.zero_grad()
+        for part, batch in enumerate(batches, 1):
+            share = len(batch.images) * self.accelerator.num_processes / self.steps.batch
+            batch = batch.each(self._to_device)
+            with contextlib.nullcontext() if part == len(batches) else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    loss = method.loss(self.model, batch, self.profile) * share
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.stepper.step()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.student)
+        return total
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.accelerator.device, non_blocking=True)
+
+    def _close_epoch(self) -> None:
+        line = self.progress.close_epoch(self.steps.an_epoch)
+        if not self.accelerator.is_main_process:
+            return
+        with atomic_path(self.folder / "loss.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in self.progress.curve))
+        if self.service.lines:
+            print(f"epoch {len(self.progress.curve)}/{self.profile.epochs}: {json.dumps(line)}", flush=True)
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"student": self.student, "optimizer": self.optimizer, "schedule": self.schedule}
+        return parts if self.average is None else {**parts, "average": self.average}
+
+    def _save(self) -> None:
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        save_checkpoint(self.checkpoint, {**state, "progress": vars(self.progress)})
+
+    def _restore(self) -> None:
+        if not self.checkpoint.is_file():
+            return
+        saved = load_checkpoint(self.checkpoint)
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+        for parameter, state in self.optimizer.state.items():  # in the parameter's layout: sums depend on it
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        self.progress = Progress(**saved["progress"])
+        self.progress.loss = self._to_device(self.progress.loss)
+
+
+@contextlib.contextmanager
+def terminated() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, in place of ending the process at once; in another than the main thread, never."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)

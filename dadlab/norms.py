@@ -1,0 +1,56 @@
+"""Batch normalization over the batches of all processes, so that their number changes no result.
+
+On GPUs torch's own (by way of timm, whose layers carry an activation); on CPUs, where torch has none, the same in a
+few lines.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch import Tensor, nn
+
+
+def synchronize(student: nn.Module, device: torch.device) -> nn.Module:
+    """The module with all its batch normalization synchronized; parameters and their names stay."""
+    if device.type != "cpu":
+        return convert_sync_batchnorm(student)
+    for norm in student.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.forward = functools.partial(_forward, norm)  # type: ignore[method-assign]
+    return student
+
+
+def _forward(norm: nn.BatchNorm2d, images: Tensor) -> Tensor:
+    if not norm.training:
+        return type(norm).forward(norm, images)
+    values = images.float()
+    count = _Sum.apply(torch.tensor(float(values.numel() / values.shape[1])))
+    mean = _Sum.apply(values.sum((0, 2, 3))) / count
+    centred = values - mean[:, None, None]
+    variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
+    with torch.no_grad():
+        for running, found in ((norm.running_mean, mean), (norm.running_var, variance * count / (count - 1))):
+            running.lerp_(found, norm.momentum)  # type: ignore[union-attr, arg-type]
+        norm.num_batches_tracked.add_(1)  # type: ignore[union-attr, operator]
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    result = (centred * scale[:, None, None] + norm.bias[:, None, None]).to(images.dtype)
+    return norm.act(norm.drop(result)) if isinstance(norm, BatchNormAct2d) else result
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes; so is its gradient."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(context, gradients[0].contiguous())

@@ -1,0 +1,92 @@
+"""What lies in a `runs` folder, how big and how old it is, and how to be rid of it.
+
+Besides runs it holds what they share: teacher caches, stores of discretized samples, corrupted test images. All of it
+can be made again; nothing that is in use is deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+COLUMNS = ["folder", "kind", "method", "student", "seed", "finished", "megabytes", "days"]
+KINDS = {"cache": "cache", "stores": "store", "corrupted": "corrupted"}
+
+
+def list_runs(runs_dir: Path = Path("runs")) -> pd.DataFrame:
+    """One row a run, cache, store or set of corrupted images, the oldest first.
+
+    Columns: `folder` (below `runs_dir`), `kind`, `method`, `student`, `seed` and `finished` (of runs), `megabytes`,
+    `days` since anything in it was written.
+    """
+    root = Path(runs_dir)
+    shared = [path for name in KINDS for path in sorted((root / name).glob("*")) if path.is_dir()]
+    runs = [path.parent for path in sorted(root.glob("*/run.json"))]
+    rows = [_row(root, path) for path in [*runs, *shared]]
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values("days", ascending=False, ignore_index=True)
+
+
+def clean_runs(
+    runs_dir: Path = Path("runs"),
+    *,
+    days: float | None = None,
+    gigabytes: float | None = None,
+    kinds: tuple[str, ...] = ("run", "cache", "store", "corrupted"),
+    delete: bool = False,
+) -> pd.DataFrame:
+    """Choose what is too old, and of the rest the oldest until it is small enough; delete it if told to.
+
+    Args:
+        runs_dir: the folder.
+        days: whatever was last written longer ago goes.
+        gigabytes: how much may stay.
+        kinds: what to choose among.
+        delete: nothing is deleted without it.
+
+    Returns:
+        The chosen rows of `list_runs`. Runs that are being trained are not among them.
+
+    Raises:
+        ValueError: neither `days` nor `gigabytes`, a negative one, or an unknown kind.
+    """
+    known = ("run", *KINDS.values())
+    if (days is None and gigabytes is None) or min(days or 0, gigabytes or 0) < 0 or not set(kinds) <= set(known):
+        raise ValueError(f"give days or gigabytes, not negative, and kinds among {', '.join(known)}; got {kinds}")
+    found = list_runs(runs_dir)
+    free = [not _in_use(Path(runs_dir) / folder) for folder in found["folder"]]
+    found = found[found["kind"].isin(kinds) & pd.Series(free, dtype=bool)]
+    too_old = found["days"] > (float("inf") if days is None else days)
+    staying = found["megabytes"].where(~too_old, 0.0)[::-1].cumsum()[::-1]  # of each and all younger ones
+    too_much = staying > (float("inf") if gigabytes is None else 1000 * gigabytes)
+    chosen = found[too_old | too_much].reset_index(drop=True)
+    for folder in chosen["folder"] if delete else ():
+        shutil.rmtree(Path(runs_dir) / folder)
+    return chosen
+
+
+def _row(root: Path, path: Path) -> dict[str, object]:
+    files = [entry.stat() for entry in path.rglob("*") if entry.is_file() and not entry.name.endswith(".lock")]
+    newest = max((entry.st_mtime for entry in files), default=path.stat().st_mtime)
+    row: dict[str, object] = {"folder": str(path.relative_to(root)), "kind": KINDS.get(path.parent.name, "run")}
+    row |= {"megabytes": sum(entry.st_size for entry in files) / 1e6, "days": (time.time() - newest) / 86_400}
+    if row["kind"] == "run":
+        described = json.loads((path / "run.json").read_text())
+        row |= {name: described.get(name) for name in ("method", "student", "seed")}
+        row["finished"] = (path / "student.safetensors").is_file()
+    return row
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a process trains this run, or makes this store."""
+    for lock in (path / ".lock", path.with_suffix(".lock")):
+        try:
+            if lock.is_file():
+                FileLock(lock, blocking=False).acquire().lock.release()
+        except Timeout:
+            return True
+    return False

@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dadlab.augreg import partners
+from dadlab.materials import prepare
+from dadlab.methods import METHODS
+from dadlab.profile import make_profile
+from dadlab.run import Run
+from dadlab.steps import Steps, endless_order, epoch_order
+
+
+@pytest.fixture
+def profile(files):
+    teacher, vqgan = str(files["teacher"]), str(files["vqgan"])
+    return make_profile(limit=40, epochs=3, batch=8, views=2, teacher=teacher, discretizer=vqgan)
+
+
+@pytest.fixture(scope="module")
+def steps_of(tmp_path_factory):
+    folder, made = tmp_path_factory.mktemp("runs"), {}
+
+    def build(profile, method, rank=0, ranks=1):
+        run = Run(profile, method)
+        needed = replace(run.profile, accumulate=1)
+        if (needed, method) not in made:
+            made[needed, method] = prepare(needed, METHODS[method], folder)
+        return Steps(run, made[needed, method], rank, ranks)
+
+    return build
+
+
+def epoch_of(steps, epoch):
+    first = epoch * steps.an_epoch
+    return [steps[step] for step in range(first, first + steps.an_epoch)]
+
+
+def test_training_never_runs_the_teacher(profile, steps_of, monkeypatch):
+    steps = steps_of(profile, "dad")
+    monkeypatch.setattr("dadlab.teacher.StudentTeacher.forward", lambda *args: pytest.fail("the teacher ran"))
+    assert sum(len(batch.images) for (batch,) in epoch_of(steps, 0)) == 40
+
+
+def samples(tensor):
+    """A batch's rows in no order."""
+    return sorted(tensor.reshape(len(tensor), -1).tolist())
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("augreg", ["none", "light2"])
+def test_processes_and_parts_share_a_batch(profile, steps_of, ranks, accumulate, augreg):
+    whole = steps_of(replace(profile, augreg=augreg), "dad")
+    split = [steps_of(replace(profile, augreg=augreg, accumulate=accumulate), "dad", r, ranks) for r in range(ranks)]
+    for step in (0, 7, 14):
+        parts = [part for one in split for part in one[step]]
+        assert len(parts) == ranks * accumulate
+        for name in ("images", "labels", "teacher", "second_images", "second_teacher"):
+            found = torch.cat([getattr(part, name) for part in parts])
+            assert samples(found) == samples(getattr(whole[step][0], name))
+
+
+def test_a_batch_that_cannot_be_split_is_refused(profile, steps_of):
+    with pytest.raises(ValueError, match="a batch of 8 cannot be split over 4 processes × 3 parts"):
+        steps_of(replace(profile, accumulate=3), "plain", 0, 4)
+
+
+def test_orders_are_permutations():
+    units = torch.arange(14)[:, None]
+    assert torch.equal(torch.cat(epoch_order(units[:12], 4, 0, 0)).sort().values, torch.arange(12))
+    assert [len(part) for part in epoch_order(units, 4, 0, 0)] == [4, 4, 4]
+    assert torch.bincount(torch.cat(endless_order(units[:3], 4, 9, 0, 0))).tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_partners_in_a_mixture_stay_in_one_process(profile, steps_of, ranks):
+    steps = steps_of(replace(profile, augreg="medium1"), "plain", ranks=ranks)
+    for epoch in (0, 1):
+        seen = []
+        for rows in steps.order(epoch):
+            for rank in range(ranks):
+                mine = set(rows[rank::ranks].tolist())
+                assert {int(partners(40, epoch)[row]) for row in mine} == mine
+                seen += mine
+        assert sorted(seen) == list(range(40))
+
+
+def test_epochs_see_other_orders_and_views(profile, steps_of):
+    steps = steps_of(profile, "plain")
+    first, second = (torch.cat([batch.labels for (batch,) in epoch_of(steps, epoch)]) for epoch in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort().values, second.sort().values)
+
+
+def test_second_view_is_of_the_same_photographs_and_another_view(profile, steps_of):
+    for (batch,) in epoch_of(steps_of(profile, "kd_two_views"), 0):
+        assert torch.equal(batch.labels, batch.second_labels)
+        assert not torch.equal(batch.images, batch.second_images)
+
+
+@pytest.mark.parametrize("augreg", ["none", "strong1"])
+@pytest.mark.parametrize("method", ["kd", "kd_two_views", "dad_q", "dad"])
+def test_cached_logits_belong_to_the_very_pixels_of_the_batch(profile, steps_of, tiny_teacher, method, augreg):
+    steps = steps_of(replace(profile, augreg=augreg), method)
+    for step in (0, steps.an_epoch):
+        (batch,) = steps[step]
+        torch.testing.assert_close(tiny_teacher(batch.images), batch.teacher, rtol=1e-3, atol=1e-3)
+        if len(batch.second_images):
+            torch.testing.assert_close(tiny_teacher(batch.second_images), batch.second_teacher, rtol=1e-3, atol=1e-3)

@@ -8,7 +8,7 @@ store made by anything else is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,13 @@ def open_store(folder: Path, shards: int, manifest: dict[str, Any]) -> Store:
     return Store(Path(folder), shards)
 
 
-def write_shard(store: Store, shard: int, rows: dict[str, Sequence[Any]]) -> None:
-    """Write one shard atomically; the same rows give the same bytes."""
+def write_shard(store: Store, shard: int, rows: Mapping[str, Sequence[Any]], *, precision: str = "float32") -> None:
+    """Write one shard atomically; the same rows give the same bytes. A precision below float32 is noted in the file."""
+    table = pa.table(dict(rows), schema=_SCHEMA)
+    if precision != "float32":
+        table = table.replace_schema_metadata({"precision": precision})
     with atomic_path(store.path(shard)) as temporary:
-        pq.write_table(pa.table(rows, schema=_SCHEMA), temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def open_dataset(folder: Path) -> HubDataset:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dadlab.profile import check_types
 
 _M = TypeVar("_M", bound=nn.Module)
-_TOWERS = ("clip.visual", "student.net", "encoder", "decoder")
+_TOWERS = ("clip.visual", "student.net", "net", "encoder", "decoder")  # of teachers and of VQGAN
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,16 @@ class Tower(nn.Module):
 def with_towers(module: _M, compute: Compute) -> _M:
     """A copy of a frozen model whose towers compute as told; the model itself where nothing is asked for.
 
-    A model without a known tower becomes one as a whole.
+    A model without a known tower stays in float32.
     """
     if compute == Compute("float32", compiled=False, batch=compute.batch):
         return module
     dtype = getattr(torch, compute.precision)
     made = copy.deepcopy(module)
-    found = [name for name in _TOWERS if _has(made, name)]
-    for name in found:
-        made.set_submodule(name, Tower(made.get_submodule(name), dtype))
-    return made if found or not list(module.parameters()) else Tower(made, dtype)  # type: ignore[return-value]
+    for name in _TOWERS:
+        if _has(made, name):
+            made.set_submodule(name, Tower(made.get_submodule(name), dtype))
+    return made
 
 
 def compile_towers(*modules: nn.Module) -> None:

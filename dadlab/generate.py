@@ -92,7 +92,7 @@ def generate(
     threads = torch.get_num_threads()
     try:
         fill(
-            [store.path(shard) for shard in range(store.shards)],
+            store.paths,
             make,
             "generating shards",
             threads=threads if device.type == "cpu" else min(8, os.cpu_count() or 1),

@@ -20,7 +20,8 @@ from dadlab.files import content_of, fingerprint, module_fingerprint
 from dadlab.generate import generate
 from dadlab.methods import Method
 from dadlab.profile import Profile
-from dadlab.store import materialize, open_dataset, tally
+from dadlab.samples import open_samples
+from dadlab.store import open_dataset, tally
 from dadlab.teacher import load_teacher
 
 
@@ -75,13 +76,13 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path) -> Dataset:
             folder,
             variants=profile.variants,
         )
-    rows = open_dataset(folder)
+    rows = open_dataset(folder, ["reason"])
     if len(list(folder.glob("shard-*"))) > found:
         counts = tally(rows)
         why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if reason != "kept" and count)
         print(f"kept {counts['kept']:,} of {len(rows):,} samples ({why or 'none rejected'})", flush=True)
         print("other accepted samples stand in for rejected ones, where the paper drops them", flush=True)
-    return materialize(rows, discretizer, clean)
+    return open_samples(folder, discretizer, clean)
 
 
 def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:

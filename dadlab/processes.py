@@ -27,21 +27,26 @@ class Processes:
 
     def __init__(self, commands: Sequence[Sequence[str]], logs: Path, environments: Sequence[dict[str, str]]):
         logs.mkdir(parents=True, exist_ok=True)
-        first = len(list(logs.glob("worker-*.log")))
-        self.logs = [logs / f"worker-{first + k:03d}.log" for k in range(len(commands))]
+        self.folder = logs
+        self.logs: list[Path] = []
         self._running: list[subprocess.Popen[bytes]] = []
-        for command, log, extra in zip(commands, self.logs, environments, strict=True):
+        self.start(commands, environments)
+
+    def start(self, commands: Sequence[Sequence[str]], environments: Sequence[dict[str, str]]) -> None:
+        """Start more of them."""
+        for command, extra in zip(commands, environments, strict=True):
+            log = self.folder / f"worker-{len(list(self.folder.glob('worker-*.log'))):03d}.log"
             with log.open("wb") as out:
-                self._running.append(
-                    subprocess.Popen(
-                        command,
-                        stdin=subprocess.PIPE,  # closes when this process ends, however it ends: see `end_with_parent`
-                        stdout=out,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,  # an interrupt of the notebook reaches them through `stop` alone
-                        env={**os.environ, **extra},
-                    )
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,  # closes when this process ends, however it ends: see `end_with_parent`
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # an interrupt of the notebook reaches them through `stop` alone
+                    env={**os.environ, **extra},
                 )
+            self.logs.append(log)
+            self._running.append(process)
 
     def alive(self) -> int:
         return sum(process.poll() is None for process in self._running)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from dadlab.claims import sweep
 from dadlab.compute import Compute, compute_on
 from dadlab.data import load_split
 from dadlab.discretizer import load_discretizer
@@ -32,6 +33,7 @@ from dadlab.store import Store, read_manifest
 from dadlab.teacher import load_teacher
 
 _POLL = 0.5
+_STARTED: dict[Path, Processes] = {}  # none is lost when a notebook's cell runs again
 
 
 def start_workers(
@@ -42,7 +44,7 @@ def start_workers(
     devices: Sequence[str] = (),
     compute: Compute | None = None,
 ) -> tuple[Processes, Path]:
-    """Start workers that make a profile's store, and return at once.
+    """Start workers that make a profile's store, and return at once; called again, it adds workers.
 
     Args:
         profile: what to generate.
@@ -52,7 +54,7 @@ def start_workers(
         compute: precision, compilation and batch; what suits the device unless told.
 
     Returns:
-        The processes, and the folder of the store.
+        All processes that this one started for the store, and the store's folder.
 
     Raises:
         ValueError: anything the profile names cannot be had, before a process is started.
@@ -68,7 +70,12 @@ def start_workers(
     command = [sys.executable, "-m", "dadlab.workers", str(described), "--runs", str(runs_dir), "--with-parent"]
     command += [] if compute is None else ["--compute", json.dumps(dataclasses.asdict(compute))]
     commands = [[*command, "--device", devices[k % len(devices)]] for k in range(processes)]
-    return Processes(commands, folder.with_suffix(".logs"), [{"OMP_NUM_THREADS": str(threads)}] * processes), folder
+    environments = [{"OMP_NUM_THREADS": str(threads)}] * processes
+    if folder in _STARTED:
+        _STARTED[folder].start(commands, environments)
+    else:
+        _STARTED[folder] = Processes(commands, folder.with_suffix(".logs"), environments)
+    return _STARTED[folder], folder
 
 
 def watch(processes: Processes, folder: Path) -> None:
@@ -80,12 +87,13 @@ def watch(processes: Processes, folder: Path) -> None:
     try:
         for _ in _finished(processes, folder):
             pass
-    except BaseException:
+        for line in processes.failed():
+            print(f"{line}; the others did its share", flush=True)
+    finally:
         processes.stop()
-        raise
-    for line in processes.failed():
-        print(f"{line}; the others did its share", flush=True)
-    processes.stop()
+        _STARTED.pop(folder, None)
+        if folder.is_dir():
+            sweep(folder)
 
 
 def _finished(processes: Processes, folder: Path) -> Iterator[int]:

@@ -107,7 +107,9 @@ def test_all_are_killed_and_a_second_start_with_more_finishes(profile, tmp_path,
     assert 0 < len(list(folder.glob("shard-*"))) < 3
     again, _ = start_workers(profile, tmp_path, 2)
     added, _ = start_workers(profile, tmp_path, 1)
+    assert added is again
+    assert again.alive() == 3
     again.stop(1)
     watch(again, folder)
-    added.stop()
+    assert again.alive() == 0
     assert contents(folder) == alone

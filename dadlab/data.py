@@ -17,10 +17,11 @@ from torch import Tensor
 
 from dadlab import folders, imagenet, parquet
 from dadlab.dataset import Dataset
-from dadlab.encoded import SMALL, Encoded
+from dadlab.encoded import Encoded
 from dadlab.files import content_of
 from dadlab.photos import ASSETS, CLASSES, load_photos
 from dadlab.render import render
+from dadlab.views import SMALL
 
 # split: (photographs, style, drawing seed). Test photographs are drawn with other seeds: no pose is shared.
 FASHION = {

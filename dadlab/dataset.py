@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dadlab.encoded import Encoded
 from dadlab.files import fingerprint
-from dadlab.views import augment
+from dadlab.views import square_views
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Dataset:
         """Images (B, 3, H, W) float32 in [0, 1] of the given samples: as they are, or their replayable view."""
         if isinstance(self.pixels, Encoded):
             return self.pixels.images(index, view)
-        return augment(self.pixels[index].float() / 255, index, view)
+        return square_views(self.pixels[index].float() / 255, index, view)
 
     def take(self, index: Tensor) -> Dataset:
         return replace(self, pixels=self.pixels[index], labels=self.labels[index])

@@ -25,7 +25,6 @@ from dadlab import views
 from dadlab.files import fingerprint
 from dadlab.progress import track
 
-SMALL = 64  # pixels; smaller images take the recipe of small images
 SAMPLE = 64
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -95,7 +94,7 @@ class Encoded:
         Raises:
             ValueError: an image cannot be read; names it.
         """
-        if view >= 0 and self.framing.size < SMALL:
+        if view >= 0 and self.framing.size < views.SMALL:
             return views.augment(self.images(index), index, view)
         draws = None if view < 0 else views.uniforms(index, view)
         pixels, broken = self._read(index, draws)
@@ -156,7 +155,7 @@ def frame(picture: Image.Image, framing: Framing, draws: np.ndarray | None) -> I
         left, top, width, height, mirror = views.resized_crop(draws, *picture.size)
         crop = resized_crop(picture, top, left, height, width, side, InterpolationMode.BICUBIC)
         return ImageOps.mirror(crop) if mirror else crop
-    if framing.cropped or size < SMALL:
+    if framing.cropped or size < views.SMALL:
         return picture if [*picture.size] == side else ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
     return center_crop(resize(picture, [round(size / 0.875)], InterpolationMode.BICUBIC), side)
 

@@ -3,25 +3,29 @@
 Offline, once for a teacher. Shards are independent and every random number is keyed by (seed, sample index), so any
 number of workers may come and go, and a killed run ends with the same bytes when it is started again. On CPU the
 models see tiles of fixed size and place, each on one thread and several at once, whatever the batch size:
-floating-point sums depend on the shape of a batch and on the number of threads.
+floating-point sums depend on the shape of a batch and on the number of threads. On an accelerator several threads
+read images and write shards while one at a time computes; codes then agree up to the rounding of `Compute`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
+import os
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dadlab.attack import perturb
+from dadlab.attack import Classifier, perturb
+from dadlab.claims import fill
+from dadlab.compute import Compute, compile_towers, compute_on, largest_batch, with_towers
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import module_fingerprint
 from dadlab.profile import Attack
-from dadlab.progress import track
 from dadlab.store import REASONS, Store, open_store, to_bytes, write_shard
 from dadlab.views import counter_hash
 
@@ -38,28 +42,26 @@ def generate(
     *,
     variants: int = 1,
     seed: int = 0,
-    batch: int = TILE,
-    worker: int = 0,
-    workers: int = 1,
+    compute: Compute | None = None,
 ) -> Store:
-    """Make the missing shards of this worker's part of the store.
+    """Make the missing shards of a store, together with any other process that calls this for the same folder.
 
     Args:
         dataset: clean photographs x with labels y.
-        teacher: φ.
+        teacher: φ; where its weights lie is where the work is done.
         discretizer: Q; one with `encode` and `decode` has its codes stored, any other its pixels.
         attack: how x' is made from Q(x).
         folder: where the store lies.
         variants: samples a photograph; variant 0 starts at x, variant v at its v-th replayable view.
         seed: key of the random starts.
-        batch: samples computed at once on an accelerator.
-        worker, workers: this worker takes every `workers`-th shard, beginning with `worker`.
+        compute: precision, compilation and batch on an accelerator; what suits the device unless told.
+
+    Returns:
+        The store with all its shards.
 
     Raises:
         ValueError: the folder holds another store.
     """
-    if not 0 <= worker < workers:
-        raise ValueError(f"worker {worker} of {workers}: workers count from 0 to {workers - 1}")
     samples = len(dataset) * variants
     manifest = {
         "data": dataset.fingerprint,
@@ -71,52 +73,81 @@ def generate(
         "samples": samples,
     }
     store = open_store(folder, -(-samples // SHARD), manifest)
-    mine = [shard for shard in store.missing() if shard % workers == worker]
+    if not store.missing():
+        return store
     device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
-    tile = TILE if device.type == "cpu" else batch
+    compute = compute_on(device) if compute is None else compute
+    teacher, discretizer = with_towers(teacher, compute), with_towers(discretizer, compute)
+    job = _Job(dataset, teacher, discretizer, attack, seed, device)
+    tile = TILE if device.type == "cpu" else compute.batch or largest_batch(lambda size: job.columns(ROW_ZERO, size))
+    if compute.compiled:
+        compile_towers(teacher, discretizer)
 
     def make(shard: int) -> None:
         rows = torch.arange(shard * SHARD, min((shard + 1) * SHARD, samples))
-        parts = [_tile(dataset, teacher, discretizer, attack, part, tile, seed, device) for part in rows.split(tile)]
-        write_shard(store, shard, {key: [value for part in parts for value in part[key]] for key in parts[0]})
+        parts = [job.columns(part, tile) for part in rows.split(tile)]
+        columns = {key: [value for part in parts for value in part[key]] for key in parts[0]}
+        write_shard(store, shard, columns, precision=compute.precision)
 
     threads = torch.get_num_threads()
-    cores = threads if device.type == "cpu" else 1
     try:
-        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in track(pool.map(make, mine), "generating shards", len(mine)):
-                pass
+        fill(
+            store.paths,
+            make,
+            "generating shards",
+            threads=threads if device.type == "cpu" else min(8, os.cpu_count() or 1),
+            initializer=lambda: torch.set_num_threads(1),
+        )
     finally:
         torch.set_num_threads(threads)
     return store
 
 
-def _tile(
-    dataset: Dataset,
-    teacher: nn.Module,
-    discretizer: Discretizer,
-    attack: Attack,
-    rows: Tensor,
-    tile: int,
-    seed: int,
-    device: Any,
-) -> dict[str, list[Any]]:
-    """Rows of the store for at most `tile` samples, computed at full tile size."""
-    padded = torch.cat([rows, rows[-1:].expand(tile - len(rows))])
-    index, variant = padded % len(dataset), padded // len(dataset)
-    images = torch.cat([dataset.images(i[None], int(v) - 1) for i, v in zip(index, variant, strict=True)])
-    generators = sample_generators(padded, seed)
-    made = discretize_adversarially(
-        images.to(device), dataset.labels[index].to(device), teacher, discretizer, attack, generators
-    )
+ROW_ZERO = torch.zeros(1, dtype=torch.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What all tiles of a store share; `busy` lets one thread at a time use an accelerator."""
+
+    dataset: Dataset
+    teacher: nn.Module
+    discretizer: Discretizer
+    attack: Attack
+    seed: int
+    device: torch.device
+    busy: Lock = dataclasses.field(default_factory=Lock)
+
+    def columns(self, rows: Tensor, tile: int) -> dict[str, list[Any]]:
+        """Rows of the store for at most `tile` samples, computed at full tile size."""
+        count, gpu = len(rows), self.device.type == "cuda"
+        padded = torch.cat([rows, rows[-1:].expand(tile - count)])
+        images = read_variants(self.dataset, padded)
+        labels = self.dataset.labels[padded % len(self.dataset)]
+        generators = sample_generators(padded, self.seed)
+        if gpu:
+            images, labels = images.pin_memory(), labels.pin_memory()
+        with contextlib.nullcontext() if self.device.type == "cpu" else self.busy:
+            images, labels = images.to(self.device, non_blocking=gpu), labels.to(self.device, non_blocking=gpu)
+            made = discretize_adversarially(images, labels, self.teacher, self.discretizer, self.attack, generators)
+        return _columns(made, rows, len(self.dataset), labels)
+
+
+def read_variants(dataset: Dataset, rows: Tensor) -> Tensor:
+    """x (B, 3, H, W) of rows of a store: row r is variant r // N of photograph r % N."""
+    index, variant = rows % len(dataset), rows // len(dataset)
+    return torch.cat([dataset.images(index[variant == v], v - 1) for v in variant.unique().tolist()])
+
+
+def _columns(made: Made, rows: Tensor, photographs: int, labels: Tensor) -> dict[str, list[Any]]:
     count = len(rows)
     columns = {name: getattr(made, name)[:count].cpu() for name in ("accepted", "reason", "distance", "logits")}
     codes = None if made.codes is None else made.codes[:count].flatten(1).cpu().to(torch.uint16)
     pixels = None if made.codes is not None else to_bytes(made.images[:count]).flatten(1).cpu()
     return {
-        "index": index[:count].tolist(),
-        "variant": variant[:count].tolist(),
-        "label": dataset.labels[index[:count]].tolist(),
+        "index": (rows % photographs).tolist(),
+        "variant": (rows // photographs).tolist(),
+        "label": labels[:count].tolist(),
         "accepted": columns["accepted"].tolist(),
         "reason": [REASONS[reason] for reason in columns["reason"].tolist()],
         "distance": columns["distance"].tolist(),
@@ -182,7 +213,9 @@ def discretize_adversarially(
     with torch.no_grad():
         reconstructed = discretizer(images)
     through = discretizer.straight_through if attack.through else None
-    perturbed = perturb(teacher, reconstructed, labels, attack, generators, through=through)
+    said = _Remembers(teacher)
+    perturbed = perturb(said, reconstructed, labels, attack, generators, through=through)
+    starts_there = attack.steps > 0 and attack.start == 0 and not attack.through
     with torch.no_grad():
         if isinstance(discretizer, VQGAN):
             codes = discretizer.encode(perturbed)
@@ -192,7 +225,22 @@ def discretize_adversarially(
         logits = teacher(final)
         kept = logits.argmax(1) == labels
         wrong = teacher(images).argmax(1) != labels
-        lost = teacher(reconstructed).argmax(1) != labels
+        lost = (said.first if starts_there else teacher(reconstructed)).argmax(1) != labels
         reason = torch.where(kept, 0, torch.where(wrong, 1, torch.where(lost, 2, 3)))
     distance = (final - images).flatten(1).norm(dim=1)
     return Made(images, reconstructed, perturbed, final, codes, logits, reason, distance)
+
+
+class _Remembers:
+    """A classifier that keeps its first answer: an attack's first step has asked φ about Q(x) already."""
+
+    first: Tensor
+
+    def __init__(self, classifier: Classifier):
+        self.classifier = classifier
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits = self.classifier(images)
+        if not hasattr(self, "first"):
+            self.first = logits.detach()
+        return logits

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset as HubDataset
 from filelock import FileLock
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from dadlab.files import content_of, fingerprint
 from dadlab.generate import generate
 from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile
+from dadlab.samples import open_samples
 from dadlab.store import materialize, open_dataset, tally
 from dadlab.teacher import load_teacher
 
@@ -79,14 +79,16 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bo
 
     With `matched`, Q of the same views without attack, of exactly the samples that the teacher keeps either way.
     """
-    rows = _stored(clean, profile, runs_dir)
-    if matched:
-        kept = np.flatnonzero(rows["accepted"])
-        rows = _stored(clean, replace(profile, attack=ATTACKS["none"]), runs_dir).select(kept)
-    return materialize(rows, load_discretizer(profile.discretizer), clean)
+    discretizer, folder = load_discretizer(profile.discretizer), _stored(clean, profile, runs_dir)
+    if not matched:
+        return open_samples(folder, discretizer, clean)
+    control = _stored(clean, replace(profile, attack=ATTACKS["none"]), runs_dir)
+    kept = np.flatnonzero(open_dataset(folder, ["accepted"])["accepted"])
+    return materialize(open_dataset(control).select(kept), discretizer, clean)
 
 
-def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> HubDataset:
+def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
+    """The folder of the profile's store, made or finished first if need be."""
     folder = store_folder(clean, profile, runs_dir)
     with _lock(folder):
         found = len(list(folder.glob("shard-*")))
@@ -98,18 +100,18 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> HubDataset:
             folder,
             variants=profile.variants,
         )
-    rows = open_dataset(folder)
+    rows = open_dataset(folder, ["reason"])
     if len(list(folder.glob("shard-*"))) > found:
         counts = tally(rows)
         why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if reason != "kept" and count)
         print(f"kept {counts['kept']:,} of {len(rows):,} samples ({why or 'none rejected'})", flush=True)
         print("other accepted samples stand in for rejected ones, where the paper drops them", flush=True)
-    return rows
+    return folder
 
 
 def kept_share(clean: Dataset, profile: Profile, runs_dir: Path) -> float:
     """Share of a finished store's samples that the filter kept, in [0, 1]."""
-    return float(np.mean(open_dataset(store_folder(clean, profile, runs_dir))["accepted"]))
+    return float(np.mean(open_dataset(store_folder(clean, profile, runs_dir), ["accepted"])["accepted"]))
 
 
 def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:

@@ -8,7 +8,7 @@ store made by anything else is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,19 +48,25 @@ class Store:
     Attributes:
         folder: where it lies.
         shards: how many make it whole.
+        suffix: of their names.
     """
 
     folder: Path
     shards: int
+    suffix: str = "parquet"
 
     def path(self, shard: int) -> Path:
-        return self.folder / f"shard-{shard:05d}-of-{self.shards:05d}.parquet"
+        return self.folder / f"shard-{shard:05d}-of-{self.shards:05d}.{self.suffix}"
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.path(shard) for shard in range(self.shards)]
 
     def missing(self) -> list[int]:
         return [shard for shard in range(self.shards) if not self.path(shard).is_file()]
 
 
-def open_store(folder: Path, shards: int, manifest: dict[str, Any]) -> Store:
+def open_store(folder: Path, shards: int, manifest: dict[str, Any], suffix: str = "parquet") -> Store:
     """Open or begin a store.
 
     Raises:
@@ -77,30 +83,60 @@ def open_store(folder: Path, shards: int, manifest: dict[str, Any]) -> Store:
             )
     else:
         write_json(path, wanted)
-    return Store(Path(folder), shards)
+    return Store(Path(folder), shards, suffix)
 
 
-def write_shard(store: Store, shard: int, rows: dict[str, Sequence[Any]]) -> None:
-    """Write one shard atomically; the same rows give the same bytes."""
+def write_shard(store: Store, shard: int, rows: Mapping[str, Sequence[Any]], *, precision: str = "float32") -> None:
+    """Write one shard atomically; the same rows give the same bytes. A precision below float32 is noted in the file."""
+    table = pa.table(dict(rows), schema=_SCHEMA)
+    if precision != "float32":
+        table = table.replace_schema_metadata({"precision": precision})
     with atomic_path(store.path(shard)) as temporary:
-        pq.write_table(pa.table(rows, schema=_SCHEMA), temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd")
 
 
-def open_dataset(folder: Path) -> HubDataset:
-    """The whole store as a Hugging Face dataset, in memory.
+def whole_store(folder: Path, suffix: str = "parquet") -> Store:
+    """Find a finished store.
 
     Raises:
         ValueError: no store, or an unfinished one.
     """
-    manifest = Path(folder) / "manifest.json"
-    if not manifest.is_file():
-        raise ValueError(f"{folder}: no store here (manifest.json is missing)")
-    store = Store(Path(folder), json.loads(manifest.read_text())["shards"])
+    store = Store(Path(folder), read_manifest(folder)["shards"], suffix)
     if store.missing():
         raise ValueError(
             f"{folder}: {len(store.missing())} of {store.shards} shards missing; run generation again to finish"
         )
-    tables = [pq.read_table(store.path(shard), schema=_SCHEMA) for shard in range(store.shards)]
+    return store
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What made a store.
+
+    Raises:
+        ValueError: no store.
+    """
+    path = Path(folder) / "manifest.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no store here (manifest.json is missing)")
+    return json.loads(path.read_text())
+
+
+def read_shard(store: Store, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
+    return pq.read_table(store.path(shard), schema=_SCHEMA, columns=None if columns is None else list(columns))
+
+
+def open_dataset(folder: Path, columns: Sequence[str] | None = None) -> HubDataset:
+    """The whole store as a Hugging Face dataset, in memory.
+
+    Args:
+        folder: where the store lies.
+        columns: the columns that are wanted; all of them unless told.
+
+    Raises:
+        ValueError: no store, or an unfinished one.
+    """
+    store = whole_store(folder)
+    tables = [read_shard(store, shard, columns) for shard in range(store.shards)]
     return HubDataset(InMemoryTable(pa.concat_tables(tables)))
 
 
@@ -125,11 +161,22 @@ def materialize(dataset: HubDataset, discretizer: Discretizer, source: Dataset) 
     labels = torch.from_numpy(np.asarray(kept["label"][:], dtype=np.int64))
     if isinstance(discretizer, VQGAN):
         codes = torch.from_numpy(np.stack(kept["codes"][:]).astype(np.int64))
-        side = round(codes.shape[1] ** 0.5)
-        pixels = torch.cat([to_bytes(discretizer.decode(part)) for part in codes.view(-1, side, side).split(64)])
+        pixels = torch.cat([draw(part, discretizer) for part in codes.split(64)])
     else:
-        pixels = torch.from_numpy(np.stack(kept["pixels"][:])).view(-1, *source.pixels.shape[1:])
+        pixels = draw(torch.from_numpy(np.stack(kept["pixels"][:])), discretizer)
     return Dataset(f"{source.name} discretized", source.classes, pixels, labels)
+
+
+@torch.inference_mode()
+def draw(rows: Tensor, discretizer: Discretizer) -> Tensor:
+    """Pixels (B, 3, S, S) uint8 of a store's rows: codes (B, h·w), or for a discretizer without codes (B, 3·S·S).
+
+    Computed where the discretizer's weights lie; images are square.
+    """
+    if not isinstance(discretizer, VQGAN):
+        return rows.view(len(rows), 3, *[round((rows.shape[1] / 3) ** 0.5)] * 2)
+    codes = rows.view(len(rows), *[round(rows.shape[1] ** 0.5)] * 2)
+    return to_bytes(discretizer.decode(codes.to(discretizer.quantize.embedding.weight.device))).cpu()
 
 
 def to_bytes(images: Tensor) -> Tensor:

@@ -11,8 +11,10 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torchvision.transforms.functional as TF
 from torch import Tensor
 
+SMALL = 64  # pixels: below it views are shifted, from it on resized crops
 DRAWS = 23  # random numbers of a resized crop: ten tries of area and ratio, place, mirror
 _AREA, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 _GOLDEN, _MIX1, _MIX2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -25,6 +27,27 @@ def counter_hash(index: Tensor, stream: int) -> np.ndarray:
         z = (z ^ (z >> np.uint64(30))) * _MIX1 + np.uint64(stream) * _MIX2
         z = (z ^ (z >> np.uint64(27))) * _MIX2
         return z ^ (z >> np.uint64(31))
+
+
+def square_views(images: Tensor, index: Tensor, view: int) -> Tensor:
+    """A view of squares (B, 3, S, S) in [0, 1]: shifted and mirrored below `SMALL` pixels, else a resized crop of each.
+
+    Args:
+        images: (B, 3, S, S) in [0, 1].
+        index: (B,) stable sample index.
+        view: which view; -1 leaves the images as they are.
+    """
+    side = images.shape[-1]
+    if view < 0 or side < SMALL:
+        return augment(images, index, view)
+    return torch.stack([_cut(image, draws) for image, draws in zip(images, uniforms(index, view), strict=True)])
+
+
+def _cut(image: Tensor, draws: np.ndarray) -> Tensor:
+    height, width = image.shape[-2:]
+    left, top, w, h, mirror = resized_crop(draws, width, height)
+    crop = TF.resized_crop(image, top, left, h, w, [height, width], TF.InterpolationMode.BICUBIC, antialias=True)
+    return (TF.hflip(crop) if mirror else crop).clamp(0, 1)
 
 
 def augment(images: Tensor, index: Tensor, view: int, *, pad: int | None = None) -> Tensor:

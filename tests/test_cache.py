@@ -158,7 +158,7 @@ def test_top_logits_below_the_number_of_classes(photos40, tiny_teacher, tmp_path
 
 def test_views_drawn_differently_make_a_cache_stale(photos40, tiny_teacher, tmp_path, monkeypatch):
     cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
-    monkeypatch.setattr("dadlab.dataset.augment", lambda images, index, view: images.flip(3) * 0.5)
+    monkeypatch.setattr("dadlab.dataset.square_views", lambda images, index, view: images.flip(3) * 0.5)
     with pytest.raises(ValueError, match="stale: the views of these samples are drawn differently today; delete it"):
         cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
 

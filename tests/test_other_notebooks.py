@@ -120,3 +120,14 @@ def test_training_beside_the_notebook(tmp_path):
     record = json.loads(out.read_text())
     assert set(record["top1"]) == {"val"}
     assert (tmp_path / "runs" / record["run"] / "timm" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_generate_makes_draws_and_shows_what_it_would_send(tmp_path, files):
+    given = {"limit": 40, "teacher": str(files["teacher"]), "discretizer": str(files["vqgan"]), "variants": 1}
+    more = {"processes": 2, "images": "webp", "repository": "lab/toy", "shown": 2, "runs_dir": str(tmp_path / "runs")}
+    execute("generate", tmp_path, **given, **more)
+    (record,) = (tmp_path / "runs" / "stores").glob("*-metrics.json")
+    assert sum(json.loads(record.read_text())["samples"].values()) == 40
+    assert list((tmp_path / "runs" / "stores").glob("*-images/shard-*.arrow"))
+    assert "would send 4 files" in (tmp_path / "generate.ipynb").read_text()

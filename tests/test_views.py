@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from dadlab.views import DRAWS, augment, counter_hash, resized_crop, uniforms
+from dadlab.encoded import Framing, frame
+from dadlab.views import DRAWS, SMALL, augment, counter_hash, resized_crop, square_views, uniforms
 
 IMAGES = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 INDEX = torch.arange(100, 164)
@@ -128,3 +130,24 @@ def test_crops_cover_the_whole_range_and_half_are_mirrored():
 def test_crop_of_a_strip_is_its_centre():
     assert crops(1, 900, 30)[0][:4] == (430, 0, 40, 30)
     assert crops(1, 30, 900)[0][:4] == (0, 430, 30, 40)
+
+
+@pytest.mark.parametrize(("side", "shifted"), [(SMALL - 2, True), (SMALL, False)])
+def test_large_squares_are_cropped_and_resized(side, shifted):
+    images, index = torch.rand(6, 3, side, side), torch.arange(6)
+    found = square_views(images, index, 3)
+    assert found.shape == images.shape
+    assert torch.equal(found, augment(images, index, 3)) == shifted
+    assert torch.equal(found[4:], square_views(images[4:], index[4:], 3))
+    assert torch.equal(square_views(images, index, -1), images)
+
+
+def test_a_crop_of_a_square_matches_that_of_its_file():
+    """The same draws cut the same place out of pixels and out of a picture."""
+    smooth = F.interpolate(torch.rand(1, 3, 5, 5), (SMALL, SMALL), mode="bilinear")
+    pixels = (200 * smooth + 20).round().to(torch.uint8)  # far from black and white, where Pillow cuts twice
+    picture = Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
+    cut = frame(picture, Framing(SMALL), uniforms(torch.tensor([7]), 2)[0])
+    expected = torch.from_numpy(np.array(cut)).permute(2, 0, 1) / 255
+    found = square_views(pixels / 255, torch.tensor([7]), 2)[0]
+    torch.testing.assert_close(found, expected, atol=1.6 / 255, rtol=0)

@@ -1,0 +1,88 @@
+"""Claims: any number of processes fill a folder with shards, without a coordinator.
+
+A claim is an operating-system lock on a hidden file beside the shard, so it ends with its process, however that ends.
+Processes on several machines need a shared file system whose locks reach all of them (NFS does; Lustre when mounted
+with `flock`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dadlab.progress import track
+
+_POLL = 0.5
+
+
+@contextlib.contextmanager
+def claim(path: Path) -> Iterator[bool]:
+    """Try to claim a file that is to be written: True for the one who may write it, until the block ends."""
+    lock = FileLock(path.with_name(f".{path.name}.claim"), blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: filelock refuses an unlinked file
+        lock.release()
+
+
+def sweep(folder: Path) -> None:
+    """Remove the hidden files that killed processes left, of every shard that nobody works on now."""
+    for name in {found.name[1:].rsplit(".", 1)[0] for found in folder.glob(".shard-*")}:
+        with claim(folder / name) as mine:
+            for leftover in folder.glob(f".{name}.*") if mine else ():
+                leftover.unlink(missing_ok=True)
+
+
+def fill(
+    paths: Sequence[Path],
+    make: Callable[[int], Any],
+    what: str,
+    *,
+    threads: int = 1,
+    initializer: Callable[[], Any] | None = None,
+) -> None:
+    """Write what is missing of `paths`, sharing the work with every process that does the same.
+
+    Returns when all of them are there: shards of a process that was killed meanwhile are taken over.
+
+    Args:
+        paths: files of one folder, named `shard-…`.
+        make: writes the file at a position, atomically.
+        what: said beside the progress.
+        threads: files in work at once in this process.
+        initializer: called in each thread before it starts.
+    """
+
+    def attempt(position: int) -> bool:
+        path = paths[position]
+        if path.is_file():
+            return False
+        with claim(path) as mine:
+            if not mine or path.is_file():
+                return False
+            make(position)
+        return True
+
+    sweep(paths[0].parent)
+    said = False
+    with ThreadPoolExecutor(threads, initializer=initializer) as pool:
+        while missing := [position for position, path in enumerate(paths) if not path.is_file()]:
+            if any(list(track(pool.map(attempt, missing), what, len(missing)))):
+                continue
+            if not said:
+                print(f"{what}: waiting for {len(missing)} that other processes have claimed", flush=True)
+            said = True
+            time.sleep(_POLL)
+    sweep(paths[0].parent)

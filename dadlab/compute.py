@@ -1,0 +1,116 @@
+"""How models compute when they are only read: precision, memory layout, compilation and batch on an accelerator.
+
+On a CPU nothing is touched: float32, so that stores keep their bytes. On an accelerator the towers (the teacher's image
+tower, the encoder and the decoder) are copied, cast to bfloat16 and channels-last, and compiled; they take and give
+float32. Preprocessing, the codebook search, the classification head, losses and the attack's steps stay in float32:
+a bfloat16 logit of 25 is rounded to 0.125.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from accelerate.utils import find_executable_batch_size
+from torch import Tensor, nn
+
+from dadlab.profile import check_types
+
+_M = TypeVar("_M", bound=nn.Module)
+_TOWERS = ("clip.visual", "student.net", "net", "encoder", "decoder")  # of teachers and of VQGAN
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How an accelerator computes.
+
+    Attributes:
+        precision: of the towers, `bfloat16` or `float32`.
+        compiled: use `torch.compile`; a minute once in every process, which pays from some ten thousand images.
+        batch: samples at once; 0 takes the largest power of two that fits, up to 256.
+    """
+
+    precision: str = "bfloat16"
+    compiled: bool = True
+    batch: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.precision not in ("bfloat16", "float32"):
+            raise ValueError(f"precision {self.precision!r}: choose 'bfloat16' or 'float32'")
+        if self.batch < 0:
+            raise ValueError(f"batch must not be negative, got {self.batch}; 0 finds the largest that fits")
+
+
+def compute_on(device: torch.device) -> Compute:
+    """What suits a device: bfloat16 and compiled towers, or on a CPU plain float32."""
+    return Compute("float32", compiled=False) if device.type == "cpu" else Compute()
+
+
+class Tower(nn.Module):
+    """A network that computes in another precision, channels-last, and takes and gives float32."""
+
+    def __init__(self, inner: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.inner, self.dtype = inner.to(dtype=dtype, memory_format=torch.channels_last), dtype  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images.to(self.dtype, memory_format=torch.channels_last)).float()
+
+
+def with_towers(module: _M, compute: Compute) -> _M:
+    """A copy of a frozen model whose towers compute as told; the model itself where nothing is asked for.
+
+    A model without a known tower stays in float32.
+    """
+    if compute == Compute("float32", compiled=False, batch=compute.batch):
+        return module
+    dtype = getattr(torch, compute.precision)
+    made = copy.deepcopy(module)
+    for name in _TOWERS:
+        if _has(made, name):
+            made.set_submodule(name, Tower(made.get_submodule(name), dtype))
+    return made
+
+
+def compile_towers(*modules: nn.Module) -> None:
+    """Compile every tower in place, for the one batch size it will see."""
+    for tower in (part for module in modules for part in module.modules() if isinstance(part, Tower)):
+        tower.compile(dynamic=False)
+
+
+def largest_batch(attempt: Callable[[int], Any], most: int = 256) -> int:
+    """The largest of `most`, its half, its quarter … with which `attempt` does not run out of memory.
+
+    Raises:
+        ValueError: not even one sample fits.
+    """
+    size = most
+
+    def halve() -> int:
+        nonlocal size
+        size //= 2
+        return size
+
+    @find_executable_batch_size(starting_batch_size=most, reduce_batch_size_fn=halve)
+    def trial(batch: int) -> int:
+        attempt(batch)
+        return batch
+
+    try:
+        return trial()
+    except RuntimeError as error:
+        if "reached zero" not in str(error):
+            raise
+        raise ValueError("not one sample fits into the device's memory: choose a smaller teacher or image") from None
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    try:
+        module.get_submodule(name)
+    except AttributeError:
+        return False
+    return True

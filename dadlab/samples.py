@@ -1,0 +1,188 @@
+"""Accepted samples of a store as a dataset: in memory where they fit, else drawn when they are asked for.
+
+ImageNet's store is 2 GB of codes and 190 GB of pixels. The codes of accepted rows are copied once into one
+memory-mapped file beside the shards; images are decoded from them, or read from the shards that `dadlab.pixels` wrote,
+a batch at a time.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import functools
+import hashlib
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from datasets import Features
+from PIL import Image
+from torch import Tensor
+
+from dadlab.data import Dataset
+from dadlab.discretizer import VQGAN, Discretizer
+from dadlab.files import atomic_path, fingerprint, module_fingerprint
+from dadlab.store import draw, materialize, open_dataset, read_manifest, read_shard, whole_store
+from dadlab.views import square_views
+
+IN_MEMORY = 4 * 2**30
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class StoredSamples(Dataset):
+    """A dataset whose images are drawn when they are asked for.
+
+    Attributes:
+        pixels: (N,) int64, the row of each sample in what `read` reads.
+        read: rows to their pixels (B, 3, H, W) uint8.
+        key: fingerprint of everything that `read` can read.
+    """
+
+    pixels: Tensor = field(repr=False)
+    read: Callable[[Tensor], Tensor] = field(kw_only=True, repr=False)
+    key: str = field(kw_only=True)
+
+    def images(self, index: Tensor, view: int = -1) -> Tensor:
+        """Images (B, 3, H, W) float32 in [0, 1]: as they are, or their replayable view.
+
+        Drawn on a CPU or a GPU they may differ by a level of 1/255 where a value lies between two.
+        """
+        return square_views(self.read(self.pixels[index]).float() / 255, index, view)
+
+    def take(self, index: Tensor) -> StoredSamples:
+        return replace(self, pixels=self.pixels[index], labels=self.labels[index])
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(list(self.classes), self.key, self.pixels, self.labels)
+
+
+@dataclass(frozen=True)
+class CodeReader:
+    """Draws rows of a memory-mapped file of codes (or of pixels, where Q has no codes)."""
+
+    path: Path
+    discretizer: Discretizer = field(repr=False)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        stored = np.load(self.path, mmap_mode="r")
+        parts = [torch.from_numpy(stored[part.numpy()].astype(self._kind)) for part in rows.split(_AT_ONCE)]
+        return torch.cat([draw(part, self.discretizer) for part in parts])
+
+    @property
+    def _kind(self) -> type:
+        return np.int64 if isinstance(self.discretizer, VQGAN) else np.uint8
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Decodes encoded images of memory-mapped Arrow files; `starts` are the first rows of the files, and the end."""
+
+    paths: tuple[Path, ...]
+    starts: tuple[int, ...]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        with ThreadPoolExecutor() as pool:
+            return torch.stack(list(pool.map(self._decode, rows.tolist())))
+
+    def _decode(self, row: int) -> Tensor:
+        shard = bisect.bisect_right(self.starts, row) - 1
+        stored = mapped(self.paths[shard]).column("image").combine_chunks().field("bytes")[row - self.starts[shard]]
+        with Image.open(io.BytesIO(stored.as_py())) as picture:
+            return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+
+
+@functools.lru_cache(maxsize=512)  # each holds a file open
+def mapped(path: Path) -> pa.Table:
+    """An Arrow file, memory-mapped."""
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+
+
+def images_folder(folder: Path) -> Path:
+    """Where the images of a store are looked for."""
+    return Path(folder).with_name(f"{Path(folder).name}-images")
+
+
+def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dataset:
+    """The accepted samples of a finished store: in memory up to 4 GiB of pixels, else drawn on demand.
+
+    Args:
+        folder: where the store lies.
+        discretizer: Q that made it.
+        source: the photographs it was made from.
+
+    Raises:
+        ValueError: no store, an unfinished one, or nothing was accepted.
+    """
+    accepted = sum(open_dataset(folder, ["accepted"])["accepted"])
+    if accepted * source.images(torch.zeros(1, dtype=torch.int64)).numel() <= IN_MEMORY:
+        wanted = ["label", "accepted", "codes" if isinstance(discretizer, VQGAN) else "pixels"]
+        return materialize(open_dataset(folder, wanted), discretizer, source)
+    with contextlib.suppress(ValueError):
+        return image_samples(images_folder(folder))
+    return stored_samples(folder, discretizer, source)
+
+
+def image_samples(folder: Path) -> StoredSamples:
+    """The samples of a folder that `dadlab.pixels` wrote, read and decoded on demand.
+
+    Raises:
+        ValueError: no such folder, or an unfinished one.
+    """
+    store = whole_store(folder, "arrow")
+    columns = [mapped(path).column("label").to_numpy() for path in store.paths]
+    labels = torch.from_numpy(np.concatenate(columns).astype(np.int64))
+    starts = np.cumsum([0, *map(len, columns)])
+    classes = tuple(Features.from_arrow_schema(mapped(store.path(0)).schema)["label"].names)
+    key = fingerprint(read_manifest(folder), [path.stat().st_size for path in store.paths])
+    reader = ImageReader(tuple(store.paths), tuple(starts.tolist()))
+    return StoredSamples(f"{folder.name}", classes, torch.arange(len(labels)), labels, read=reader, key=key)
+
+
+def stored_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> StoredSamples:
+    """The accepted samples of a finished store, decoded on demand.
+
+    Raises:
+        ValueError: no store, an unfinished one, or nothing was accepted.
+    """
+    codes, labels = _copy_accepted(Path(folder), "codes" if isinstance(discretizer, VQGAN) else "pixels")
+    with codes.open("rb") as opened:
+        key = fingerprint(hashlib.file_digest(opened, "sha256").hexdigest(), module_fingerprint(discretizer))
+    found = torch.from_numpy(np.load(labels))
+    name, rows = f"{source.name} discretized", torch.arange(len(found))
+    return StoredSamples(name, source.classes, rows, found, read=CodeReader(codes, discretizer), key=key)
+
+
+def _copy_accepted(folder: Path, column: str) -> tuple[Path, Path]:
+    """Two files: `column` of the accepted rows as an array (M, n), shard by shard; and their labels (M,) int64."""
+    store, rows, labels = whole_store(folder), folder / f"accepted-{column}.npy", folder / "accepted-labels.npy"
+    if rows.is_file() and labels.is_file():
+        return rows, labels
+    kept = open_dataset(folder, ["accepted", "label"]).with_format("numpy")
+    chosen = np.asarray(kept["label"][:], dtype=np.int64)[np.asarray(kept["accepted"][:], dtype=bool)]
+    if not len(chosen):
+        raise ValueError("the teacher kept no discretized sample: lower epsilon or check the teacher on this data")
+    with atomic_path(labels) as temporary, temporary.open("wb") as out:
+        np.save(out, chosen)
+    with atomic_path(rows) as temporary:
+        written = None
+        done = 0
+        for shard in range(store.shards):
+            table = read_shard(store, shard, ["accepted", column])
+            part = table.filter(pc.field("accepted"))[column].combine_chunks()
+            values = part.flatten().to_numpy().reshape(len(part), -1) if len(part) else None
+            if values is None:
+                continue
+            if written is None:
+                shape = (len(chosen), values.shape[1])
+                written = np.lib.format.open_memmap(temporary, mode="w+", dtype=values.dtype, shape=shape)
+            written[done : done + len(values)] = values
+            done += len(values)
+    return rows, labels

@@ -1,0 +1,163 @@
+"""Worker processes for generation: started from a notebook or a shell, on one machine or on many.
+
+Workers need no coordinator, only the same `runs_dir` on a file system whose locks they share (`dadlab.claims`): start
+more at any time, here or on another machine, and stop any. They end with the process that started them.
+
+python -m dadlab.workers runs/stores/KEY.json --runs runs --processes 8     (on every machine)
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from dadlab.claims import sweep
+from dadlab.compute import Compute, compute_on
+from dadlab.data import load_split
+from dadlab.discretizer import load_discretizer
+from dadlab.files import write_json
+from dadlab.generate import generate
+from dadlab.materials import store_folder
+from dadlab.processes import Processes, end_with_parent
+from dadlab.profile import Profile, make_profile, strict
+from dadlab.progress import track
+from dadlab.store import Store, read_manifest
+from dadlab.teacher import load_teacher
+
+_POLL = 0.5
+_STARTED: dict[Path, Processes] = {}  # none is lost when a notebook's cell runs again
+
+
+def start_workers(
+    profile: Profile,
+    runs_dir: Path,
+    processes: int = 0,
+    *,
+    devices: Sequence[str] = (),
+    compute: Compute | None = None,
+) -> tuple[Processes, Path]:
+    """Start workers that make a profile's store, and return at once; called again, it adds workers.
+
+    Args:
+        profile: what to generate.
+        runs_dir: where the store goes; shared by all machines that take part.
+        processes: how many here; 0 is one a GPU, or one where there is none.
+        devices: where they compute, taken in turn; all GPUs here unless told, or the CPU.
+        compute: precision, compilation and batch; what suits the device unless told.
+
+    Returns:
+        All processes that this one started for the store, and the store's folder.
+
+    Raises:
+        ValueError: anything the profile names cannot be had, before a process is started.
+    """
+    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    load_discretizer(profile.discretizer)
+    folder = store_folder(clean, profile, runs_dir)
+    described = folder.with_suffix(".json")
+    write_json(described, {"profile": dataclasses.asdict(profile), "samples": len(clean) * profile.variants})
+    devices = devices or [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
+    processes = processes or len(devices)
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    command = [sys.executable, "-m", "dadlab.workers", str(described), "--runs", str(runs_dir), "--with-parent"]
+    command += [] if compute is None else ["--compute", json.dumps(dataclasses.asdict(compute))]
+    commands = [[*command, "--device", devices[k % len(devices)]] for k in range(processes)]
+    environments = [{"OMP_NUM_THREADS": str(threads)}] * processes
+    if folder in _STARTED:
+        _STARTED[folder].start(commands, environments)
+    else:
+        _STARTED[folder] = Processes(commands, folder.with_suffix(".logs"), environments)
+    return _STARTED[folder], folder
+
+
+def watch(processes: Processes, folder: Path) -> None:
+    """Show progress until the store is whole; an interrupt ends the processes.
+
+    Raises:
+        RuntimeError: every process ended and shards are missing; says what they said last.
+    """
+    try:
+        for _ in _finished(processes, folder):
+            pass
+        for line in processes.failed():
+            print(f"{line}; the others did its share", flush=True)
+    finally:
+        processes.stop()
+        _STARTED.pop(folder, None)
+        if folder.is_dir():
+            sweep(folder)
+
+
+def _finished(processes: Processes, folder: Path) -> Iterator[int]:
+    while not (folder / "manifest.json").is_file():
+        _check(processes, f"{folder}: not begun")
+        time.sleep(_POLL)
+    store = Store(folder, read_manifest(folder)["shards"])
+    yield from track(_arriving(processes, store), "shards", store.shards)
+
+
+def _arriving(processes: Processes, store: Store) -> Iterator[int]:
+    """Each shard as it is there."""
+    seen: set[int] = set()
+    while len(seen) < store.shards:
+        ended = not processes.alive()
+        there = set(range(store.shards)) - set(store.missing())
+        yield from sorted(there - seen)
+        seen |= there
+        if ended and len(seen) < store.shards:
+            _check(processes, f"{store.folder}: {store.shards - len(seen)} of {store.shards} shards missing")
+        time.sleep(_POLL)
+
+
+def _check(processes: Processes, what: str) -> None:
+    if not processes.alive():
+        raise RuntimeError("\n".join([f"{what}; start workers again to finish", *processes.failed()]))
+
+
+def work(described: Path, runs_dir: Path, device: torch.device, compute: Compute) -> None:
+    """Be one worker: make shards of a profile's store until it is whole."""
+    profile = make_profile(**json.loads(described.read_text())["profile"])
+    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    teacher = load_teacher(profile.teacher, clean.classes).to(device)
+    discretizer = load_discretizer(profile.discretizer).to(device)
+    folder = store_folder(clean, profile, runs_dir)
+    generate(clean, teacher, discretizer, profile.attack, folder, variants=profile.variants, compute=compute)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m dadlab.workers", description="generate a profile's store")
+    parser.add_argument("profile", type=Path, help="the store's .json, written by notebooks/generate.ipynb")
+    parser.add_argument("--runs", type=Path, required=True, help="runs_dir, the same for all machines")
+    parser.add_argument("--processes", type=int, default=0, help="how many here; one a GPU unless told")
+    parser.add_argument("--compute", default="", help='JSON, such as {"precision": "bfloat16", "batch": 128}')
+    parser.add_argument("--device", default="", help="be one worker, on this device")
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
+    given = parser.parse_args(arguments)
+    try:
+        compute = strict(Compute, json.loads(given.compute)) if given.compute else None
+        if given.device:
+            if given.with_parent:
+                end_with_parent()
+            device = torch.device(given.device)
+            work(given.profile, given.runs, device, compute or compute_on(device))
+        else:
+            profile = make_profile(**json.loads(given.profile.read_text())["profile"])
+            watch(*start_workers(profile, given.runs, given.processes, compute=compute))
+    except (ValueError, RuntimeError) as error:
+        print(f"dadlab.workers: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

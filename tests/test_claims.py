@@ -1,0 +1,106 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from dadlab.claims import claim, fill, sweep
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from dadlab.claims import claim
+with claim(Path(sys.argv[1])) as mine:
+    (Path(sys.argv[1]).parent / f".{Path(sys.argv[1]).name}.half").touch()
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return [tmp_path / f"shard-{k}" for k in range(6)]
+
+
+def hidden(folder):
+    return sorted(path.name for path in folder.glob(".*"))
+
+
+def test_one_of_two_has_it_and_then_the_other(paths):
+    with claim(paths[0]) as first:
+        with claim(paths[0]) as second, claim(paths[1]) as other:
+            assert (first, second, other) == (True, False, True)
+        with claim(paths[0]) as still_not:
+            assert not still_not
+    with claim(paths[0]) as again:
+        assert again
+    assert hidden(paths[0].parent) == []
+
+
+def test_an_error_ends_the_claim(paths):
+    with pytest.raises(RuntimeError, match="boom"), claim(paths[0]):
+        raise RuntimeError("boom")
+    with claim(paths[0]) as mine:
+        assert mine
+
+
+def test_a_claim_dies_with_its_process_and_what_it_left_is_swept(paths):
+    process = subprocess.Popen([sys.executable, "-c", _HOLD, str(paths[0])], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True\n"
+    before = hidden(paths[0].parent)
+    sweep(paths[0].parent)
+    assert hidden(paths[0].parent) == before  # somebody works on it
+    with claim(paths[0]) as mine:
+        assert not mine
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    sweep(paths[0].parent)
+    assert hidden(paths[0].parent) == []
+    with claim(paths[0]) as mine:
+        assert mine
+
+
+def test_every_file_is_made_once_by_workers_that_share(paths):
+    made, lock = [], threading.Lock()
+
+    def make(position: int) -> None:
+        with lock:
+            made.append(position)
+        time.sleep(0.01)
+        paths[position].touch()
+
+    workers = [threading.Thread(target=fill, args=(paths, make, "toys"), kwargs={"threads": 2}) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(made) == list(range(6))
+    assert hidden(paths[0].parent) == []
+
+
+def test_it_waits_for_the_others_and_takes_over_from_the_dead(paths, monkeypatch, capsys):
+    monkeypatch.setattr("dadlab.claims._POLL", 0.01)
+    process = subprocess.Popen([sys.executable, "-c", _HOLD, str(paths[3])], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    threading.Timer(0.3, process.kill).start()
+    fill(paths, lambda position: paths[position].touch(), "toys")
+    process.wait()
+    process.stdout.close()
+    assert all(path.is_file() for path in paths)
+    assert capsys.readouterr().out == "toys: waiting for 1 that other processes have claimed\n"
+    assert hidden(paths[0].parent) == []
+
+
+def test_an_error_in_the_work_is_raised(paths):
+    def make(position: int) -> None:
+        raise ValueError(f"no {position}")
+
+    with pytest.raises(ValueError, match="no 0"):
+        fill(paths, make, "toys")
+    assert hidden(paths[0].parent) == []

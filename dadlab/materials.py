@@ -7,6 +7,7 @@ want the same store, the first makes it and the others wait.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from dadlab.profile import ATTACKS, Profile
 from dadlab.samples import open_samples
 from dadlab.store import materialize, open_dataset, tally
 from dadlab.teacher import load_teacher
+from dadlab.wrappers import Frozen
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
         found = len(list(folder.glob("shard-*")))
         generate(
             clean,
-            load_teacher(profile.teacher, clean.classes),
-            load_discretizer(profile.discretizer),
+            _teacher(profile, clean),
+            load_discretizer(profile.discretizer).to(local_device()),
             profile.attack,
             folder,
             variants=profile.variants,
@@ -121,16 +123,25 @@ def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
 
 
 def _with_teacher(dataset: Dataset | AugRegViews, profile: Profile, runs_dir: Path) -> Stream:
-    teacher = load_teacher(profile.teacher, dataset.classes).to(local_device())
     cache = cache_teacher(
         dataset,
-        teacher,
+        _teacher(profile, dataset),
         Path(runs_dir) / "cache",
         views=profile.views,
         top=profile.top_logits,
         temperature=profile.temperature,
     )
     return Stream(dataset, cache)
+
+
+def _teacher(profile: Profile, dataset: Dataset | AugRegViews) -> Frozen:
+    return _load_once(profile.teacher, content_of(profile.teacher), dataset.classes)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_once(name: str, content: str, classes: tuple[str, ...]) -> Frozen:
+    """A large CLIP's head takes minutes: it is made once for store and caches."""
+    return load_teacher(name, classes).to(local_device())
 
 
 def _lock(path: Path) -> FileLock:

@@ -91,7 +91,7 @@ def test_published_classifier_teaches_like_any_other(options, tmp_path, monkeypa
     weights = tmp_path / "vit.pth"
     torch.save({"state_dict": timm.create_model("test_vit", num_classes=10).state_dict()}, weights)
     profile = make_profile(**{**options, "teacher": f"timm:test_vit/{weights}", "views": 1, "variants": 1, "limit": 20})
-    monkeypatch.setattr("dadlab.materials.materialize", lambda rows, discretizer, clean: clean)
+    monkeypatch.setattr("dadlab.materials.open_samples", lambda folder, discretizer, clean: clean)
     found = prepare(profile, METHODS["dad"], tmp_path)
     assert found.second.logits(torch.arange(20), 0).shape == (20, 10)
     store = store_folder(found.clean.dataset, profile, tmp_path)

@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dadlab.ahead import ahead, usual_workers
-from dadlab.checkpoint import load_checkpoint, save_checkpoint
 from dadlab.files import atomic_path
 from dadlab.methods import METHODS, Batch
 from dadlab.norms import synchronize
 from dadlab.progress import track
+from dadlab.snapshot import load_snapshot, save_snapshot
 from dadlab.steps import Steps
 from dadlab.students import Student
 from dadlab.tracking import settings
@@ -179,12 +179,12 @@ class Loop:
 
     def _save(self) -> None:
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        save_checkpoint(self.checkpoint, {**state, "progress": vars(self.progress)})
+        save_snapshot(self.checkpoint, {**state, "progress": vars(self.progress)})
 
     def _restore(self) -> None:
         if not self.checkpoint.is_file():
             return
-        saved = load_checkpoint(self.checkpoint)
+        saved = load_snapshot(self.checkpoint)
         for name, part in self._parts().items():
             part.load_state_dict(saved[name])
         for parameter, state in self.optimizer.state.items():  # in the parameter's layout: sums depend on it

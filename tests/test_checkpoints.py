@@ -37,7 +37,7 @@ def lpips() -> dict[str, torch.Tensor]:
 
 
 def lightning_checkpoint(vqgan: nn.Module, path, monkeypatch, **extra) -> None:
-    """What `Trainer.save_checkpoint` of that time wrote, its callbacks keyed by their class."""
+    """What `Trainer.save_snapshot` of that time wrote, its callbacks keyed by their class."""
     package = "pytorch_lightning.callbacks.model_checkpoint"
     callback = type("ModelCheckpoint", (), {"__module__": package})
     with monkeypatch.context() as patch:

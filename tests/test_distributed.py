@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from dadlab.checkpoint import load_checkpoint
 from dadlab.job import start_training, torchrun
 from dadlab.launch import Launch, members
 from dadlab.loop import Service
 from dadlab.profile import make_profile
 from dadlab.run import Run
+from dadlab.snapshot import load_snapshot
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 ENV = {
@@ -82,7 +82,7 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="torchrun failed"):
         struck.wait(200)
     assert not members(struck.mark)
-    assert 0 < load_checkpoint(checkpoint)["progress"]["steps"] < 80
+    assert 0 < load_snapshot(checkpoint)["progress"]["steps"] < 80
     again = start_training(run, tmp_path / "struck", **often, splits=["val"])
     again.wait(300)
     start_training(run, tmp_path / "calm", **often).wait(300)
@@ -103,7 +103,7 @@ def test_an_ended_launch_is_finished_by_another(tmp_path, monkeypatch):
         time.sleep(0.05)
     running.stop()
     assert not members(running.mark)
-    assert load_checkpoint(run.folder(tmp_path) / "training.safetensors")["progress"]["steps"] >= 40
+    assert load_snapshot(run.folder(tmp_path) / "training.safetensors")["progress"]["steps"] >= 40
     again = start_training(run, tmp_path, service=Service(lines=True))
     again.wait(300)
     assert not any(line.startswith("epoch 1/6") for line in again.lines["torchrun"])

@@ -10,11 +10,11 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 
 from dadlab import train as module
-from dadlab.checkpoint import load_checkpoint
 from dadlab.loop import Loop, Service
 from dadlab.methods import METHODS
 from dadlab.profile import make_profile
 from dadlab.run import Run
+from dadlab.snapshot import load_snapshot
 from dadlab.train import train
 
 
@@ -117,7 +117,7 @@ def test_sigterm_saves_the_last_step_and_ends(profile, tmp_path, monkeypatch):
         patch.setattr(Loop, "_learn", learn)
         with pytest.raises(SystemExit, match="143"):
             train(run, tmp_path)
-    assert load_checkpoint(run.folder(tmp_path) / "training.safetensors")["progress"]["steps"] == 7
+    assert load_snapshot(run.folder(tmp_path) / "training.safetensors")["progress"]["steps"] == 7
     calm = train(run, tmp_path / "calm").state_dict()
     assert all(torch.equal(value, calm[name]) for name, value in train(run, tmp_path).state_dict().items())
 

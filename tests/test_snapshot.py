@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dadlab.checkpoint import load_checkpoint, save_checkpoint
+from dadlab.snapshot import load_snapshot, save_snapshot
 
 
 def test_tree_comes_back(tmp_path):
@@ -11,8 +11,8 @@ def test_tree_comes_back(tmp_path):
         "state": {0: {"step": torch.tensor(3.0)}, 1: torch.arange(4)},
         "betas": (0.9, 0.1),
     }
-    save_checkpoint(tmp_path / "c", tree)
-    found = load_checkpoint(tmp_path / "c")
+    save_snapshot(tmp_path / "c", tree)
+    found = load_snapshot(tmp_path / "c")
     assert found["a"] == tree["a"]
     assert found["betas"] == [0.9, 0.1]
     assert list(found["state"]) == [0, 1]
@@ -22,8 +22,8 @@ def test_tree_comes_back(tmp_path):
 
 def test_numbers_are_exact(tmp_path):
     values = [0.1 + 0.2, 1e-300, 6e-3 / 25]
-    save_checkpoint(tmp_path / "c", values)
-    assert load_checkpoint(tmp_path / "c") == values
+    save_snapshot(tmp_path / "c", values)
+    assert load_snapshot(tmp_path / "c") == values
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
@@ -38,9 +38,9 @@ def test_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path, name):
     weight = torch.nn.Parameter(torch.arange(5.0))
     optimizer = create_optimizer_v2([weight], name, 0.1, weight_decay=0.01)
     step(weight, optimizer)
-    save_checkpoint(tmp_path / "c", {"weight": weight, "optimizer": optimizer.state_dict()})
+    save_snapshot(tmp_path / "c", {"weight": weight, "optimizer": optimizer.state_dict()})
     step(weight, optimizer)
-    saved = load_checkpoint(tmp_path / "c")
+    saved = load_snapshot(tmp_path / "c")
     again = torch.nn.Parameter(saved["weight"])
     resumed = create_optimizer_v2([again], name, 0.1, weight_decay=0.01)
     resumed.load_state_dict(saved["optimizer"])
@@ -52,9 +52,9 @@ def test_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path, name):
 def test_what_is_no_checkpoint_is_named(tmp_path, content):
     path = tmp_path / "training.safetensors"
     if content == "torn":
-        save_checkpoint(path, {"x": torch.zeros(1000)})
+        save_snapshot(path, {"x": torch.zeros(1000)})
         path.write_bytes(path.read_bytes()[:500])
     else:
         save_file({"x": torch.zeros(3)}, path)
     with pytest.raises(ValueError, match=r"training\.safetensors: not a readable checkpoint .*delete it"):
-        load_checkpoint(path)
+        load_snapshot(path)

@@ -1,4 +1,4 @@
-"""Training checkpoints: any tree of tensors and plain values in one safetensors file, nothing pickled.
+"""Snapshots of a training: any tree of tensors and plain values in one safetensors file, nothing pickled.
 
 The header holds the tree, with a name in each tensor's place. A checkpoint is written whole or not at all.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from dadlab.files import atomic_path
 
 
-def save_checkpoint(path: Path, tree: Any) -> None:
+def save_snapshot(path: Path, tree: Any) -> None:
     """Write nested dicts and lists of tensors, numbers, strings, booleans and None."""
     tensors: dict[str, Tensor] = {}
     header = json.dumps(_pack(tree, tensors))
@@ -24,8 +24,8 @@ def save_checkpoint(path: Path, tree: Any) -> None:
         save_file(tensors, temporary, metadata={"tree": header})
 
 
-def load_checkpoint(path: Path) -> Any:
-    """Read what `save_checkpoint` wrote, on the CPU; tuples come back as lists.
+def load_snapshot(path: Path) -> Any:
+    """Read what `save_snapshot` wrote, on the CPU; tuples come back as lists.
 
     Raises:
         ValueError: unreadable file, or no checkpoint.

@@ -80,3 +80,12 @@ def test_nearest_name(name, hint):
 
 def test_known_name_is_looked_up():
     assert nearest("kd", {"dad": 1, "kd": 2}, "method") == 2
+
+
+def test_imagenet_is_a_profile_of_its_own():
+    found = make_profile("imagenet", data="imagenet:elsewhere", epochs=100)
+    assert (found.image_size, found.attack, found.augreg) == (224, ATTACKS["paper"], "strong2")
+    assert (found.data, found.epochs) == ("imagenet:elsewhere", 100)
+    assert make_profile("fashion") == Profile()
+    with pytest.raises(ValueError, match="unknown profile 'imagenett': did you mean 'imagenet'"):
+        make_profile("imagenett")

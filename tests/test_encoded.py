@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from dadlab.encoded import SMALL, Encoded, Framing
-from dadlab.views import augment, resized_crop, uniforms
+from dadlab.encoded import Encoded, Framing
+from dadlab.views import SMALL, augment, resized_crop, uniforms
 
 
 class Pictures:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dadlab import captions
-from dadlab.files import restore_training, save_training, save_weights
+from dadlab.files import load_weights, restore_training, save_training, save_weights
 from dadlab.photos import Photos
 from dadlab.render import render
 from dadlab.teacher import build_clip
@@ -92,9 +92,12 @@ def train_clip(
     batch: int = 256,
     peak: float = 2e-3,
     seed: int = 0,
+    start: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> CLIP:
     """Train one CLIP and write its safetensors; killed and started again, it goes on from the last checkpoint.
+
+    With `start`, weights written here before, it trains these further, a ViT on all patches.
 
     Attention runs in plain matrix products: on a CPU the fused kernel's backward takes half of a ViT's step.
     """
@@ -103,6 +106,8 @@ def train_clip(
     torch.manual_seed(seed)
     clip = build_clip(config).to(memory_format=torch.channels_last)
     preprocess = Preprocess(config["vision_cfg"]["image_size"], config["mean"], config["std"])
+    if start:
+        clip.load_state_dict(load_weights(start)[0])
     optimizer = torch.optim.AdamW(clip.parameters(), lr=peak, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, max(20, steps), pct_start=0.1)
     state, checkpoint = (clip, optimizer, schedule), Path(out).with_suffix(".ckpt")
@@ -110,7 +115,7 @@ def train_clip(
     images, index, facts = draw_corpus(photos, draws, seed=1000 + seed)
     started = time.monotonic()
     for step in range(done, steps):
-        if step >= UNMASK_FROM * steps and hasattr(clip.visual, "patch_dropout"):
+        if (start or step >= UNMASK_FROM * steps) and hasattr(clip.visual, "patch_dropout"):
             clip.visual.patch_dropout.prob = 0.0
         rng = np.random.Generator(np.random.Philox(key=[seed, step]))
         rows = torch.from_numpy(rng.integers(len(images), size=batch))

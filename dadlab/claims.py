@@ -37,9 +37,21 @@ def claim(path: Path) -> Iterator[bool]:
         lock.release()
 
 
+def write_once(path: Path, write: Callable[[], Any]) -> None:
+    """Write a file that is missing, or wait for the process that writes it now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while not path.is_file():
+        with claim(path) as mine:
+            if mine and not path.is_file():
+                write()
+        if not mine:
+            time.sleep(_POLL)
+
+
 def sweep(folder: Path) -> None:
-    """Remove the hidden files that killed processes left, of every shard that nobody works on now."""
-    for name in {found.name[1:].rsplit(".", 1)[0] for found in folder.glob(".shard-*")}:
+    """Remove the hidden files that killed processes left, of the manifest and shards that nobody works on now."""
+    hidden = [*folder.glob(".shard-*"), *folder.glob(".manifest.json.*")]
+    for name in {found.name[1:].rsplit(".", 1)[0] for found in hidden}:
         with claim(folder / name) as mine:
             for leftover in folder.glob(f".{name}.*") if mine else ():
                 leftover.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from timm.models import load_pretrained, register_model, save_for_hf
 from torch import nn
 
-from dadlab.data import load_split
+from dadlab.data import class_names
 from dadlab.methods import METHODS
 from dadlab.run import Run
 from dadlab.students import STUDENTS, Student, load_student
@@ -45,7 +45,7 @@ def export_student(run: Run, runs_dir: Path, folder: Path, *, license: str = "")
         raise ValueError(f"{weights.parent}: not trained yet; train the run before its export")
     student = load_student(weights)
     name = f"{_PREFIX}{student.name}" if student.name in STUDENTS else student.name
-    classes = load_split(run.profile.data, run.profile.train, image_size=run.profile.image_size, limit=1).classes
+    classes = class_names(run.profile.data, run.profile.train)
     side = student.preprocess.size
     data = {
         "input_size": (3, side, side),

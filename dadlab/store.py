@@ -21,6 +21,7 @@ from datasets import Dataset as HubDataset
 from datasets.table import InMemoryTable
 from torch import Tensor
 
+from dadlab.claims import write_once
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path, write_json
@@ -74,15 +75,13 @@ def open_store(folder: Path, shards: int, manifest: dict[str, Any], suffix: str 
     """
     path = Path(folder) / "manifest.json"
     wanted = json.loads(json.dumps({**manifest, "shards": shards}))
-    if path.is_file():
-        found = json.loads(path.read_text())
-        differing = [key for key in wanted if found.get(key) != wanted[key]]
-        if differing:
-            raise ValueError(
-                f"{folder}: store was made with another {', '.join(differing)}; use another folder or delete it"
-            )
-    else:
-        write_json(path, wanted)
+    write_once(path, lambda: write_json(path, wanted))
+    found = json.loads(path.read_text())
+    differing = [key for key in wanted if found.get(key) != wanted[key]]
+    if differing:
+        raise ValueError(
+            f"{folder}: store was made with another {', '.join(differing)}; use another folder or delete it"
+        )
     return Store(Path(folder), shards, suffix)
 
 

@@ -9,12 +9,14 @@ python -m dadlab.workers runs/stores/KEY.json --runs runs --processes 8     (on 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -25,15 +27,53 @@ from dadlab.data import load_split
 from dadlab.discretizer import load_discretizer
 from dadlab.files import write_json
 from dadlab.generate import generate
+from dadlab.launch import Launch
 from dadlab.materials import store_folder
-from dadlab.processes import Processes, end_with_parent
 from dadlab.profile import Profile, make_profile, strict
 from dadlab.progress import track
 from dadlab.store import Store, read_manifest
 from dadlab.teacher import load_teacher
 
 _POLL = 0.5
-_STARTED: dict[Path, Processes] = {}  # none is lost when a notebook's cell runs again
+_STARTED: dict[Path, Workers] = {}  # none is lost when a notebook's cell runs again
+
+
+class Workers:
+    """Processes that come and go, each a `Launch` of its own, whose lines are kept and not shown.
+
+    Attributes:
+        launches: those that were started and not stopped, the last one last.
+    """
+
+    def __init__(self) -> None:
+        self.launches: list[Launch] = []
+
+    def start(self, commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None) -> None:
+        """Start more of them."""
+        for command in commands:
+            self.launches.append(Launch({f"worker {len(self.launches)}": command}, env=env, echo=False))
+
+    def alive(self) -> int:
+        return sum(launch.running for launch in self.launches)
+
+    def failed(self) -> list[str]:
+        """What the workers that ended badly said last."""
+        said = []
+        for launch in self.launches:
+            for name, code in launch.codes.items():
+                if code:
+                    with contextlib.suppress(RuntimeError):
+                        launch.wait()  # until its last line is read
+                    last = next((line for line in reversed(launch.lines[name]) if line.strip()), "nothing said")
+                    said.append(f"{name}: ended with {code}: {last}")
+        return said
+
+    def stop(self, number: int | None = None) -> None:
+        """End the last `number` workers, or all, side by side: see `Launch.stop`."""
+        kept = 0 if number is None else max(0, len(self.launches) - number)
+        chosen, self.launches[kept:] = self.launches[kept:], []
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Launch.stop, chosen))
 
 
 def start_workers(
@@ -43,7 +83,7 @@ def start_workers(
     *,
     devices: Sequence[str] = (),
     compute: Compute | None = None,
-) -> tuple[Processes, Path]:
+) -> tuple[Workers, Path]:
     """Start workers that make a profile's store, and return at once; called again, it adds workers.
 
     Args:
@@ -54,7 +94,7 @@ def start_workers(
         compute: precision, compilation and batch; what suits the device unless told.
 
     Returns:
-        All processes that this one started for the store, and the store's folder.
+        All workers that this process started for the store, and the store's folder.
 
     Raises:
         ValueError: anything the profile names cannot be had, before a process is started.
@@ -67,59 +107,56 @@ def start_workers(
     devices = devices or [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
     processes = processes or len(devices)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    command = [sys.executable, "-m", "dadlab.workers", str(described), "--runs", str(runs_dir), "--with-parent"]
+    command = [sys.executable, "-m", "dadlab.workers", str(described), "--runs", str(runs_dir)]
     command += [] if compute is None else ["--compute", json.dumps(dataclasses.asdict(compute))]
     commands = [[*command, "--device", devices[k % len(devices)]] for k in range(processes)]
-    environments = [{"OMP_NUM_THREADS": str(threads)}] * processes
-    if folder in _STARTED:
-        _STARTED[folder].start(commands, environments)
-    else:
-        _STARTED[folder] = Processes(commands, folder.with_suffix(".logs"), environments)
-    return _STARTED[folder], folder
+    workers = _STARTED.setdefault(folder, Workers())
+    workers.start(commands, {"OMP_NUM_THREADS": str(threads)})
+    return workers, folder
 
 
-def watch(processes: Processes, folder: Path) -> None:
-    """Show progress until the store is whole; an interrupt ends the processes.
+def watch(workers: Workers, folder: Path) -> None:
+    """Show progress until the store is whole; an interrupt ends the workers.
 
     Raises:
-        RuntimeError: every process ended and shards are missing; says what they said last.
+        RuntimeError: every worker ended and shards are missing; says what they said last.
     """
     try:
-        for _ in _finished(processes, folder):
+        for _ in _finished(workers, folder):
             pass
-        for line in processes.failed():
+        for line in workers.failed():
             print(f"{line}; the others did its share", flush=True)
     finally:
-        processes.stop()
+        workers.stop()
         _STARTED.pop(folder, None)
         if folder.is_dir():
             sweep(folder)
 
 
-def _finished(processes: Processes, folder: Path) -> Iterator[int]:
+def _finished(workers: Workers, folder: Path) -> Iterator[int]:
     while not (folder / "manifest.json").is_file():
-        _check(processes, f"{folder}: not begun")
+        _check(workers, f"{folder}: not begun")
         time.sleep(_POLL)
     store = Store(folder, read_manifest(folder)["shards"])
-    yield from track(_arriving(processes, store), "shards", store.shards)
+    yield from track(_arriving(workers, store), "shards", store.shards)
 
 
-def _arriving(processes: Processes, store: Store) -> Iterator[int]:
+def _arriving(workers: Workers, store: Store) -> Iterator[int]:
     """Each shard as it is there."""
     seen: set[int] = set()
     while len(seen) < store.shards:
-        ended = not processes.alive()
+        ended = not workers.alive()
         there = set(range(store.shards)) - set(store.missing())
         yield from sorted(there - seen)
         seen |= there
         if ended and len(seen) < store.shards:
-            _check(processes, f"{store.folder}: {store.shards - len(seen)} of {store.shards} shards missing")
+            _check(workers, f"{store.folder}: {store.shards - len(seen)} of {store.shards} shards missing")
         time.sleep(_POLL)
 
 
-def _check(processes: Processes, what: str) -> None:
-    if not processes.alive():
-        raise RuntimeError("\n".join([f"{what}; start workers again to finish", *processes.failed()]))
+def _check(workers: Workers, what: str) -> None:
+    if not workers.alive():
+        raise RuntimeError("\n".join([f"{what}; start workers again to finish", *workers.failed()]))
 
 
 def work(described: Path, runs_dir: Path, device: torch.device, compute: Compute) -> None:
@@ -139,13 +176,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=0, help="how many here; one a GPU unless told")
     parser.add_argument("--compute", default="", help='JSON, such as {"precision": "bfloat16", "batch": 128}')
     parser.add_argument("--device", default="", help="be one worker, on this device")
-    parser.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
     given = parser.parse_args(arguments)
     try:
         compute = strict(Compute, json.loads(given.compute)) if given.compute else None
         if given.device:
-            if given.with_parent:
-                end_with_parent()
             device = torch.device(given.device)
             work(given.profile, given.runs, device, compute or compute_on(device))
         else:

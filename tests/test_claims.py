@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dadlab.claims import claim, fill, sweep
+from dadlab.claims import claim, fill, sweep, write_once
 
 _HOLD = """
 import sys, time
@@ -47,22 +47,44 @@ def test_an_error_ends_the_claim(paths):
         assert mine
 
 
-def test_a_claim_dies_with_its_process_and_what_it_left_is_swept(paths):
-    process = subprocess.Popen([sys.executable, "-c", _HOLD, str(paths[0])], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("name", ["shard-0", "manifest.json"])
+def test_a_claim_dies_with_its_process_and_what_it_left_is_swept(tmp_path, name):
+    path = tmp_path / name
+    process = subprocess.Popen([sys.executable, "-c", _HOLD, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "True\n"
-    before = hidden(paths[0].parent)
-    sweep(paths[0].parent)
-    assert hidden(paths[0].parent) == before  # somebody works on it
-    with claim(paths[0]) as mine:
+    before = hidden(tmp_path)
+    assert len(before) == 2
+    sweep(tmp_path)
+    assert hidden(tmp_path) == before  # somebody works on it
+    with claim(path) as mine:
         assert not mine
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    sweep(paths[0].parent)
-    assert hidden(paths[0].parent) == []
-    with claim(paths[0]) as mine:
+    sweep(tmp_path)
+    assert hidden(tmp_path) == []
+    with claim(path) as mine:
         assert mine
+
+
+def test_a_file_is_written_once_and_whoever_comes_later_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr("dadlab.claims._POLL", 0.01)
+    path, written = tmp_path / "new" / "manifest.json", []
+
+    def write(number: int) -> None:
+        time.sleep(0.05)
+        written.append(number)
+        path.touch()
+
+    writers = [threading.Thread(target=write_once, args=(path, lambda k=k: write(k))) for k in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert path.is_file()
+    assert len(written) == 1
+    assert hidden(path.parent) == []
 
 
 def test_every_file_is_made_once_by_workers_that_share(paths):

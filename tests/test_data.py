@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dadlab import data as module
-from dadlab.data import FASHION, Dataset, load_split, natural_adversarial, split_names
+from dadlab.data import FASHION, Dataset, class_names, load_split, natural_adversarial, split_names
 from dadlab.encoded import Encoded
 from dadlab.photos import CLASSES, load_photos
 
@@ -119,6 +119,13 @@ def test_folder_is_read(folder):
     assert found.labels.tolist() == [0, 0, 1, 1]
     assert found.pixels.shape == (4, 3, 32, 32)
     assert (found.images(torch.arange(4))[:, 0].mean((1, 2)) > 0.5).tolist() == [True, True, False, False]
+
+
+def test_class_names_are_those_of_the_split_and_need_no_image(folder):
+    for path in folder.rglob("*.jpg"):
+        path.write_bytes(b"")
+    assert class_names(str(folder), "train") == ("garden gnome", "owl")
+    assert class_names("fashion", "train") == load_split("fashion", "val").classes
 
 
 @pytest.mark.parametrize("size", [16, 48])

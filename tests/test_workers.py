@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from dadlab.processes import Processes
+from dadlab.launch import members
 from dadlab.profile import Profile, make_profile
 from dadlab.store import open_dataset, tally
-from dadlab.workers import main, start_workers, watch
+from dadlab.workers import Workers, main, start_workers, watch
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -36,24 +35,69 @@ def wait_for(condition, seconds: float = 300) -> None:
         time.sleep(0.02)
 
 
-def test_an_interrupt_while_watching_ends_them(tmp_path):
-    processes = Processes([_SLEEP] * 2, tmp_path / "logs", [{}] * 2)
+@pytest.fixture
+def workers():
+    """None yet; none is left."""
+    made = Workers()
+    yield made
+    made.stop()
+
+
+def kill(launch) -> None:
+    for process in members(launch.mark):
+        process.kill()
+
+
+def test_starting_adds_and_stopping_ends_the_last_or_all(workers):
+    workers.start([_SLEEP] * 2)
+    workers.start([_SLEEP])
+    marks = [launch.mark for launch in workers.launches]
+    assert workers.alive() == 3
+    workers.stop(1)
+    assert [len(members(mark)) for mark in marks] == [1, 1, 0]
+    workers.start([_SLEEP])
+    assert workers.alive() == 3
+    workers.stop()
+    assert workers.alive() == 0
+    assert not any(members(mark) for mark in marks)
+
+
+def test_stopped_workers_have_not_failed(workers):
+    workers.start([_SLEEP] * 2)
+    stopped, left = workers.launches[1], workers.launches[0]
+    workers.stop(1)
+    assert stopped.codes == {"worker 1": -signal.SIGTERM}
+    assert workers.failed() == []
+    kill(left)
+    wait_for(lambda: not workers.alive())
+    assert workers.failed() == ["worker 0: ended with -9: nothing said"]
+
+
+def test_workers_have_their_environment(workers):
+    workers.start([[sys.executable, "-c", "import os; raise SystemExit(os.environ['OF_MINE'])"]], {"OF_MINE": "set"})
+    wait_for(lambda: not workers.alive())
+    assert workers.failed() == ["worker 0: ended with 1: set"]
+
+
+def test_an_interrupt_while_watching_ends_them(workers, tmp_path):
+    workers.start([_SLEEP] * 2)
+    marks = [launch.mark for launch in workers.launches]
     timer = threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        watch(processes, tmp_path / "store")
+        watch(workers, tmp_path / "store")
     timer.join()
-    assert processes.alive() == 0
+    assert not any(members(mark) for mark in marks)
 
 
-def test_a_failure_says_what_the_worker_said(tmp_path):
-    processes = Processes([[sys.executable, "-c", "raise SystemExit('no such card')"]], tmp_path / "logs", [{}])
-    with pytest.raises(RuntimeError, match=r"start workers again to finish\n.*ended with 1: no such card"):
-        watch(processes, tmp_path / "store")
+def test_a_failure_says_what_the_worker_said(workers, tmp_path):
+    workers.start([[sys.executable, "-c", "print(1); raise SystemExit('no such card\\n')"]])
+    with pytest.raises(RuntimeError, match=r"start workers again to finish\nworker 0: ended with 1: no such card"):
+        watch(workers, tmp_path / "store")
 
 
 def test_bad_profiles_stop_before_a_process_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr("dadlab.workers.Processes", lambda *args: pytest.fail("started"))
+    monkeypatch.setattr("dadlab.workers.Launch", lambda *args, **more: pytest.fail("started"))
     with pytest.raises(ValueError, match="unknown discretizer 'studo'"):
         start_workers(make_profile(limit=20, discretizer="studo"), tmp_path, 2)
 
@@ -90,18 +134,18 @@ def test_any_number_makes_the_same_bytes(profile, tmp_path, alone, processes):
 def test_one_of_two_is_killed_and_the_other_does_its_share(profile, tmp_path, alone, capsys):
     started, folder = start_workers(profile, tmp_path, 2)
     wait_for(lambda: len(list(folder.glob(".shard-*.claim"))) >= 2)
-    os.kill(started.pids[0], signal.SIGKILL)
+    kill(started.launches[0])
     watch(started, folder)
     assert contents(folder) == alone
-    assert "worker-000.log: ended with -9" in capsys.readouterr().out
+    assert "worker 0: ended with -9" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_all_are_killed_and_a_second_start_with_more_finishes(profile, tmp_path, alone):
     started, folder = start_workers(profile, tmp_path, 2)
     wait_for(lambda: list(folder.glob("shard-*")))
-    for pid in started.pids:
-        os.kill(pid, signal.SIGKILL)
+    for launch in started.launches:
+        kill(launch)
     with pytest.raises(RuntimeError, match="of 3 shards missing; start workers again"):
         watch(started, folder)
     assert 0 < len(list(folder.glob("shard-*"))) < 3

@@ -38,8 +38,8 @@ class CompareStudents(View):
         self.split = control(widgets.Dropdown, "shift", tip="a split that both were tested on")
         self.group = control(widgets.Dropdown, "show", options=GROUPS)
         self.page = control(widgets.BoundedIntText, "page", value=1, min=1, max=1, width="170px")
-        back = button("", "previous page", lambda: self._step(-1), icon="chevron-left")
-        forth = button("", "next page", lambda: self._step(1), icon="chevron-right")
+        back = button("previous", "previous page", lambda: self._step(-1))
+        forth = button("next", "next page", lambda: self._step(1))
         self.picture = widgets.HTML()
         super().__init__(
             [

@@ -70,7 +70,7 @@ class View(widgets.VBox):
         self.status = widgets.HTML()
         self.problem = widgets.HTML()
         self.bar = widgets.FloatProgress(max=1, description="working", layout=widgets.Layout(width="240px"))
-        stop = button("cancel", "stop the work that is under way", self.cancel, icon="stop")
+        stop = button("cancel", "stop the work that is under way", self.cancel)
         self.work = widgets.HBox([self.bar, stop], layout=widgets.Layout(visibility="hidden"))
         self.latest = Latest(self.tell, self._progress)
         super().__init__([*children, widgets.HBox([self.status, self.work]), self.problem])

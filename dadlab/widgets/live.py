@@ -209,7 +209,7 @@ def _draw_flips(ax: Axes, flips: Tensor | None, x: float, y: float, size: float)
     _words(ax, x, y + size + 0.05, "codes", f"{int((flips == _FLIPPED).sum())}/{flips.numel()} flipped")
     thumbnail(ax, _CODE_COLOURS[flips].permute(2, 0, 1), x, y, size)
     for k, (value, name) in enumerate(((_FLIPPED, "by the attack"), (_SLIPPED, "by Q alone"))):
-        at = x + 0.02 + k * 0.8
+        at = x + 0.02 + k * 0.86
         ax.add_patch(Rectangle((at, y - 0.17), 0.09, 0.09, color=_CODE_COLOURS[value].tolist()))
         ax.text(at + 0.13, y - 0.125, name, fontsize=7, va="center")
 

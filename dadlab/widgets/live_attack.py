@@ -26,6 +26,7 @@ from dadlab.wrappers import Frozen
 
 _RANGES = {"l2": (16.0, 0.1), "linf": (64.0, 0.5)}  # ε's maximum and step; L∞ in 1/255
 _AS_TEACHER = "what the teacher says of x"
+_UNTOLD = -1  # a menu cannot hold None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class LiveAttack(View):
         usual = Profile().attack
         self.split = control(widgets.Dropdown, "split", options=split_names(data), value=split)
         self.index = control(widgets.IntSlider, "photograph", max=0, tip="position in the split")
-        self.label = control(widgets.Dropdown, "true class", options=[(_AS_TEACHER, None)])
+        self.label = control(widgets.Dropdown, "true class", options=[("as the split says", _UNTOLD)])
         self.upload = widgets.FileUpload(
             accept="image/*", description="own picture", tooltip="look at a picture of your own",
             layout=widgets.Layout(width="196px", margin="2px 2px 2px 100px"),
@@ -118,8 +119,16 @@ class LiveAttack(View):
             start=float(self.random.value),
         )
         content = bytes(self.upload.value[0]["content"]) if self.upload.value else None
-        return Setting(self.teacher.value, self.discretizer.value, self.split.value, self.index.value, content,
-                       self.label.value, attack, self.seed.value)  # fmt: skip
+        return Setting(
+            teacher=self.teacher.value,
+            discretizer=self.discretizer.value,
+            split=self.split.value,
+            index=self.index.value,
+            upload=content,
+            label=None if self.label.value == _UNTOLD else self.label.value,
+            attack=attack,
+            seed=self.seed.value,
+        )
 
     def refresh(self) -> None:
         """Compute and draw what the controls say; whatever waited before is forgotten."""
@@ -162,12 +171,12 @@ class LiveAttack(View):
         """Let the controls offer what the split has."""
         if self.index.max != len(dataset) - 1:
             self.index.max = len(dataset) - 1
-        options: list[tuple[str, int | None]] = [(_AS_TEACHER if self.upload.value else "as the split says", None)]
+        options = [(_AS_TEACHER if self.upload.value else "as the split says", _UNTOLD)]
         options += [(name, k) for k, name in enumerate(dataset.classes)]
         if list(self.label.options) != options:
             chosen = self.label.value
             self.label.options = options
-            self.label.value = chosen if chosen in range(len(dataset.classes)) else None
+            self.label.value = chosen if chosen in range(len(dataset.classes)) else _UNTOLD
 
     def _use_norm(self) -> None:
         top, step = _RANGES[self.norm.value]

@@ -34,7 +34,7 @@ class RunList(View):
             widgets.SelectMultiple, "runs", tip="pick several with Shift or Ctrl to compare them", rows=9, width="520px"
         )
         self.follow = control(widgets.Checkbox, "follow", tip="look at the logs every two seconds", value=True)
-        again = button("look again", "read all runs again", lambda: self.refresh(force=True), icon="refresh")
+        again = button("look again", "read all runs again", lambda: self.refresh(force=True))
         self.picture, self.table, self.gaps = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.table.layout.overflow = self.gaps.layout.overflow = "auto"
         super().__init__(

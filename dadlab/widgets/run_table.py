@@ -20,6 +20,12 @@ from dadlab.style import COLOURS
 from dadlab.widgets.latest import Tick
 from dadlab.widgets.pairs import Kept
 
+_CSS = """
+.dadlab-table { color: var(--jp-content-font-color1, currentColor); font-size: 12px; border-collapse: collapse; }
+.dadlab-table th, .dadlab-table td { padding: 1px 10px; text-align: right; white-space: nowrap; line-height: 1.6; }
+.dadlab-table tbody th { text-align: left; font-weight: normal; padding-left: 0; }
+.dadlab-table thead th { border-bottom: 1px solid #8a8a8a; }
+"""
 _LINES = ("-", "--", ":", "-.")
 
 
@@ -106,8 +112,8 @@ def _difference(first: bytes, second: bytes) -> str:
 
 def as_html(frame: pd.DataFrame) -> str:
     """A table in the page's own colours."""
-    text = frame.to_html(float_format="{:.1f}".format, na_rep="", border=0, escape=True)
-    return text.replace("<table", '<table style="color: var(--jp-content-font-color1, currentColor); font-size: 12px"')
+    text = frame.to_html(float_format="{:.1f}".format, na_rep="", border=0, escape=True, classes="dadlab-table")
+    return f"<style>{_CSS}</style>{text}"
 
 
 def draw(runs: Sequence[Kept]) -> Figure:

@@ -27,6 +27,7 @@ from dadlab.widgets.live_attack import embedded_discretizers
 from dadlab.widgets.store_index import SORTS, Query, StoreIndex, find_stores
 
 PAGE = 24
+_ALL = -1  # a menu cannot hold None
 _serial = itertools.count()
 
 
@@ -71,15 +72,15 @@ class StoreBrowser(View):
         names = [(str(p.relative_to(self.runs_dir)) if p != self.runs_dir else p.name, p) for p in stores]
         students = sorted(self.runs_dir.rglob("student.safetensors"))
         self.store = control(widgets.Dropdown, "store", options=names)
-        self.label = control(widgets.Dropdown, "class", options=[("all", None)])
-        verdicts = [("all", None), ("kept", REASONS[0]), ("rejected", "rejected"), *((r, r) for r in REASONS[1:])]
+        self.label = control(widgets.Dropdown, "class", options=[("all", _ALL)])
+        verdicts = [("all", ""), ("kept", REASONS[0]), ("rejected", "rejected"), *((r, r) for r in REASONS[1:])]
         self.reason = control(widgets.Dropdown, "verdict", tip="accepted, or why not", options=verdicts)
         self.confidence = control(widgets.FloatRangeSlider, "confidence", tip="the teacher's largest probability",
                                   value=(0.0, 1.0), max=1.0, step=0.01, continuous_update=False)  # fmt: skip
         self.distance = control(widgets.FloatRangeSlider, "distance", tip="‖Q(x′)−x‖₂", value=(0.0, 1.0), max=1.0,
                                 step=0.01, continuous_update=False)  # fmt: skip
         self.student = control(
-            widgets.Dropdown, "student", options=[("choose …", None), *((p.parent.name, p) for p in students)]
+            widgets.Dropdown, "student", options=[("choose …", ""), *((p.parent.name, p) for p in students)]
         )
         self.ask = button("ask", "let this student answer every sample of the store", self._ask)
         self.differing = control(
@@ -91,8 +92,8 @@ class StoreBrowser(View):
         self.orders = widgets.VBox([self.sort, self.descending, widgets.HBox([self.student, self.ask]), self.differing])
 
     def _outputs(self) -> None:
-        self.back = button("", "previous page", lambda: self._step(-1), icon="chevron-left")
-        self.forth = button("", "next page", lambda: self._step(1), icon="chevron-right")
+        self.back = button("previous", "previous page", lambda: self._step(-1))
+        self.forth = button("next", "next page", lambda: self._step(1))
         self.page = control(widgets.BoundedIntText, "page", value=1, min=1, max=1, width="170px")
         self.count = widgets.HTML()
         self.name = f"dadlab-samples-{next(_serial)}"
@@ -102,21 +103,29 @@ class StoreBrowser(View):
             cell.add_class(f"{self.name}-{k}")
         self.grid = widgets.HBox(self.cells, layout=widgets.Layout(flex_flow="row wrap"))
         self.grid.add_class(self.name)
+        self.grid.add_class("dadlab-samples")
         self.detail = widgets.HTML()
-        self.mark = widgets.ToggleButton(description="mark", icon="star", tooltip="mark the open sample",
+        self.mark = widgets.ToggleButton(description="mark", tooltip="mark the open sample",
                                          disabled=True, layout=widgets.Layout(width="auto"))  # fmt: skip
         self.mark_page = button("mark page", "mark every sample of this page", self._mark_page)
         self.clear = button("clear marks", "forget all marks", self._clear)
         self.file = control(widgets.Text, "file", value="marks.csv", tip="ends in .csv or .json", width="260px")
-        self.save = button("export", "write the marked samples", self._export, icon="download")
+        self.save = button("export", "write the marked samples", self._export)
         self.saved = widgets.HTML()
 
     def query(self) -> Query:
         """What the filters say."""
         low, high = self.distance.value
         distance = (low if low > self.distance.min else 0.0, high if high < self.distance.max else float("inf"))
-        return Query(self.label.value, self.reason.value, self.confidence.value, distance, self.differing.value,
-                     self.sort.value, self.descending.value)  # fmt: skip
+        return Query(
+            label=None if self.label.value == _ALL else self.label.value,
+            reason=self.reason.value or None,
+            confidence=self.confidence.value,
+            distance=distance,
+            differing=self.differing.value,
+            sort=self.sort.value,
+            descending=self.descending.value,
+        )
 
     @property
     def marks(self) -> list[dict[str, Any]]:
@@ -137,7 +146,7 @@ class StoreBrowser(View):
     def _load(self, folder: Path, tick: Tick) -> None:
         self._index = StoreIndex(folder, tick)
         names = self._classes()
-        self.label.options = [("all", None), *((name, k) for k, name in enumerate(names))]
+        self.label.options = [("all", _ALL), *((name, k) for k, name in enumerate(names))]
         self.distance.max = float(np.ceil(100 * self._index.furthest) / 100)
         self.distance.value = (0.0, self.distance.max)
         parts = [f"{name} {count:,}" for name, count in self._index.tally().items()]
@@ -238,7 +247,7 @@ class StoreBrowser(View):
     def _ask(self) -> None:
         path = self.student.value
         with self.telling():
-            if path is None:
+            if not path:
                 raise ValueError("choose a student to ask first")
             self.start(lambda tick: self._answer(path, tick))
 

@@ -18,7 +18,7 @@ from dadlab.widgets.latest import Job, Latest, Tick
 
 _TEXT = "var(--jp-content-font-color1, currentColor)"
 _QUICK = 0.4  # seconds; what takes no longer shows no progress
-_NARROW = {"description_width": "92px"}
+_NARROW = {"description_width": "86px"}
 
 
 def themed(figure: Figure, alt: str) -> str:
@@ -48,8 +48,8 @@ def said(text: str, *, role: str = "status") -> str:
 
 def control(kind: type, name: str, *, tip: str = "", **options: Any) -> Any:
     """A control with a visible name, a tooltip, and a width that lines it up with the others."""
-    layout = widgets.Layout(width=options.pop("width", "300px"))
-    return kind(description=name, tooltip=tip or name, description_tooltip=tip or name, layout=layout,
+    layout = widgets.Layout(width=options.pop("width", "290px"))
+    return kind(description=name, tooltip=tip or name, layout=layout,
                 style=_NARROW, **options)  # fmt: skip
 
 

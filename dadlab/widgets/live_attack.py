@@ -78,7 +78,7 @@ class LiveAttack(View):
         self.label = control(widgets.Dropdown, "true class", options=[("as the split says", _UNTOLD)])
         self.upload = widgets.FileUpload(
             accept="image/*", description="own picture", tooltip="look at a picture of your own",
-            layout=widgets.Layout(width="196px", margin="2px 2px 2px 100px"),
+            layout=widgets.Layout(width="130px", margin="2px 2px 2px 94px"),
         )  # fmt: skip
         self.back = button("back", "back to the split's photographs", self._forget_upload, disabled=True)
         self.teacher = control(widgets.Dropdown, "teacher", options=teachers or embedded_teachers())

@@ -134,7 +134,7 @@ def draw_pair(
     change = pair.confusion(len(dataset.classes))
     shown = most_changed(change)
     side = 0.22 * len(shown)
-    width, below = left + columns * (cell + 0.08), side + 1.15
+    width, below = left + columns * (cell + 0.08), side + 0.95
     figure, ax = canvas(width, 3 * (cell + 0.22) + 0.6 + below)
     top = 3 * (cell + 0.22) + 0.2 + below
     ax.text(0.08, top + 0.2, f"{group}: {len(pair.group(group)):,} of {len(pair.labels):,}", fontsize=9)

@@ -100,6 +100,7 @@ class StoreBrowser(View):
         self.looks = widgets.HTML()
         self.cells = [button("", "", functools.partial(self._choose, k)) for k in range(PAGE)]
         for k, cell in enumerate(self.cells):
+            cell.layout = widgets.Layout(width="116px", height="142px", margin="3px", padding="104px 2px 0 2px")
             cell.add_class(f"{self.name}-{k}")
         self.grid = widgets.HBox(self.cells, layout=widgets.Layout(flex_flow="row wrap"))
         self.grid.add_class(self.name)
@@ -284,9 +285,8 @@ def _made_by(stamp: str, names: tuple[str, ...]) -> Discretizer | None:
 
 
 _CSS = """
-.NAME button { width: 104px; height: 124px; margin: 3px; padding: 102px 0 0 0; border: 3px solid transparent;
-  background-size: 98px 98px; background-repeat: no-repeat; background-position: top center;
-  image-rendering: pixelated; font-size: 10px; line-height: 15px; overflow: hidden; text-overflow: ellipsis;
-  background-color: transparent; color: var(--jp-content-font-color1, currentColor); }
+.NAME button { border: 3px solid transparent; background-size: 102px 102px; background-repeat: no-repeat;
+  background-position: top center; image-rendering: pixelated; font-size: 11px; line-height: 14px;
+  white-space: normal; overflow: hidden; background-color: transparent; color: var(--jp-content-font-color1, currentColor); }
 .NAME button:focus-visible { outline: 3px solid var(--jp-brand-color1, #2196f3); outline-offset: 1px; }
 """

@@ -105,7 +105,7 @@ def draw_sample(
     """One sample: x and what changed where x is at hand, Q(x′), the teacher's five likeliest classes."""
     cell, gap = 1.5, 0.15
     pictures = [("Q(x′)", image)]
-    if clean is not None:
+    if clean is not None and clean.shape == image.shape:
         factor = plain_to_see(image - clean)
         name = "Q(x′)−x" if factor == 1 else f"{factor:g}·(Q(x′)−x)"
         pictures = [("x", clean), *pictures, (name, 0.5 + factor * (image - clean))]

@@ -108,7 +108,7 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Any]:
     opened = chromium.new_page(viewport={"width": 1400, "height": 1000})
-    opened.set_default_timeout(int(os.environ.get('T','180000')))
+    opened.set_default_timeout(int(os.environ.get("T", "180000")))
     opened.problems = []
     opened.on("pageerror", lambda error: opened.problems.append(str(error)))
     PICTURES.mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,9 @@ def test_lab_light_and_dark(page: Any, folder: Path) -> None:
         assert "second − first" in told(page, "val: ")
         assert "DAD" in told(page, "loss curves")
         for theme in ("Light", "Dark"):
-            page.evaluate(f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+            page.evaluate(
+                f"() => window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
+            )
             page.wait_for_timeout(1500)
             for starts, name in VIEWS.items():
                 shoot(page, starts, f"lab-{name}-{theme.lower()}")

@@ -132,7 +132,9 @@ def test_moving_epsilon_changes_the_picture(view: LiveAttack) -> None:
 def test_a_slider_that_moves_fast_leaves_nothing_behind(view: LiveAttack, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[float] = []
     real = live.look
-    monkeypatch.setattr(live, "look", lambda s, attack, *rest: (looked.append(attack.epsilon), real(s, attack, *rest))[1])
+    monkeypatch.setattr(
+        live, "look", lambda s, attack, *rest: (looked.append(attack.epsilon), real(s, attack, *rest))[1]
+    )
     for k in range(100):
         view.epsilon.value = k / 10
     assert view.wait()
@@ -180,7 +182,15 @@ def test_a_missing_model_is_told_in_the_view(tmp_path: Path) -> None:
 
 
 def upload(content: bytes) -> tuple[dict[str, object], ...]:
-    return ({"name": "a", "type": "", "size": len(content), "content": memoryview(content), "last_modified": datetime.now()},)
+    return (
+        {
+            "name": "a",
+            "type": "",
+            "size": len(content),
+            "content": memoryview(content),
+            "last_modified": datetime.now(),
+        },
+    )
 
 
 def test_an_own_picture_is_looked_at_and_left_again(view: LiveAttack) -> None:

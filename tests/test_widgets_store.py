@@ -176,7 +176,7 @@ def test_bad_stores_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no shard yet"):
         StoreIndex(tmp_path)
     (tmp_path / "shard-00000-of-00001.parquet").write_text("broken")
-    with pytest.raises(ValueError, match="shard-00000-of-00001.*cannot be read"):
+    with pytest.raises(ValueError, match=r"shard-00000-of-00001.*cannot be read"):
         StoreIndex(tmp_path)
 
 

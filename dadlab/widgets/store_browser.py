@@ -287,6 +287,7 @@ def _made_by(stamp: str, names: tuple[str, ...]) -> Discretizer | None:
 _CSS = """
 .NAME button { border: 3px solid transparent; background-size: 102px 102px; background-repeat: no-repeat;
   background-position: top center; image-rendering: pixelated; font-size: 11px; line-height: 14px;
-  white-space: normal; overflow: hidden; background-color: transparent; color: var(--jp-content-font-color1, currentColor); }
+  white-space: normal; overflow: hidden; background-color: transparent;
+  color: var(--jp-content-font-color1, currentColor); }
 .NAME button:focus-visible { outline: 3px solid var(--jp-brand-color1, #2196f3); outline-offset: 1px; }
 """

@@ -188,7 +188,7 @@ def try_store(page: Any) -> None:
     until(lambda: matching.inner_text() != before)
     page.get_by_label("verdict").select_option("all")
     until(lambda: matching.inner_text() == before)
-    page.locator(".dadlab-samples button").nth(2).press("Enter")
+    page.locator(".dadlab-gallery button").nth(2).press("Enter")
     assert "photograph" in told(page, "photograph")
     page.get_by_role("button", name="mark", exact=True).click()
     page.get_by_text("1 marked").wait_for()

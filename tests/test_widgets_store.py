@@ -216,20 +216,20 @@ def test_without_its_discretizer_a_store_is_still_listed(runs: Path, photos40: D
     assert view.wait()
     assert "no discretizer at hand" in view.status.value
     assert "80 of 80 samples match" in view.count.value
-    view.cells[0].click()
+    view.gallery.cells[0].click()
     assert view.problem.value == ""
 
 
 def test_the_store_is_paged(view: StoreBrowser) -> None:
     assert view.page.max == 4
-    first = [cell.tooltip for cell in view.cells]
+    first = [cell.tooltip for cell in view.gallery.cells]
     view.forth.click()
     assert view.wait()
     assert view.page.value == 2
-    assert [cell.tooltip for cell in view.cells] != first
+    assert [cell.tooltip for cell in view.gallery.cells] != first
     view.page.value = 4
     assert view.wait()
-    assert sum(cell.layout.display != "none" for cell in view.cells) == 80 - 3 * 24
+    assert sum(cell.layout.display != "none" for cell in view.gallery.cells) == 80 - 3 * 24
 
 
 def test_filters_begin_at_the_first_page(view: StoreBrowser) -> None:
@@ -245,19 +245,19 @@ def test_filters_begin_at_the_first_page(view: StoreBrowser) -> None:
 
 
 def test_a_click_opens_a_sample_with_its_photograph(view: StoreBrowser) -> None:
-    view.cells[2].click()
+    view.gallery.cells[2].click()
     assert view.problem.value == ""
     assert "photograph 2, variant 0" in view.detail.value
     assert view.detail.value.count("<image") == 3
 
 
 def test_marks_survive_paging_and_are_exported(view: StoreBrowser, tmp_path: Path) -> None:
-    view.cells[1].click()
+    view.gallery.cells[1].click()
     view.mark.value = True
-    assert view.cells[1].description.startswith("★")
+    assert view.gallery.cells[1].description.startswith("★")
     view.forth.click()
     assert view.wait()
-    view.cells[0].click()
+    view.gallery.cells[0].click()
     assert not view.mark.value
     view.mark.value = True
     for name in ("marks.csv", "marks.json"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +21,13 @@ from dadlab.students import load_student
 from dadlab.style import KEPT, REJECTED
 from dadlab.widgets import samples
 from dadlab.widgets.frame import View, button, control, said, themed
+from dadlab.widgets.gallery import Entry, Gallery
 from dadlab.widgets.latest import Tick
 from dadlab.widgets.live_attack import embedded_discretizers
 from dadlab.widgets.store_index import SORTS, Query, StoreIndex, find_stores
 
 PAGE = 24
 _ALL = -1  # a menu cannot hold None
-_serial = itertools.count()
 
 
 class StoreBrowser(View):
@@ -54,7 +53,7 @@ class StoreBrowser(View):
             [
                 widgets.HBox([self.filters, self.orders], layout=widgets.Layout(flex_flow="row wrap")),
                 widgets.HBox([self.back, self.page, self.forth, self.count]),
-                self.looks, self.grid, self.detail,
+                self.gallery, self.detail,
                 widgets.HBox([self.mark, self.mark_page, self.clear, self.file, self.save, self.saved],
                              layout=widgets.Layout(flex_flow="row wrap")),
             ]
@@ -96,15 +95,7 @@ class StoreBrowser(View):
         self.forth = button("next", "next page", lambda: self._step(1))
         self.page = control(widgets.BoundedIntText, "page", value=1, min=1, max=1, width="170px")
         self.count = widgets.HTML()
-        self.name = f"dadlab-samples-{next(_serial)}"
-        self.looks = widgets.HTML()
-        self.cells = [button("", "", functools.partial(self._choose, k)) for k in range(PAGE)]
-        for k, cell in enumerate(self.cells):
-            cell.layout = widgets.Layout(width="116px", height="142px", margin="3px", padding="104px 2px 0 2px")
-            cell.add_class(f"{self.name}-{k}")
-        self.grid = widgets.HBox(self.cells, layout=widgets.Layout(flex_flow="row wrap"))
-        self.grid.add_class(self.name)
-        self.grid.add_class("dadlab-samples")
+        self.gallery = Gallery(PAGE, self._choose)
         self.detail = widgets.HTML()
         self.mark = widgets.ToggleButton(description="mark", tooltip="mark the open sample",
                                          disabled=True, layout=widgets.Layout(width="auto"))  # fmt: skip
@@ -187,20 +178,14 @@ class StoreBrowser(View):
         self._dress()
 
     def _dress(self) -> None:
-        """Put the page's pictures on the buttons."""
-        names, rules = self._classes(), [_CSS.replace("NAME", self.name)]
-        for k, cell in enumerate(self.cells):
-            cell.layout.display = None if k < len(self._rows) else "none"
-        for k, (row, image) in enumerate(zip(self._rows, self._images, strict=True)):
-            colour = KEPT if row["reason"] == REASONS[0] else REJECTED
-            rules.append(
-                f".{self.name} .{self.name}-{k} {{ background-image: url({samples.data_url(image)}); "
-                f"border-color: {colour}; }}"
-            )
+        """Put the page's pictures into the gallery, marked ones with a star."""
+        names, entries = self._classes(), []
+        for row, image in zip(self._rows, self._images, strict=True):
             star = "★ " if (str(self.store.value), row["position"]) in self._marks else ""
-            self.cells[k].description = star + samples.caption(row, names)
-            self.cells[k].tooltip = samples.describe(row, names)
-        self.looks.value = f"<style>{''.join(rules)}</style>"
+            colour = KEPT if row["reason"] == REASONS[0] else REJECTED
+            words, tip = star + samples.caption(row, names), samples.describe(row, names)
+            entries.append(Entry(image, words, tip, colour))
+        self.gallery.show(entries)
 
     def _choose(self, place: int) -> None:
         with self.telling():
@@ -282,12 +267,3 @@ class StoreBrowser(View):
 def _made_by(stamp: str, names: tuple[str, ...]) -> Discretizer | None:
     """The discretizer with this fingerprint, or None."""
     return next((q for q in map(load_discretizer, names) if module_fingerprint(q) == stamp), None)
-
-
-_CSS = """
-.NAME button { border: 3px solid transparent; background-size: 102px 102px; background-repeat: no-repeat;
-  background-position: top center; image-rendering: pixelated; font-size: 11px; line-height: 14px;
-  white-space: normal; overflow: hidden; background-color: transparent;
-  color: var(--jp-content-font-color1, currentColor); }
-.NAME button:focus-visible { outline: 3px solid var(--jp-brand-color1, #2196f3); outline-offset: 1px; }
-"""

@@ -23,7 +23,7 @@ import pytest
 
 from dadlab.demo import ROOT
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 PICTURES = ROOT / "build" / "browser"
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
@@ -31,7 +31,7 @@ SETTINGS = {
 }
 STAGES = "stages of the attack"
 VIEWS = {STAGES: "attack", "photograph": "store", "val: ": "students", "loss curves": "runs"}
-TOY = {"limit": 300, "epochs": 2}
+TOY = {"limit": 80, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def run_all(page: Any) -> None:
     page.wait_for_function(
         """() => window.jupyterapp.shell.currentWidget.content.widgets
         .every(cell => cell.model.type !== 'code' || cell.model.executionCount)""",
-        timeout=400_000,
+        timeout=800_000,
     )
 
 

@@ -11,10 +11,10 @@ PYTHON ?=
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3
 USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help demo test test-slow lint lab lock hooks clean
+.PHONY: help demo test test-slow test-browser lint lab app doctor lock hooks clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 demo: $(STAMP) ## run notebooks/quickstart.ipynb, print its table, say where the notebook and its HTML are
 	@$(BIN)/python -m dadlab.demo
@@ -25,6 +25,9 @@ test: lint ## linter, formatter, type checker, then the tests
 test-slow: $(STAMP) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow || { code=$$?; [ $$code -eq 5 ] && echo "no test is marked slow" || exit $$code; }
 
+test-browser: $(STAMP) ## drive notebooks/inspect.ipynb in Chromium; pictures of it in build/browser/
+	@$(BIN)/python -m pytest -m browser
+
 lint: $(STAMP) ## linter, formatter and type checker
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
@@ -33,8 +36,14 @@ lint: $(STAMP) ## linter, formatter and type checker
 lab: $(STAMP) ## JupyterLab on notebooks/
 	@$(BIN)/python -m jupyterlab notebooks
 
+app: $(STAMP) ## the views of notebooks/inspect.ipynb without the code, served by Voilà
+	@$(BIN)/python -m voila notebooks/inspect.ipynb --TagRemovePreprocessor.remove_cell_tags=static
+
+doctor: $(STAMP) ## say what this machine lacks, and how to mend it
+	@$(BIN)/python -m dadlab.doctor
+
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock, keeping its pins; UPGRADE=--upgrade renews them
-	@$(BIN)/python -m uv pip compile --quiet --no-config --universal --python-version 3.11 --extra dev \
+	@$(BIN)/python -m uv pip compile --quiet --no-config --universal --python-version 3.11 --extra dev --extra app \
 	  --no-header --no-emit-index-url $(UPGRADE) --output-file requirements.lock pyproject.toml
 	@echo "requirements.lock written; environment.yml repeats its direct pins, tests/test_environment.py compares them"
 

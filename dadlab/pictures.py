@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
@@ -30,12 +29,12 @@ def image_grid(
     """
     margin, cell = 0.9, min(0.8, (width - 0.9) / len(rows[0]))
     width, height = margin + cell * len(rows[0]), cell * len(rows) + 0.22
-    figure, ax = _canvas(width, height)
+    figure, ax = canvas(width, height)
     for r, (images, title) in enumerate(zip(rows, titles, strict=True)):
         bottom = height - 0.22 - (r + 1) * cell
         ax.text(margin - 0.08, bottom + cell / 2, title, ha="right", va="center")
         for c, image in enumerate(images):
-            _thumbnail(ax, image, margin + c * cell, bottom, 0.95 * cell)
+            thumbnail(ax, image, margin + c * cell, bottom, 0.95 * cell)
     for c, caption in enumerate(captions):
         ax.text(margin + (c + 0.475) * cell, height - 0.18, caption, ha="center", va="bottom")
     return figure
@@ -67,7 +66,7 @@ def stages(
     block = width / 2
     cell = (block - 0.4) / 5
     height = 0.3 + lines * (cell + 0.3)
-    figure, ax = _canvas(block * blocks, height)
+    figure, ax = canvas(block * blocks, height)
     heads = ("x", "Q(x)", "x′−Q(x)" if amplify == 1 else f"{amplify:g}·(x′−Q(x))", "x′", "Q(x′)")
     difference = (0.5 + amplify * (made.perturbed - made.reconstructed)).clamp(0, 1)
     columns = (made.clean, made.reconstructed, difference, made.perturbed, made.images)
@@ -79,7 +78,7 @@ def stages(
             x = left + c * cell
             if sample % lines == 0:
                 ax.text(x + 0.47 * cell, top + 0.06, head, ha="center", va="bottom", fontsize=7 if c == 2 else 8)
-            _thumbnail(ax, images[sample], x, top - 0.94 * cell, 0.94 * cell)
+            thumbnail(ax, images[sample], x, top - 0.94 * cell, 0.94 * cell)
             if shares is not None:
                 share = f"{float(shares[sample, label]):.2f}"
                 ax.text(x + 0.47 * cell, top - cell, share, ha="center", va="top", fontsize=7)
@@ -89,7 +88,12 @@ def stages(
 
 def visible_factor(made: Made) -> float:
     """Whole factor, at least 1, that makes x′ − Q(x) plain to see around mid-grey without clipping most of it."""
-    rms = float((made.perturbed - made.reconstructed).square().mean().sqrt())
+    return plain_to_see(made.perturbed - made.reconstructed)
+
+
+def plain_to_see(difference: Tensor) -> float:
+    """Whole factor, at least 1, that brings a difference to an RMS of about 0.15, but never above 150."""
+    rms = float(difference.square().mean().sqrt())
     return max(1.0, round(0.15 / max(rms, 1e-3)))
 
 
@@ -133,10 +137,10 @@ def method_diagram(
         Step(made.images[sample], "Q(x′)", shares[3]),
     )
     size, gap, bottom = 0.86, 0.36, 0.98
-    figure, ax = _canvas(7.0, 2.1)
+    figure, ax = canvas(7.0, 2.1)
     left = [0.12 + k * (size + gap) for k in range(len(steps))]
     for x, step in zip(left, steps, strict=True):
-        _thumbnail(ax, step.image, x, bottom, size)
+        thumbnail(ax, step.image, x, bottom, size)
         ax.text(x + size / 2, bottom + size + 0.06, step.name, ha="center", va="bottom", fontsize=9)
         ax.text(x + size / 2, bottom - 0.05, step.note, ha="center", va="top", fontsize=7, color="#444444")
     for x, sign in zip(left, ("Q", "+", "=", "Q"), strict=False):
@@ -173,16 +177,17 @@ def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, c
     ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", linespacing=1.3)
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure without axes whose data coordinates are inches."""
-    figure = plt.figure(figsize=(width, height), layout="none")
-    plt.close(figure)
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure whose data coordinates are inches; made without pyplot, so that any thread may draw."""
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("none")
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(0, height))
     ax.axis("off")
     return figure, ax
 
 
-def _thumbnail(ax: Axes, image: Tensor, x: float, y: float, size: float) -> None:
+def thumbnail(ax: Axes, image: Tensor, x: float, y: float, size: float) -> None:
+    """Put an image (3, H, W) in [0, 1] at a place of a canvas, given its lower left corner and side in inches."""
     pixels = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-    ax.imshow(pixels, extent=(x, x + size, y, y + size), interpolation="nearest", aspect="auto", zorder=1)
+    ax.imshow(pixels, extent=(x, x + size, y, y + size), interpolation="none", aspect="auto", zorder=1)

@@ -149,7 +149,7 @@ def make_profile(preset: str = "fashion", /, **parameters: Any) -> Profile:
     Raises:
         ValueError: unknown name (with the nearest valid one), wrong type, value out of range.
     """
-    parameters = {**nearest(preset, PROFILES, "profile"), **parameters}
+    parameters = nearest(preset, PROFILES, "profile") | parameters
     attack = parameters.get("attack")
     if isinstance(attack, str):
         parameters["attack"] = nearest(attack, ATTACKS, "attack preset")

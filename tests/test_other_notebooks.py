@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 import pytest
 from published import write_toy_published
@@ -131,3 +132,13 @@ def test_generate_makes_draws_and_shows_what_it_would_send(tmp_path, files):
     assert sum(json.loads(record.read_text())["samples"].values()) == 40
     assert list((tmp_path / "runs" / "stores").glob("*-images/shard-*.arrow"))
     assert "would send 4 files" in (tmp_path / "generate.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_inspect_shows_its_pictures(tmp_path):
+    execute("inspect", tmp_path, limit=40, epochs=1, runs_dir=str(tmp_path / "runs"))
+    cells = nbformat.read(tmp_path / "inspect.ipynb", 4).cells
+    outputs = [out for cell in cells for out in cell.get("outputs", [])]
+    assert [out for out in outputs if out.output_type == "error" or out.get("name") == "stderr"] == []
+    assert sum("image/png" in out.get("data", {}) for out in outputs) == 4
+    assert list((tmp_path / "runs").rglob("summary-*.arrow"))

@@ -165,7 +165,7 @@ def test_imagenet_c_is_read_not_drawn(toy_imagenet, tmp_path, monkeypatch):
         return torch.full((len(dataset),), dataset.name.startswith("c/fog"))
 
     monkeypatch.setattr(module, "correct", right)
-    monkeypatch.setattr(module, "train", lambda run, runs_dir: None)
+    monkeypatch.setattr(module, "train", lambda run, runs_dir: torch.nn.Identity())
     module._student.cache_clear()
     run = Run(profile, "plain")
     found = measure_corruptions(run, tmp_path)
@@ -194,7 +194,7 @@ def test_a_student_trained_on_imagenet_is_tested_on_all_its_shifts(toy_imagenet,
 def test_own_images_are_corrupted_at_their_own_size(toy_imagenet, tmp_path, monkeypatch):
     """`val` of a folder, never the embedded benchmark's photographs."""
     seen = []
-    monkeypatch.setattr(module, "train", lambda run, runs_dir: None)
+    monkeypatch.setattr(module, "train", lambda run, runs_dir: torch.nn.Identity())
     monkeypatch.setattr(module, "corruption_errors", lambda model, data, folder: seen.append(data) or {"fog": 0.5})
     module._student.cache_clear()
     run = Run(make_profile(data=str(toy_imagenet), image_size=48), "plain")

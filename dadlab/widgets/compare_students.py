@@ -1,0 +1,161 @@
+"""Compare students: two runs side by side on any shift."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dadlab.data import Dataset, load_split
+from dadlab.students import Student, load_student
+from dadlab.style import title_of
+from dadlab.widgets import pairs
+from dadlab.widgets.frame import View, button, control, said, themed
+from dadlab.widgets.latest import Tick
+from dadlab.widgets.pairs import GROUPS, Kept, Pair
+
+PAGE = 8
+
+
+class CompareStudents(View):
+    """A view of what one of two runs gets right and the other wrong.
+
+    Args:
+        runs_dir: runs anywhere below it, with weights and per-sample correctness, are offered.
+    """
+
+    def __init__(self, runs_dir: Path):
+        self.runs_dir = Path(runs_dir)
+        self._shown: tuple[Pair, np.ndarray, Dataset, tuple[Student, Student]] | None = None
+        runs = [r for r in pairs.find_runs(runs_dir) if r.splits() and (r.folder / "student.safetensors").is_file()]
+        options = [(run.title, run) for run in runs]
+        self.first = control(widgets.Dropdown, "first", options=options, width="420px")
+        self.second = control(widgets.Dropdown, "second", options=options, width="420px")
+        self.split = control(widgets.Dropdown, "shift", tip="a split that both were tested on")
+        self.group = control(widgets.Dropdown, "show", options=GROUPS)
+        self.page = control(widgets.BoundedIntText, "page", value=1, min=1, max=1, width="170px")
+        back = button("previous", "previous page", lambda: self._step(-1))
+        forth = button("next", "next page", lambda: self._step(1))
+        self.picture = widgets.HTML()
+        super().__init__(
+            [
+                widgets.HBox([widgets.VBox([self.first, self.second]), widgets.VBox([self.split, self.group])],
+                             layout=widgets.Layout(flex_flow="row wrap")),
+                widgets.HBox([back, self.page, forth]),
+                self.picture,
+            ]
+        )  # fmt: skip
+        if len(runs) > 1:
+            self.first.value, self.second.value = two_to_compare(runs)
+        self.on(self._offer, self.first, self.second)
+        self.on(self._restart, self.split, self.group)
+        self.on(self.refresh, self.page)
+        with self.telling():
+            if len(runs) < 2:
+                raise ValueError(
+                    f"fewer than two tested runs below {runs_dir}: run a notebook that trains, or `make demo`"
+                )
+            self._offer()
+
+    def refresh(self) -> None:
+        """Compute and draw what the controls say."""
+        first, second, split = self.first.value, self.second.value, self.split.value
+        if split is None:
+            raise ValueError("the two runs were tested on no common shift")
+        group, page = self.group.value, self.page.value
+        self.start(lambda tick: self._show(first, second, split, group, page, tick))
+
+    def figure(self) -> Figure:
+        self.wait()
+        if self._shown is None:
+            raise ValueError("nothing to draw yet: see the message in the view")
+        pair, rows, dataset, students = self._shown
+        titles = short(self.first.value, self.second.value)
+        return pairs.draw_pair(pair, rows, dataset, students, titles, self.group.value)
+
+    def _offer(self) -> None:
+        common = [split for split in self.first.value.splits() if split in self.second.value.splits()]
+        if list(self.split.options) != common:
+            kept = self.split.value
+            self.split.options = common
+            self.split.value = kept if kept in common else next(iter(common), None)
+        self._restart()
+
+    def _restart(self) -> None:
+        self.page.value = 1
+        self.refresh()
+
+    def _step(self, by: int) -> None:
+        self.page.value = min(max(1, self.page.value + by), self.page.max)
+
+    def _show(self, first: Kept, second: Kept, split: str, group: str, page: int, tick: Tick) -> None:
+        tick(0.0)
+        dataset = _dataset(second, split)
+        found = [_guesses(run, split, tick) for run in (first, second)]
+        pair = Pair(first.correct(split), second.correct(split), (found[0], found[1]), dataset.labels)
+        if len(pair.first) != len(dataset) or len(pair.second) != len(dataset):
+            raise ValueError(
+                f"{split}: the runs were tested on another number of images than the {len(dataset):,} here"
+            )
+        positions = pair.group(group)
+        self.page.max = max(1, -(-len(positions) // PAGE))
+        rows = positions[(page - 1) * PAGE : page * PAGE]
+        students = _student(first.folder), _student(second.folder)
+        self._shown = pair, rows, dataset, students
+        drawn = pairs.draw_pair(pair, rows, dataset, students, short(first, second), group)
+        line = f"{split}: {pair.summary()}"
+        stale = max(float(((found[k] == pair.labels).numpy() != kept).mean())
+                    for k, kept in enumerate((pair.first, pair.second)))  # fmt: skip
+        if stale > 0.005:
+            line += f" · the weights now answer {100 * stale:.1f} % of the images otherwise than when they were tested"
+        self.picture.value = themed(drawn, line)
+        self.status.value = said(line)
+
+
+def two_to_compare(runs: list[Kept]) -> tuple[Kept, Kept]:
+    """KD and DAD of one student and seed where they are there, else the first two."""
+    for second in (run for run in runs if run.method == "dad"):
+        for first in runs:
+            alike = (first.student, first.seed, first.folder.parent) == (
+                second.student,
+                second.seed,
+                second.folder.parent,
+            )
+            if first.method == "kd" and alike and first.splits() == second.splits():
+                return first, second
+    return runs[0], runs[1]
+
+
+def short(first: Kept, second: Kept) -> tuple[str, str]:
+    """Names that tell the two apart: the method, or else all there is."""
+    if first.method != second.method:
+        return title_of(first.method).replace(", ", ",\n"), title_of(second.method).replace(", ", ",\n")
+    return first.title.replace(", ", "\n", 1), second.title.replace(", ", "\n", 1)
+
+
+@functools.lru_cache(maxsize=4)
+def _student(folder: Path) -> Student:
+    return load_student(folder / "student.safetensors")
+
+
+def _dataset(run: Kept, split: str) -> Dataset:
+    return _split(run.profile["data"], split, run.profile["image_size"])
+
+
+@functools.lru_cache(maxsize=4)
+def _split(data: str, split: str, image_size: int) -> Dataset:
+    return load_split(data, split, image_size=image_size)
+
+
+_known: dict[tuple[Path, str], Tensor] = {}
+
+
+def _guesses(run: Kept, split: str, tick: Tick) -> Tensor:
+    """A student's answers on a split, asked for once."""
+    if (run.folder, split) not in _known:
+        _known[run.folder, split] = pairs.guesses(_student(run.folder), _dataset(run, split), tick)
+    return _known[run.folder, split]

@@ -1,0 +1,78 @@
+"""The doctor names what is missing and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dadlab import doctor
+from dadlab.doctor import GOOD, NEEDED, WANTED, examine, main, report
+
+
+def found(what: str, runs_dir: Path) -> doctor.Finding:
+    (finding,) = [finding for finding in examine(runs_dir) if finding.what == what]
+    return finding
+
+
+def test_whatever_is_not_well_has_a_remedy(tmp_path: Path) -> None:
+    findings = examine(tmp_path)
+    assert {"Python", "GPU", "memory", "disk", "teacher_resnet", "vqgan_studio", "ipywidgets", "OpenCV"} <= {
+        finding.what for finding in findings
+    }
+    assert all(finding.remedy for finding in findings if finding.state != GOOD)
+    assert all(finding.found for finding in findings)
+
+
+def test_little_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
+    assert found("memory", tmp_path).state == NEEDED
+
+
+def test_a_full_disk_is_told_even_where_the_folder_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
+    assert found("disk", tmp_path / "not" / "yet").state == NEEDED
+
+
+def test_missing_weights_matter_where_everything_needs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ASSETS", tmp_path)
+    assert found("teacher_resnet", tmp_path).state == NEEDED
+    assert found("teacher_vit", tmp_path).state == WANTED
+
+
+def test_an_old_widget_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "7.8.1")
+    finding = found("ipywidgets", tmp_path)
+    assert (finding.state, finding.found) == (NEEDED, "7.8.1")
+    assert "version 8 is wanted" in finding.remedy
+
+
+def test_a_check_that_fails_is_a_finding_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError("no such counter")
+
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", broken)
+    findings = examine(tmp_path)
+    (finding,) = [finding for finding in findings if "no such counter" in finding.found]
+    assert finding.state == NEEDED
+    assert len(findings) > 10
+
+
+def test_the_command_prints_what_is_missing_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
+    assert main(["--runs-dir", str(tmp_path)]) == 1
+    first, remedy, *_ = capsys.readouterr().out.splitlines()
+    assert first.split()[:2] == ["missing", "memory"]
+    assert "close other kernels" in remedy
+
+
+def test_the_table_is_sorted_by_need(tmp_path: Path) -> None:
+    order = {NEEDED: 0, WANTED: 1, GOOD: 2}
+    states = [order[state] for state in report(examine(tmp_path))["state"]]
+    assert states == sorted(states)

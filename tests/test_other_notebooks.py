@@ -135,3 +135,12 @@ def test_spectra_of_the_embedded_benchmark(tmp_path):
     record = json.loads((tmp_path / "spectra.json").read_text())
     assert len(record["labels"]) == 55
     assert all(found["effective rank, σ²"] > 1 for found in record["spread"].values())
+
+
+@pytest.mark.slow
+def test_enrichment_writes_its_record(tmp_path):
+    execute("vlm_ood/enrichment", tmp_path, drawings=[0, 1], limit=55, out=str(tmp_path / "enrichment.json"))
+    record = json.loads((tmp_path / "enrichment.json").read_text())
+    assert len(record["rows"]) == 2 * 2 * 4
+    assert {row["n"] for row in record["rows"]} == {55}
+    assert record["template"] in record["templates"]

@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from open_clip.model import CLIP, CustomTextCLIP
 from torch import Tensor
 
 from dadlab.teacher import Tokenizer
 
-PLAIN = "a photo of {}"
+PLAIN, JOIN = "a photo of {}", " . "
 
 
 class Cut(NamedTuple):
@@ -47,13 +48,31 @@ def prompts(names: Sequence[str], template: str = PLAIN) -> list[str]:
     return [template.replace("{}", name) for name in names]
 
 
-def enriched(labels: Sequence[str], descriptions: Mapping[str, str]) -> list[str]:
-    """Names followed by what they look like, ready for a template or a learnt context.
+def enriched(labels: Sequence[str], descriptions: Mapping[str, str], *, join: str = JOIN) -> list[str]:
+    """Names followed by what they look like, ready for a template or a learnt context; the paper joins them by " . ".
 
     >>> prompts(enriched(["owl"], {"owl": "A round bird."}))
     ['a photo of owl . A round bird.']
     """
-    return [f"{label} . {descriptions[label]}" for label in labels]
+    return [f"{label}{join}{descriptions[label]}" for label in labels]
+
+
+def shuffled(descriptions: Mapping[str, str], *, seed: int) -> dict[str, str]:
+    """A control for enrichment: every label gets another one's description, along one random cycle through all.
+
+    >>> shuffled({"owl": "A round bird.", "bag": "A box."}, seed=0)
+    {'owl': 'A box.', 'bag': 'A round bird.'}
+    """
+    order = np.random.default_rng(seed).permutation(list(descriptions)).tolist()
+    follower = dict(zip(order, [*order[1:], *order[:1]], strict=True))
+    return {label: descriptions[follower[label]] for label in descriptions}
+
+
+def random_words(descriptions: Mapping[str, str], *, seed: int) -> dict[str, str]:
+    """A control for enrichment: as many words as each description has, drawn from the distinct words of all."""
+    rng = np.random.default_rng(seed)
+    words = sorted({word for text in descriptions.values() for word in text.split()})
+    return {label: " ".join(rng.choice(words, len(text.split()))) for label, text in descriptions.items()}
 
 
 def read_descriptions(path: Path, labels: Sequence[str]) -> dict[str, str]:
@@ -82,6 +101,26 @@ def read_descriptions(path: Path, labels: Sequence[str]) -> dict[str, str]:
         raise ValueError(f"{path}: descriptions do not fit the {len(wanted)} labels; {'; '.join(found)}")
     texts = dict(pairs)
     return {label: " ".join(texts[label].split()) for label in labels}
+
+
+def labels_in(path: Path) -> list[str]:
+    """The labels that a file of descriptions describes, in its order, for `read_descriptions` to check."""
+    return list(dict(_read_pairs(Path(path))))
+
+
+def read_captions(path: Path, labels: Sequence[str]) -> tuple[list[str], Tensor]:
+    """All captions of labels and the position (N,) of the label of each, from a JSON object of label: list of captions.
+
+    Raises:
+        ValueError: unreadable file, or labels without captions; names them.
+    """
+    given = dict(_read_pairs(Path(path)))
+    lists = {label: given.get(label) for label in labels}
+    empty = [repr(label) for label, texts in lists.items() if not isinstance(texts, list) or not texts]
+    if empty:
+        raise ValueError(f"{path}: no list of captions for {', '.join(empty)}")
+    pairs = [(text, k) for k, label in enumerate(labels) for text in given[label]]
+    return [text for text, _ in pairs], torch.tensor([k for _, k in pairs])
 
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ column of the shift figure shows one garment drawn six ways.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -28,10 +29,14 @@ class Draws:
     """Random numbers of a batch, one independent counter-based stream a sample, handed out in order."""
 
     def __init__(self, seed: int, index: np.ndarray):
-        streams = [np.random.Generator(np.random.Philox(key=[seed, int(i)])) for i in index]
-        self._uniform = torch.from_numpy(np.stack([s.random(48) for s in streams]))
-        self.noise = torch.from_numpy(np.stack([s.standard_normal((5, SIZE, SIZE)) for s in streams]))
+        self._streams = [np.random.Generator(np.random.Philox(key=[seed, int(i)])) for i in index]
+        self._uniform = torch.from_numpy(np.stack([s.random(48) for s in self._streams]))
         self._used = 0
+
+    @functools.cached_property
+    def noise(self) -> Tensor:
+        """White noise (N, 5, S, S), drawn after the uniform numbers."""
+        return torch.from_numpy(np.stack([s.standard_normal((5, SIZE, SIZE)) for s in self._streams]))
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
         """The next uniform number of every sample, shape (N, 1, 1, 1)."""
@@ -79,6 +84,13 @@ def render(pixels: np.ndarray, style: str, *, seed: int, index: np.ndarray) -> t
     return torch.cat(images), colours
 
 
+def studio_colours(*, seed: int, index: np.ndarray) -> list[str]:
+    """Colour names that `render` gives `studio` drawings, without drawing them."""
+    draws = Draws(seed, index)
+    _placement(draws)
+    return _colour_names(_studio_paints(draws)[1])
+
+
 def _photo_and_mask(pixels: np.ndarray) -> tuple[Tensor, Tensor]:
     """Pad to 32×32 and find the garment: threshold, close, fill holes. Both (N, 1, 32, 32) float64."""
     grey = np.pad(pixels, ((0, 0), (2, 2), (2, 2))).astype(np.float64) / 255
@@ -88,14 +100,18 @@ def _photo_and_mask(pixels: np.ndarray) -> tuple[Tensor, Tensor]:
 
 def _pose(grey: Tensor, mask: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     """Random rotation (±0.25 rad), scale (±20 %), shift (±10 %) and mirror."""
-    angle, zoom = draws.uniform(-0.25, 0.25), draws.uniform(0.8, 1.2)
-    dx, dy, mirror = draws.uniform(-0.1, 0.1), draws.uniform(-0.1, 0.1), draws.uniform() < 0.5
+    angle, zoom, dx, dy, mirror = _placement(draws)
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     theta = torch.cat([torch.cat([cos, -sin, dx], 3), torch.cat([sin, cos, dy], 3)], 2)[:, 0]  # (N, 2, 3)
     grid = F.affine_grid(theta, [len(grey), 1, SIZE, SIZE], align_corners=False)
     posed = F.grid_sample(torch.cat([grey, mask], 1), grid, align_corners=False)
-    posed = torch.where(mirror, posed.flip(3), posed)
+    posed = torch.where(mirror < 0.5, posed.flip(3), posed)
     return posed[:, :1], posed[:, 1:]
+
+
+def _placement(draws: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    angle, zoom = draws.uniform(-0.25, 0.25), draws.uniform(0.8, 1.2)
+    return angle, zoom, draws.uniform(-0.1, 0.1), draws.uniform(-0.1, 0.1), draws.uniform()
 
 
 def _rgb(hsv: Tensor) -> Tensor:
@@ -117,12 +133,17 @@ def _grain(draws: Draws) -> Tensor:
 
 def _studio(grey: Tensor, mask: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     """Product shot: plain light backdrop, muted garment, soft light from one side."""
-    backdrop, garment = _rgb(draws.colour((0, 0.12), (0.75, 1))), draws.colour((0, 0.45), (0.25, 0.9))
+    backdrop, garment = _studio_paints(draws)
     angle = draws.uniform(0, 2 * math.pi)
     axis = torch.linspace(-1, 1, SIZE, dtype=grey.dtype)
     light = 1 - 0.06 * (1 + angle.cos() * axis + angle.sin() * axis[:, None])
-    image = mask * _rgb(garment) * (0.35 + 0.65 * grey) + (1 - mask) * backdrop * light
+    image = mask * _rgb(garment) * (0.35 + 0.65 * grey) + (1 - mask) * _rgb(backdrop) * light
     return image + _grain(draws), garment
+
+
+def _studio_paints(draws: Draws) -> tuple[Tensor, Tensor]:
+    """Backdrop and garment as (hue, saturation, value)."""
+    return draws.colour((0, 0.12), (0.75, 1)), draws.colour((0, 0.45), (0.25, 0.9))
 
 
 def _v2(grey: Tensor, mask: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:

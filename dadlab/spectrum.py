@@ -62,6 +62,21 @@ def pairwise_cosines(features: Tensor) -> Tensor:
     return (unit @ unit.T)[first, second]
 
 
+def spread(features: Tensor) -> dict[str, float]:
+    """How spread out features (N, D) are: effective rank by σ and by σ², Σσ², mean pairwise cosine.
+
+    >>> spread(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    {'effective rank, σ': 1.0, 'effective rank, σ²': 1.0, 'Σσ²': 2.0, 'mean cosine': -1.0}
+    """
+    sigma = singular_values(features)
+    return {
+        "effective rank, σ": round(effective_rank(sigma), 2),
+        "effective rank, σ²": round(effective_rank(sigma.square()), 2),
+        "Σσ²": round(float(sigma.square().sum()), 3),
+        "mean cosine": round(float(pairwise_cosines(features).mean()), 4),
+    }
+
+
 def nearest_pairs(features: Tensor, names: Sequence[str], count: int = 10) -> list[Pair]:
     """The pairs of names that are confused most easily: highest cosine first, at most `count`.
 

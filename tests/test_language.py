@@ -6,7 +6,17 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 
 from dadlab.captions import CONTEXT_LENGTH, tokenizer
-from dadlab.language import cut_texts, enriched, prompts, read_descriptions, text_features
+from dadlab.language import (
+    cut_texts,
+    enriched,
+    labels_in,
+    prompts,
+    random_words,
+    read_captions,
+    read_descriptions,
+    shuffled,
+    text_features,
+)
 from dadlab.teacher import load_teacher, zero_shot_head
 
 LABELS = ("owl", "garden gnome", "bag")
@@ -18,6 +28,25 @@ CSV = (
 
 def test_enriched_prompt_is_one_string():
     assert prompts(enriched(["owl"], TEXTS)) == ["a photo of owl . A round bird."]
+
+
+def test_join_is_what_stands_between_name_and_description():
+    assert enriched(["owl"], TEXTS, join=", ") == ["owl, A round bird."]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shuffled_descriptions_are_all_there_and_none_in_its_place(seed):
+    found = shuffled(TEXTS, seed=seed)
+    assert list(found) == list(TEXTS)
+    assert sorted(found.values()) == sorted(TEXTS.values())
+    assert not [label for label in TEXTS if found[label] == TEXTS[label]]
+
+
+def test_random_words_keep_lengths_and_vocabulary():
+    found = random_words(TEXTS, seed=0)
+    assert {label: len(text.split()) for label, text in found.items()} == {"owl": 3, "garden gnome": 7, "bag": 5}
+    assert {w for text in found.values() for w in text.split()} <= {w for text in TEXTS.values() for w in text.split()}
+    assert found == random_words(TEXTS, seed=0) != random_words(TEXTS, seed=1)
 
 
 def test_braces_in_a_description_stay():
@@ -37,6 +66,21 @@ def test_descriptions_go_by_name_not_by_row(tmp_path, kind):
     contents["csv of a spreadsheet"] = "\ufeff" + CSV.replace("\n", "\r\n")
     path.write_text(contents[kind], encoding="utf-8", newline="")
     assert list(read_descriptions(path, LABELS).items()) == list(TEXTS.items())
+
+
+def test_labels_of_a_file_are_in_its_order(tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_text(CSV)
+    assert labels_in(path) == ["bag", "owl", "garden gnome"]
+
+
+def test_captions_go_by_name(tmp_path):
+    path = tmp_path / "captions.json"
+    path.write_text('{"bag": ["a bag"], "owl": ["an owl", "a bird"], "hat": []}')
+    texts, owner = read_captions(path, ["owl", "bag"])
+    assert (texts, owner.tolist()) == (["an owl", "a bird", "a bag"], [0, 0, 1])
+    with pytest.raises(ValueError, match=r"no list of captions for 'hat', 'cup'"):
+        read_captions(path, ["hat", "bag", "cup"])
 
 
 def test_white_space_in_a_description_is_made_plain(tmp_path):

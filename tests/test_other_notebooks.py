@@ -17,7 +17,7 @@ from dadlab.demo import ROOT
 def execute(name: str, folder: Path, **parameters: Any) -> None:
     papermill.execute_notebook(
         ROOT / "notebooks" / f"{name}.ipynb",
-        folder / f"{name}.ipynb",
+        folder / f"{Path(name).name}.ipynb",
         parameters,
         kernel_name="python3",
         progress_bar=False,
@@ -142,3 +142,37 @@ def test_inspect_shows_its_pictures(tmp_path):
     assert [out for out in outputs if out.output_type == "error" or out.get("name") == "stderr"] == []
     assert sum("image/png" in out.get("data", {}) for out in outputs) == 4
     assert list((tmp_path / "runs").rglob("summary-*.arrow"))
+
+
+@pytest.mark.slow
+def test_spectra_of_given_files(tmp_path):
+    told = {"owl": "a round bird", "gull": "a white bird", "bag": "a box with a handle"}
+    (tmp_path / "base.json").write_text(json.dumps(told))
+    (tmp_path / "captions.json").write_text(json.dumps({label: [f"a {label}", "a bird"] for label in told}))
+    execute(
+        "figures/spectra",
+        tmp_path,
+        files={"base": str(tmp_path / "base.json")},
+        captions_file=str(tmp_path / "captions.json"),
+        out=str(tmp_path),
+    )
+    record = json.loads((tmp_path / "spectra.json").read_text())
+    assert record["labels"] == list(told)
+    assert list(record["spread"]) == ["base", "caption, class mean", "plain", "random words", "shuffled"]
+
+
+@pytest.mark.slow
+def test_spectra_of_the_embedded_benchmark(tmp_path):
+    execute("figures/spectra", tmp_path, each=3, out=str(tmp_path))
+    record = json.loads((tmp_path / "spectra.json").read_text())
+    assert len(record["labels"]) == 55
+    assert all(found["effective rank, σ²"] > 1 for found in record["spread"].values())
+
+
+@pytest.mark.slow
+def test_enrichment_writes_its_record(tmp_path):
+    execute("vlm_ood/enrichment", tmp_path, drawings=[0, 1], limit=55, out=str(tmp_path / "enrichment.json"))
+    record = json.loads((tmp_path / "enrichment.json").read_text())
+    assert len(record["rows"]) == 2 * 2 * 4
+    assert {row["n"] for row in record["rows"]} == {55}
+    assert record["template"] in record["templates"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dadlab.photos import load_photos
-from dadlab.render import COLOURS, STYLES, _colour_names, _rgb, render
+from dadlab.render import COLOURS, STYLES, _colour_names, _rgb, render, studio_colours
 
 ROWS = np.arange(0, 1000, 50)
 PINNED = {  # SHA-256 of twenty drawings with seed 7, first 16 digits: renderers are frozen
@@ -114,3 +114,8 @@ def test_hsv_to_rgb_by_hand(hsv, rgb):
 )
 def test_colour_names_by_hand(hsv, name):
     assert _colour_names(torch.tensor(hsv).view(1, 3, 1, 1)) == [name]
+
+
+def test_colours_of_studio_drawings_are_known_without_drawing():
+    photos = load_photos("val").take(ROWS)
+    assert studio_colours(seed=7, index=photos.index) == draw("studio")[1]

@@ -37,7 +37,7 @@ def gains(
     plt.close(figure)
     ax.axvline(0, color=COLOURS[reference], linewidth=1.2, zorder=0)
     for place, (method, by_split) in enumerate(found.items()):
-        shift = 0.22 * (place - (len(found) - 1) / 2)
+        shift = min(0.22, 0.8 / len(found)) * (place - (len(found) - 1) / 2)
         estimates = [by_split[split] for split in order]
         means = [e.mean for e in estimates]
         errors = [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
@@ -53,7 +53,7 @@ def gains(
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     if len(found) > 1:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(found))
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(found)))
     return figure
 
 

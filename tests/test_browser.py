@@ -176,7 +176,7 @@ def try_live_attack(page: Any) -> None:
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     for step in range(30):
-        page.mouse.move(box["x"] - 2 * step, box["y"] + box["height"] / 2)
+        page.mouse.move(box["x"] + 2 * step, box["y"] + box["height"] / 2)
     page.mouse.up()
     until(lambda: told(page, STAGES) != before)
 

@@ -69,7 +69,7 @@ def caption(row: Row, classes: Sequence[str]) -> str:
     """`class → what the teacher says instead`, and how sure it is, in percent."""
     name = classes[row["label"]]
     said = "" if row["guess"] == row["label"] else f" → {classes[row['guess']]}"
-    return f"{name}{said} {100 * row['confidence']:.0f} %"
+    return f"{name}{said} {100 * row['confidence']:.0f}\N{NO-BREAK SPACE}%"
 
 
 def describe(row: Row, classes: Sequence[str]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
@@ -178,9 +180,16 @@ def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, c
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure whose data coordinates are inches; made without pyplot, so that any thread may draw."""
-    figure = Figure(figsize=(width, height))
-    figure.set_layout_engine("none")
+    """A figure whose data coordinates are inches.
+
+    pyplot, which teaches a notebook to show figures, belongs to the main thread; others draw without it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        figure = plt.figure(figsize=(width, height), layout="none")
+        plt.close(figure)
+    else:
+        figure = Figure(figsize=(width, height))
+        figure.set_layout_engine("none")
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(0, height))
     ax.axis("off")

@@ -63,6 +63,13 @@ def test_quickstart_writes_its_table(ran: Path) -> None:
     assert all(0 <= float(value) <= 100 for row in rows for value in row.split()[1:])
 
 
+def test_quickstart_shows_its_figures(ran: Path) -> None:
+    (executed,) = ran.glob("quickstart*.ipynb")
+    shown = [out for cell in nbformat.read(executed, 4).cells for out in cell.get("outputs", [])]
+    assert not [out for out in shown if "<Figure" in out.get("data", {}).get("text/plain", "") and len(out.data) == 1]
+    assert sum("image/png" in out.get("data", {}) for out in shown) >= 5
+
+
 def test_quickstart_writes_its_metrics(ran: Path) -> None:
     metrics = json.loads((ran / "metrics.json").read_text())
     assert metrics["profile"]["limit"] == 60

@@ -80,7 +80,7 @@ def test_image_grid() -> None:
     figure = pictures.image_grid(rows, titles=["studio", "sketch"], captions=list("abcd"))
     check(figure, 1, "studio", "sketch", "a", "d")
     assert len(figure.axes[0].images) == 8
-    assert {image.get_interpolation() for image in figure.axes[0].images} == {"nearest"}
+    assert {image.get_interpolation() for image in figure.axes[0].images} == {"none"}
 
 
 def test_image_grid_wants_a_title_a_row() -> None:

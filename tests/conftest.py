@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ TINY_VQGAN = {
     "n_embed": 16,
     "embed_dim": 4,
 }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts():
+    """A shell that starts tests in the background has them ignore interrupts, which some tests send."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

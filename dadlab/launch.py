@@ -24,6 +24,7 @@ from typing import IO
 import psutil
 
 _MARK = "DADLAB_LAUNCH"
+_DYING = 5.0  # seconds that a killed process may take to be gone
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -126,13 +127,18 @@ def _end(processes: dict[str, subprocess.Popen[str]], mark: str, grace: float) -
     for orphan in orphans:
         with contextlib.suppress(psutil.NoSuchProcess):
             orphan.terminate()
-    while members(mark) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    _until_gone(mark, deadline)
     for member in members(mark):
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
     for process in processes.values():
         process.wait()
+    _until_gone(mark, time.monotonic() + _DYING)
+
+
+def _until_gone(mark: str, deadline: float) -> None:
+    while members(mark) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def members(mark: str) -> list[psutil.Process]:

@@ -24,12 +24,14 @@ class Batch:
     """What one step sees. The second half is empty where a method needs none.
 
     Attributes:
+        rows: (B,) int64, which samples of the training data these are.
         images: (B, 3, H, W) clean views in [0, 1].
         labels: (B,) int64, or each class's share (B, C) where images are mixed.
         teacher: φ of exactly these views (B, C).
         second_images, second_labels, second_teacher: the same for the second view or the discretized samples.
     """
 
+    rows: Tensor
     images: Tensor
     labels: Tensor
     teacher: Tensor
@@ -45,53 +47,68 @@ class Batch:
         return self.each(Tensor.pin_memory)
 
 
-def plain(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:
+@dataclass(frozen=True)
+class Tools:
+    """What a method may use beside student and batch.
+
+    Attributes:
+        profile: its settings.
+        network: the student itself, for attacks on it; the `student` of a loss may be wrapped for many processes.
+        discretizer: Q, for a method that asks for it.
+        seed: of this step; with `Batch.rows` it draws the same numbers for a sample in any process.
+    """
+
+    profile: Profile
+    network: nn.Module
+    discretizer: nn.Module | None = None
+    seed: int = 0
+
+
+def plain(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Cross-entropy on clean images (Eq. 3)."""
     return F.cross_entropy(student(batch.images).float(), batch.labels)
 
 
-def kd(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:
+def kd(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Knowledge distillation on clean images (Eq. 7)."""
     logits = student(batch.images).float()
-    return kd_loss(logits, batch.teacher, batch.labels, temperature=profile.temperature, alpha=profile.alpha)
+    return kd_loss(logits, batch.teacher, batch.labels, **_weights(tools))
 
 
-def kd_two_views(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:
+def kd_two_views(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """The compute-matched control: Eq. 7 summed over two clean views of every photograph."""
     logits = student(torch.cat([batch.images, batch.second_images])).float()
     first, second = logits.split([len(batch.images), len(batch.second_images)])
-    weights = {"temperature": profile.temperature, "alpha": profile.alpha}
-    return kd_loss(first, batch.teacher, batch.labels, **weights) + kd_loss(
-        second, batch.second_teacher, batch.second_labels, **weights
+    return kd_loss(first, batch.teacher, batch.labels, **_weights(tools)) + kd_loss(
+        second, batch.second_teacher, batch.second_labels, **_weights(tools)
     )
 
 
-def dad(student: nn.Module, batch: Batch, profile: Profile) -> Tensor:
+def dad(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Discrete adversarial distillation (Eq. 9); clean and discretized samples share one pass."""
     logits = student(torch.cat([batch.images, batch.second_images])).float()
     clean, adversarial = logits.split([len(batch.images), len(batch.second_images)])
-    return dad_loss(
-        clean,
-        batch.teacher,
-        batch.labels,
-        adversarial,
-        batch.second_teacher,
-        temperature=profile.temperature,
-        alpha=profile.alpha,
-    )
+    return dad_loss(clean, batch.teacher, batch.labels, adversarial, batch.second_teacher, **_weights(tools))
+
+
+def _weights(tools: Tools) -> dict[str, float]:
+    """T and a, as keywords of the losses."""
+    return {"temperature": tools.profile.temperature, "alpha": tools.profile.alpha}
 
 
 @dataclass(frozen=True)
 class Method:
     """A loss and what it asks for: `second` is `none`, `view`, `discretized`, `matched` or `adversarial`.
 
-    `matched` samples are discretized without attack, of just the views that survive the filter under attack.
+    `matched` samples are discretized without attack, of just the views that survive the filter under attack. `online`
+    names what of the profile it uses while it trains, on the student: `attack`, `discretizer`.
     """
 
     title: str
-    loss: Callable[[nn.Module, Batch, Profile], Tensor]
+    loss: Callable[[nn.Module, Batch, Tools], Tensor]
     second: str = "none"
     uses_teacher: bool = True
+    online: tuple[str, ...] = ()
 
 
 METHODS = {

@@ -70,10 +70,13 @@ def read_run(path: Path) -> Run:
 def _used_by(method: str, profile: Profile) -> Profile:
     """The profile with everything the method never looks at set to a neutral value."""
     needs = nearest(method, METHODS, "method")
-    if needs.second not in ("matched", "adversarial"):
+    stored = needs.second in ("discretized", "matched", "adversarial")
+    if needs.second not in ("matched", "adversarial") and "attack" not in needs.online:
         profile = replace(profile, attack=ATTACKS["none"])
-    if needs.second in ("none", "view"):
-        profile = replace(profile, discretizer="identity", variants=1)
+    if not stored and "discretizer" not in needs.online:
+        profile = replace(profile, discretizer="identity")
+    if not stored:
+        profile = replace(profile, variants=1)
     if not needs.uses_teacher:
         profile = replace(profile, teacher="resnet", temperature=1.0, alpha=0.0, top_logits=0)
     return profile

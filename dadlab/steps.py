@@ -48,6 +48,7 @@ class Steps:
         others = rows[:0] if second is None else self.second_order(epoch)[place][self.rank :: self.ranks]
         return [
             Batch(
+                rows[part::parts],
                 *_read(clean, rows[part::parts], view),
                 *_read(second or clean, others[part::parts], second_view),
             )

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -6,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dadlab.losses import kd_loss
-from dadlab.methods import METHODS, Batch
+from dadlab.methods import METHODS, Batch, Tools
 from dadlab.profile import Profile
 
 PROFILE = Profile(temperature=2.0, alpha=0.25)
@@ -19,6 +20,11 @@ def student() -> nn.Module:
 
 
 @pytest.fixture
+def tools(student) -> Tools:
+    return Tools(PROFILE, student)
+
+
+@pytest.fixture
 def batch() -> Batch:
     generator = torch.Generator().manual_seed(1)
 
@@ -26,7 +32,7 @@ def batch() -> Batch:
         images, teacher = torch.rand(count, 3, 2, 2, generator=generator), torch.randn(count, 3, generator=generator)
         return images, torch.arange(count) % 3, teacher
 
-    return Batch(*draw(4), *draw(5))
+    return Batch(torch.arange(4), *draw(4), *draw(5))
 
 
 def kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -34,7 +40,7 @@ def kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     return 4 * (p * (p.log() - (student / 2).log_softmax(1))).sum(1).mean()
 
 
-def test_losses_by_hand(student, batch):
+def test_losses_by_hand(student, batch, tools):
     first, second = student(batch.images), student(batch.second_images)
     one, two = F.cross_entropy(first, batch.labels), F.cross_entropy(second, batch.second_labels)
     soft_one, soft_two = kl(first, batch.teacher), kl(second, batch.second_teacher)
@@ -48,33 +54,33 @@ def test_losses_by_hand(student, batch):
     }
     assert set(expected) == set(METHODS)
     for name, value in expected.items():
-        torch.testing.assert_close(METHODS[name].loss(student, batch, PROFILE), value)
+        torch.testing.assert_close(METHODS[name].loss(student, batch, tools), value)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_second_stream_makes_a_second_pass(student, batch, name):
+def test_second_stream_makes_a_second_pass(student, batch, tools, name):
     """Controls are matched in compute: one student pass a step, over both halves where there are two."""
     seen: list[int] = []
     student.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    METHODS[name].loss(student, batch, PROFILE)
+    METHODS[name].loss(student, batch, tools)
     assert seen == [4 if METHODS[name].second == "none" else 9]
 
 
 @pytest.mark.parametrize("name", ["dad", "dad_q"])
-def test_labels_of_discretized_samples_do_not_matter(student, batch, name):
-    other = Batch(batch.images, batch.labels, batch.teacher, batch.second_images, 2 - batch.second_labels % 3,
-                  batch.second_teacher)  # fmt: skip
-    assert METHODS[name].loss(student, batch, PROFILE) == METHODS[name].loss(student, other, PROFILE)
+def test_labels_of_discretized_samples_do_not_matter(student, batch, tools, name):
+    other = dataclasses.replace(batch, second_labels=2 - batch.second_labels % 3)
+    assert METHODS[name].loss(student, batch, tools) == METHODS[name].loss(student, other, tools)
 
 
-def test_plain_needs_no_teacher(student, batch):
+def test_plain_needs_no_teacher(student, batch, tools):
     none = torch.zeros(0)
-    loss = METHODS["plain"].loss(student, Batch(batch.images, batch.labels, none, none, none, none), PROFILE)
+    loss = METHODS["plain"].loss(student, Batch(batch.rows, batch.images, batch.labels, none, none, none, none), tools)
     assert math.isfinite(loss.item())
     assert [name for name, method in METHODS.items() if not method.uses_teacher] == ["plain"]
 
 
-def test_without_adversarial_samples_dad_is_kd(student, batch):
-    empty = Batch(batch.images, batch.labels, batch.teacher, batch.images[:0], batch.labels[:0], batch.teacher[:0])
+def test_without_adversarial_samples_dad_is_kd(student, batch, tools):
+    first = (batch.images, batch.labels, batch.teacher)
+    empty = Batch(batch.rows, *first, *(part[:0] for part in first))
     expected = kd_loss(student(batch.images), batch.teacher, batch.labels, temperature=2.0, alpha=0.25)
-    torch.testing.assert_close(METHODS["dad"].loss(student, empty, PROFILE), expected)
+    torch.testing.assert_close(METHODS["dad"].loss(student, empty, tools), expected)

@@ -33,8 +33,9 @@ from dadlab.attack import perturb
 from dadlab.compute import Compute, compile_towers, compute_on, with_towers
 from dadlab.data import Dataset, load_split
 from dadlab.discretizer import FrozenVQGAN, load_discretizer
+from dadlab.examples import sample_generators
 from dadlab.files import write_json
-from dadlab.generate import TILE, generate, sample_generators
+from dadlab.generate import TILE, generate
 from dadlab.profile import ATTACKS, Attack
 from dadlab.progress import track
 from dadlab.results import machine

@@ -8,7 +8,7 @@ from dadlab.attack import perturb
 from dadlab.data import Dataset, load_split, split_names
 from dadlab.discretizer import VQGAN, Identity, load_discretizer
 from dadlab.evaluate import correct, corrupted, mce, shifts_of, top1
-from dadlab.generate import Made, discretize_adversarially
+from dadlab.examples import Made, discretize_adversarially
 from dadlab.losses import dad_loss, kd_loss, kl_divergence
 from dadlab.methods import METHODS, Batch, Method
 from dadlab.profile import ATTACKS, Attack, Profile, make_profile

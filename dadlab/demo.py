@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from dadlab import pictures
 from dadlab.data import load_split
 from dadlab.discretizer import load_discretizer
-from dadlab.generate import discretize_adversarially, sample_generators
+from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.profile import Profile, nearest
 from dadlab.teacher import load_teacher
 

@@ -1,33 +1,35 @@
-"""Generation: x → Q(x) → x' → Q(x') → keep where the teacher still says y (Zhou et al., 2023, §3.3).
+"""Generation: the examples of a whole dataset, into the shards of a store.
 
 Offline, once for a teacher. Shards are independent and every random number is keyed by (seed, sample index), so any
 number of workers may come and go, and a killed run ends with the same bytes when it is started again. On CPU the
 models see tiles of fixed size and place, each on one thread and several at once, whatever the batch size:
 floating-point sums depend on the shape of a batch and on the number of threads. On an accelerator several threads
-read images and write shards while one at a time computes; codes then agree up to the rounding of `Compute`.
+read images and write shards while one at a time computes; codes then agree up to the rounding of `Compute`, and a
+store that is begun there says on how many.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dadlab.attack import Classifier, perturb
 from dadlab.claims import fill
 from dadlab.compute import Compute, compile_towers, compute_on, largest_batch, with_towers
 from dadlab.data import Dataset
-from dadlab.discretizer import VQGAN, Discretizer
+from dadlab.discretizer import Discretizer
+from dadlab.examples import Made, discretize_adversarially, sample_generators
 from dadlab.files import module_fingerprint
 from dadlab.profile import Attack
 from dadlab.store import REASONS, Store, open_store, to_bytes, write_shard
-from dadlab.views import counter_hash
 
 TILE = 64
 SHARD = 512
@@ -77,9 +79,12 @@ def generate(
         return store
     device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
     compute = compute_on(device) if compute is None else compute
+    exact = _Job(dataset, teacher, discretizer, attack, seed, device)
     teacher, discretizer = with_towers(teacher, compute), with_towers(discretizer, compute)
-    job = _Job(dataset, teacher, discretizer, attack, seed, device)
+    job = dataclasses.replace(exact, teacher=teacher, discretizer=discretizer)
     tile = TILE if device.type == "cpu" else compute.batch or largest_batch(lambda size: job.columns(ROW_ZERO, size))
+    if (device.type != "cpu" or compute.precision != "float32") and len(store.missing()) == store.shards:
+        print(_agreement(exact, job), flush=True)
     if compute.compiled:
         compile_towers(teacher, discretizer)
 
@@ -133,6 +138,21 @@ class _Job:
         return _columns(made, rows, len(self.dataset), labels)
 
 
+def _agreement(exact: _Job, job: _Job, most: int = 8) -> str:
+    """A line that says how a store's first samples agree with what a CPU makes of them in float32."""
+    rows, cpu = torch.arange(min(most, len(exact.dataset))), torch.device("cpu")
+    models = {name: copy.deepcopy(getattr(exact, name)).to(cpu) for name in ("teacher", "discretizer")}
+    reference = dataclasses.replace(exact, **models, device=cpu).columns(rows, len(rows))
+    found = job.columns(rows, len(rows))
+    same = {
+        name: np.mean(np.stack(found[name]) == np.stack(reference[name]))
+        for name in ("codes", "pixels", "accepted")
+        if found[name][0] is not None
+    }
+    shares = ", ".join(f"{name} {share:.2%}" for name, share in same.items())
+    return f"agreement with float32 on a CPU, first {len(rows)} samples: {shares}"
+
+
 def read_variants(dataset: Dataset, rows: Tensor) -> Tensor:
     """x (B, 3, H, W) of rows of a store: row r is variant r // N of photograph r % N."""
     index, variant = rows % len(dataset), rows // len(dataset)
@@ -155,92 +175,3 @@ def _columns(made: Made, rows: Tensor, photographs: int, labels: Tensor) -> dict
         "codes": [None] * count if codes is None else list(codes.numpy()),
         "pixels": [None] * count if pixels is None else list(pixels.numpy()),
     }
-
-
-def sample_generators(rows: Tensor, seed: int) -> list[torch.Generator]:
-    """One generator a sample, keyed by (seed, row)."""
-    keys = (counter_hash(rows, 2**20 + seed) >> 1).tolist()
-    return [torch.Generator().manual_seed(key) for key in keys]
-
-
-@dataclasses.dataclass(frozen=True)
-class Made:
-    """A batch on its way through DAD: every stage, for stores and figures alike.
-
-    Attributes:
-        clean: x (B, 3, H, W).
-        reconstructed: Q(x).
-        perturbed: x'.
-        images: Q(x').
-        codes: (B, h, w) of Q(x'), or None where Q has no codes.
-        logits: φ(Q(x')) (B, C).
-        reason: (B,) position in `REASONS`.
-        distance: ‖Q(x') − x‖₂ (B,).
-    """
-
-    clean: Tensor
-    reconstructed: Tensor
-    perturbed: Tensor
-    images: Tensor
-    codes: Tensor | None
-    logits: Tensor
-    reason: Tensor
-    distance: Tensor
-
-    @property
-    def accepted(self) -> Tensor:
-        return self.reason == 0
-
-
-def discretize_adversarially(
-    images: Tensor,
-    labels: Tensor,
-    teacher: nn.Module,
-    discretizer: Discretizer,
-    attack: Attack,
-    generators: list[torch.Generator],
-) -> Made:
-    """One batch of DAD samples: discretize, perturb against the teacher, discretize again, judge.
-
-    Args:
-        images: x (B, 3, H, W) in [0, 1].
-        labels: y (B,).
-        teacher: φ.
-        discretizer: Q.
-        attack: how x' is made from Q(x).
-        generators: one a sample.
-    """
-    with torch.no_grad():
-        reconstructed = discretizer(images)
-    through = discretizer.straight_through if attack.through else None
-    said = _Remembers(teacher)
-    perturbed = perturb(said, reconstructed, labels, attack, generators, through=through)
-    starts_there = attack.steps > 0 and attack.start == 0 and not attack.through
-    with torch.no_grad():
-        if isinstance(discretizer, VQGAN):
-            codes = discretizer.encode(perturbed)
-            final = discretizer.decode(codes)
-        else:
-            codes, final = None, discretizer(perturbed)
-        logits = teacher(final)
-        kept = logits.argmax(1) == labels
-        wrong = teacher(images).argmax(1) != labels
-        lost = (said.first if starts_there else teacher(reconstructed)).argmax(1) != labels
-        reason = torch.where(kept, 0, torch.where(wrong, 1, torch.where(lost, 2, 3)))
-    distance = (final - images).flatten(1).norm(dim=1)
-    return Made(images, reconstructed, perturbed, final, codes, logits, reason, distance)
-
-
-class _Remembers:
-    """A classifier that keeps its first answer: an attack's first step has asked φ about Q(x) already."""
-
-    first: Tensor
-
-    def __init__(self, classifier: Classifier):
-        self.classifier = classifier
-
-    def __call__(self, images: Tensor) -> Tensor:
-        logits = self.classifier(images)
-        if not hasattr(self, "first"):
-            self.first = logits.detach()
-        return logits

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from dadlab.generate import Made
+from dadlab.examples import Made
 from dadlab.store import REASONS
 from dadlab.style import COLOURS, KEPT, REJECTED, styled
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dadlab.attack import perturb
-from dadlab.generate import sample_generators
+from dadlab.examples import sample_generators
 from dadlab.profile import Attack
 
 ATTACKS = [

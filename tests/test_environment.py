@@ -51,6 +51,7 @@ def test_lock_satisfies_pyproject(requirement: Requirement) -> None:
 def test_environment_has_the_direct_dependencies_at_the_locks_versions() -> None:
     _, pip = read_environment()
     assert pip[-1] == "-e ."
+    assert len(pip) == len(set(pip))
     lock = read_lock()
     assert pinned(pip[:-1]) == {name: lock[name] for name in (canonicalize_name(direct.name) for direct in DIRECT)}
 

@@ -1,5 +1,6 @@
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from dadlab import generate as module
 from dadlab.compute import Compute
 from dadlab.data import Dataset
 from dadlab.discretizer import FrozenVQGAN, Identity
-from dadlab.generate import discretize_adversarially, generate, sample_generators
+from dadlab.examples import discretize_adversarially, sample_generators
+from dadlab.generate import generate
 from dadlab.profile import Attack
 from dadlab.store import open_dataset, tally
 
@@ -83,7 +85,7 @@ def test_shards_may_be_there_already_in_any_order(photos40, tiny_teacher, tiny_v
     assert contents(tmp_path) == reference
 
 
-def test_bfloat16_towers_agree_with_float32(photos40, tiny_teacher, tiny_vqgan, tmp_path, reference):
+def test_bfloat16_towers_agree_with_float32(photos40, tiny_teacher, tiny_vqgan, tmp_path, reference, capsys):
     compute = Compute("bfloat16", compiled=False)
     store = generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path, variants=2, compute=compute)
     assert pq.read_schema(store.path(0)).metadata == {b"precision": b"bfloat16"}
@@ -95,6 +97,12 @@ def test_bfloat16_towers_agree_with_float32(photos40, tiny_teacher, tiny_vqgan, 
     assert same.double().mean() > 0.9  # after two discretizations and the attack between them
     agree = [a == b for a, b in zip(low["accepted"], full["accepted"], strict=True)]
     assert sum(agree) >= 0.8 * len(agree)  # an untrained teacher, unsure of everything
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("agreement")]
+    assert "first 8 samples" in said
+    share = float(re.search(r"codes (\d+\.\d+)%", said)[1])
+    assert share == pytest.approx(100 * same[:8].double().mean().item(), abs=2)  # tiles of other sizes round otherwise
+    generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path, variants=2, compute=compute)
+    assert "agreement" not in capsys.readouterr().out  # said once, by whoever begins
 
 
 def test_codes_of_an_image_at_224_take_1_6_kilobytes(tiny_teacher, tmp_path, monkeypatch):

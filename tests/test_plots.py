@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dadlab import pictures, plots, style
-from dadlab.generate import Made
+from dadlab.examples import Made
 from dadlab.methods import METHODS
 from dadlab.profile import Attack
 from dadlab.results import Estimate

@@ -5,7 +5,7 @@ from conftest import TINY_VQGAN
 from dadlab.captions import CLASSES
 from dadlab.data import Dataset
 from dadlab.discretizer import FrozenVQGAN
-from dadlab.generate import discretize_adversarially, sample_generators
+from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.profile import Attack
 from dadlab.teacher import load_teacher
 from dadlab.tokens import TokenTeacher, TokenViT, save_token_teacher

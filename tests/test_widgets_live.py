@@ -15,7 +15,7 @@ from PIL import Image
 from dadlab.attack import project
 from dadlab.data import Dataset
 from dadlab.discretizer import Identity
-from dadlab.generate import discretize_adversarially, sample_generators
+from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.profile import Attack
 from dadlab.widgets import LiveAttack, live
 from dadlab.widgets.latest import Stopped

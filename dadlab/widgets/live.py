@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from dadlab.discretizer import VQGAN, Discretizer
-from dadlab.generate import Made, discretize_adversarially, sample_generators
+from dadlab.examples import Made, discretize_adversarially, sample_generators
 from dadlab.pictures import canvas, plain_to_see, thumbnail
 from dadlab.profile import Attack
 from dadlab.store import REASONS

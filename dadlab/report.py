@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dadlab import plots
-from dadlab.methods import METHODS
 from dadlab.results import Estimate
+from dadlab.style import title_of
 
 CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}
 _MARKS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
@@ -27,7 +27,7 @@ def markdown_table(results: dict[str, Any]) -> str:
     head = ["method", *(f"{split} (n = {count[split]:,})" for split in splits), *errors]
     lines = [head, ["---"] * len(head)]
     for method in methods:
-        line = [METHODS[method].title if method in METHODS else method]
+        line = [title_of(method)]
         for split in splits:
             cell = cells[method, split]
             line.append(f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}")
@@ -45,17 +45,26 @@ def markdown_differences(results: dict[str, Any], splits: list[str]) -> str:
     for first, second in pairs:
         found = {d["split"]: d for d in results["differences"] if (d["first"], d["second"]) == (first, second)}
         cells = [f"{found[s]['mean']:+.1f} [{found[s]['low']:+.1f}, {found[s]['high']:+.1f}]" for s in splits]
-        lines.append(f"| {METHODS[first].title} − {METHODS[second].title} | " + " | ".join(cells) + " |")
+        lines.append(f"| {title_of(first)} − {title_of(second)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def update_readme(readme: Path, results: Path, splits: list[str]) -> None:
-    """Write the tables of a result file between README's markers.
+def beside(results: dict[str, Any], ablation: dict[str, Any], method: str, title: str) -> dict[str, Any]:
+    """Results with one method of an ablation added under a title of its own, and its differences to other methods."""
+    rows = [{**row, "method": title} for row in ablation["rows"] if row["method"] == method]
+    differences = [{**found, "first": title} for found in ablation["differences"] if found["first"] == method]
+    errors = {key: {**results[key], title: ablation[key][method]} for key in CORRUPTION if results.get(key)}
+    added = {"rows": results["rows"] + rows, "differences": results["differences"] + differences}
+    return {**results, **added, **errors}
+
+
+def update_readme(readme: Path, content: dict[str, Any], splits: list[str]) -> None:
+    """Write the tables of results between README's markers.
 
     Raises:
         ValueError: the markers are missing.
     """
-    text, content = Path(readme).read_text(), json.loads(Path(results).read_text())
+    text = Path(readme).read_text()
     if not _MARKS.search(text):
         raise ValueError(f"{readme}: the markers 'results:begin' and 'results:end' are missing")
     tables = f"\n{markdown_table(content)}\n{markdown_differences(content, splits)}\n"
@@ -75,6 +84,8 @@ def gain_figure(results: dict[str, Any], reference: str = "kd", home: str = "stu
 
 
 if __name__ == "__main__":
-    main = Path("papers/dad/results/main.json")
-    update_readme(Path("README.md"), main, ["rendition+sketch", "studio", "context"])
-    gain_figure(json.loads(main.read_text())).savefig(main.with_name("gain.png"), dpi=200, bbox_inches="tight")
+    place = Path("papers/dad/results")
+    main, broad = (json.loads((place / f"{name}.json").read_text()) for name in ("main", "broad"))
+    tables = beside(main, broad, "dad", "DAD, broad discretizer")
+    update_readme(Path("README.md"), tables, ["rendition+sketch", "studio", "context"])
+    gain_figure(main).savefig(place / "gain.png", dpi=200, bbox_inches="tight")

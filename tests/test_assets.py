@@ -34,8 +34,8 @@ def test_teacher_is_good_enough(teacher, split):
 @pytest.mark.slow
 @pytest.mark.parametrize("split", WANTED)
 def test_vit_tower_answers_nearly_as_well(split):
-    """Three points below the better tower were asked for; it lies up to half a point below that (papers/LOG.md)."""
-    assert top1(load_teacher("vit"), load_split("fashion", split)) >= 0.81
+    """At most three points below what the better tower must reach."""
+    assert top1(load_teacher("vit"), load_split("fashion", split)) >= WANTED[split] - 0.03
 
 
 @pytest.mark.slow

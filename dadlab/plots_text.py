@@ -57,7 +57,7 @@ def _curves(ax: Axes, values: Mapping[str, Sequence[float]], name: str) -> None:
     ax.set_xlabel("component")
     ax.set_ylabel(name)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    ax.grid(axis="y", color="#8A8A8A", linewidth=0.4, alpha=0.5)
     ax.set_axisbelow(True)
     ax.set_ylim(bottom=0)
 

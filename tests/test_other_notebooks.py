@@ -140,7 +140,7 @@ def test_inspect_shows_its_pictures(tmp_path):
     cells = nbformat.read(tmp_path / "inspect.ipynb", 4).cells
     outputs = [out for cell in cells for out in cell.get("outputs", [])]
     assert [out for out in outputs if out.output_type == "error" or out.get("name") == "stderr"] == []
-    assert sum("image/png" in out.get("data", {}) for out in outputs) == 4
+    assert sum("image/png" in out.get("data", {}) for out in outputs) == 5
     assert list((tmp_path / "runs").rglob("summary-*.arrow"))
 
 

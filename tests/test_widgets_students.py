@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -186,6 +187,26 @@ def test_curves_follow_the_log(tmp_path: Path, tiny_student: Student, monkeypatc
     view.close()
     assert "9.5" in view.table.value
     assert "1/3" in view.table.value
+
+
+def followers(count: int) -> bool:
+    """Whether so many threads look at logs, now or soon."""
+    end = time.monotonic() + 20
+    while (found := sum(t.name == "dadlab-follow" for t in threading.enumerate())) != count and time.monotonic() < end:
+        time.sleep(0.05)
+    return found == count
+
+
+def test_a_cell_run_again_leaves_one_thread_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_list, "_SECONDS", 0.05)
+    assert followers(0)
+    views = [RunList(tmp_path) for _ in range(3)]
+    assert [view.follow.value for view in views] == [False, False, True]
+    for ticked in (False, True):
+        views[-1].follow.value = ticked
+    assert followers(1)
+    views[-1].close()
+    assert followers(0)
 
 
 def test_no_run_is_told(tmp_path: Path) -> None:

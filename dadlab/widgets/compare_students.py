@@ -45,7 +45,7 @@ class CompareStudents(View):
             [
                 widgets.HBox([widgets.VBox([self.first, self.second]), widgets.VBox([self.split, self.group])],
                              layout=widgets.Layout(flex_flow="row wrap")),
-                widgets.HBox([back, self.page, forth]),
+                widgets.HBox([back, forth, self.page]),
                 self.picture,
             ]
         )  # fmt: skip

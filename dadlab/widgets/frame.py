@@ -69,11 +69,13 @@ class View(widgets.VBox):
     def __init__(self, children: Sequence[widgets.Widget] = ()):
         self.status = widgets.HTML()
         self.problem = widgets.HTML()
-        self.bar = widgets.FloatProgress(max=1, description="working", layout=widgets.Layout(width="240px"))
+        self.bar = widgets.FloatProgress(max=1, description="working", style={"description_width": "60px"},
+                                         layout=widgets.Layout(width="160px"))  # fmt: skip
         stop = button("cancel", "stop the work that is under way", self.cancel)
         self.work = widgets.HBox([self.bar, stop], layout=widgets.Layout(visibility="hidden"))
         self.latest = Latest(self.tell, self._progress)
         super().__init__([*children, widgets.HBox([self.status, self.work]), self.problem])
+        self.add_class("dadlab-view")
 
     def figure(self) -> Figure:
         """The static picture of what the view shows now."""
@@ -114,9 +116,9 @@ class View(widgets.VBox):
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
         """Show in the view what goes wrong inside the block."""
+        self.problem.value = ""  # first, since what the block sets off may have something to tell
         try:
             yield
-            self.problem.value = ""
         except Exception as error:
             self.tell(error)
 

@@ -40,7 +40,8 @@ class Gallery(widgets.VBox):
         for place, cell in enumerate(self.cells):
             cell.layout = widgets.Layout(width="116px", height="142px", margin="3px", padding="104px 2px 0 2px")
             cell.add_class(f"{self.name}-{place}")
-        super().__init__([self.looks, widgets.HBox(self.cells, layout=widgets.Layout(flex_flow="row wrap"))])
+        eight = widgets.Layout(flex_flow="row wrap", max_width="984px")  # in a row, where there is room
+        super().__init__([self.looks, widgets.HBox(self.cells, layout=eight)])
         self.add_class(self.name)
         self.add_class("dadlab-gallery")
 

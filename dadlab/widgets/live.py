@@ -170,67 +170,72 @@ def describe(look: Look, classes: Sequence[str]) -> str:
     return " · ".join(parts)
 
 
-def draw(look: Look, classes: Sequence[str]) -> Figure:
-    """Stages above, what changed and which codes below, the teacher's five likeliest classes on the right."""
-    made, cell, gap = look.made, 1.35, 0.12
-    figure, ax = canvas(8.4, 3.9)
-    left = [0.06 + k * (cell + gap) for k in range(4)]
-    top, bottom = 2.18, 0.32
-    for x, images, name, shares in zip(
-        left, (made.clean, made.reconstructed, made.perturbed, made.images), _STAGES, look.probabilities, strict=True
-    ):
-        thumbnail(ax, images[0], x, top, cell)
-        _words(ax, x, top + cell + 0.05, f"{name}", f"{100 * float(shares[look.label]):.0f} % {classes[look.label]}")
-    colour = KEPT if look.verdict == REASONS[0] else REJECTED
-    frame = Rectangle((left[3], top), cell, cell, fill=False, edgecolor=colour, linewidth=2.5, zorder=2)
-    ax.add_patch(frame)
-    pairs = ((made.reconstructed, made.clean), (made.perturbed, made.reconstructed), (made.images, made.clean))
-    for x, (after, before), name in zip(left[1:], pairs, ("Q(x)−x", "x′−Q(x)", "Q(x′)−x"), strict=True):
-        factor = plain_to_see(after - before)
-        thumbnail(ax, 0.5 + factor * (after - before)[0], x, bottom, cell)
-        _words(ax, x, bottom + cell + 0.05, f"{factor:g}·({name})" if factor > 1 else name)
-    _draw_flips(ax, look.flips, left[0], bottom, cell)
-    _draw_shares(ax, look, classes, left[3] + cell + 0.25)
-    return figure
-
-
+_CELL, _GAP = 1.2, 0.12  # inches
 _STAGES = ("x", "Q(x)", "x′", "Q(x′)")
 
 
-def _words(ax: Axes, x: float, y: float, name: str, share: str = "") -> None:
-    ax.text(x, y, name, fontsize=9, fontweight="bold", va="bottom")
-    ax.text(x + 1.35, y, share, fontsize=8, ha="right", va="bottom")
+def draw(look: Look, classes: Sequence[str]) -> Figure:
+    """Stages above, what changed and which codes below, the teacher's five likeliest classes on the right."""
+    made = look.made
+    figure, ax = canvas(7.2, 3.3)
+    left = [0.06 + k * (_CELL + _GAP) for k in range(4)]
+    top, bottom = 1.86, 0.3
+    for x, images, name, shares in zip(
+        left, (made.clean, made.reconstructed, made.perturbed, made.images), _STAGES, look.probabilities, strict=True
+    ):
+        thumbnail(ax, images[0], x, top, _CELL)
+        _words(ax, x, top + _CELL, name, f"{100 * float(shares[look.label]):.0f} %")
+    ax.add_patch(Rectangle((left[3], top), _CELL, _CELL, fill=False, edgecolor=_colour(look), linewidth=2.5, zorder=2))
+    pairs = ((made.reconstructed, made.clean), (made.perturbed, made.reconstructed), (made.images, made.clean))
+    for x, (after, before), name in zip(left[1:], pairs, ("Q(x)−x", "x′−Q(x)", "Q(x′)−x"), strict=True):
+        factor = plain_to_see(after - before)
+        thumbnail(ax, 0.5 + factor * (after - before)[0], x, bottom, _CELL)
+        _words(ax, x, bottom + _CELL, f"{factor:g}·({name})" if factor > 1 else name)
+    _draw_flips(ax, look.flips, left[0], bottom)
+    _draw_shares(ax, look, classes, left[3] + _CELL + 0.22)
+    return figure
 
 
-def _draw_flips(ax: Axes, flips: Tensor | None, x: float, y: float, size: float) -> None:
+def _words(ax: Axes, x: float, y: float, name: str, more: str = "") -> None:
+    ax.text(x, y + 0.05, name, fontsize=9, fontweight="bold", va="bottom")
+    ax.text(x + _CELL, y + 0.05, more, fontsize=9, ha="right", va="bottom")
+
+
+def _colour(look: Look) -> str:
+    return KEPT if look.verdict == REASONS[0] else REJECTED
+
+
+def _draw_flips(ax: Axes, flips: Tensor | None, x: float, y: float) -> None:
     if flips is None:
-        ax.text(x + size / 2, y + size / 2, "this Q has\nno codes", fontsize=8, ha="center", va="center")
+        ax.text(x + _CELL / 2, y + _CELL / 2, "this Q has\nno codes", fontsize=9, ha="center", va="center")
         return
-    _words(ax, x, y + size + 0.05, "codes", f"{int((flips == _FLIPPED).sum())}/{flips.numel()} flipped")
-    thumbnail(ax, _CODE_COLOURS[flips].permute(2, 0, 1), x, y, size)
-    for k, (value, name) in enumerate(((_FLIPPED, "by the attack"), (_SLIPPED, "by Q alone"))):
-        at = x + 0.02 + k * 0.86
-        ax.add_patch(Rectangle((at, y - 0.17), 0.09, 0.09, color=_CODE_COLOURS[value].tolist()))
-        ax.text(at + 0.13, y - 0.125, name, fontsize=7, va="center")
+    _words(ax, x, y + _CELL, "codes", f"{int((flips == _FLIPPED).sum())}/{flips.numel()}")
+    thumbnail(ax, _CODE_COLOURS[flips].permute(2, 0, 1), x, y, _CELL)
+    for k, (value, name) in enumerate(((_FLIPPED, "flipped by attack"), (_SLIPPED, "by Q alone"))):
+        _key(ax, x + 1.32 * k, y - 0.2, _CODE_COLOURS[value].tolist(), name)
 
 
 def _draw_shares(ax: Axes, look: Look, classes: Sequence[str], x: float) -> None:
     """The five likeliest classes before and after, two bars each; the true class is bold."""
     before, after = look.probabilities[0], look.probabilities[3]
     top = torch.maximum(before, after).topk(min(5, len(classes))).indices.tolist()
-    name_width, wide, row = 0.95, 0.95, 0.48
+    names, wide, row = 0.9, 0.58, 0.41
     verdict = "✓ kept" if look.verdict == REASONS[0] else f"✗ {look.verdict}"
-    ax.text(x, 3.58, verdict, fontsize=9, fontweight="bold", va="bottom",
-            color=KEPT if look.verdict == REASONS[0] else REJECTED)  # fmt: skip
-    ax.text(x, 3.28, "teacher's five likeliest", fontsize=8, va="bottom")
+    ax.text(x, 3.11, verdict, fontsize=9, fontweight="bold", va="bottom", color=_colour(look))
+    ax.text(x, 2.86, "teacher's top five, %", fontsize=9, va="bottom")
     for k, label in enumerate(top):
-        y = 2.82 - row * k
-        ax.text(x, y + 0.16, classes[label], fontsize=8, va="center",
-                fontweight="bold" if label == look.label else "normal")  # fmt: skip
+        y = 2.4 - row * k
+        name = classes[label] if len(classes[label]) <= 12 else f"{classes[label][:11]}…"
+        bold = "bold" if label == look.label else "normal"
+        ax.text(x, y + 0.17, name, fontsize=9, va="center", fontweight=bold)
         for share, colour, dy in ((before, COLOURS["plain"], 0.18), (after, COLOURS["dad"], 0.0)):
             value = float(share[label])
-            ax.add_patch(Rectangle((x + name_width, y + dy), wide * value, 0.15, color=colour))
-            ax.text(x + name_width + wide * value + 0.04, y + dy + 0.07, f"{100 * value:.0f}", fontsize=7, va="center")
-    for k, (name, colour) in enumerate((("x", COLOURS["plain"]), ("Q(x′)", COLOURS["dad"]))):
-        ax.add_patch(Rectangle((x + name_width + 0.5 * k, 0.4), 0.12, 0.12, color=colour))
-        ax.text(x + name_width + 0.5 * k + 0.17, 0.46, name, fontsize=8, va="center")
+            ax.add_patch(Rectangle((x + names, y + dy), wide * value, 0.15, color=colour))
+            ax.text(x + names + wide * value + 0.04, y + dy + 0.07, f"{100 * value:.0f}", fontsize=8, va="center")
+    for k, (name, colour) in enumerate((("of x", COLOURS["plain"]), ("of Q(x′)", COLOURS["dad"]))):
+        _key(ax, x + names * k, 0.3, colour, name)
+
+
+def _key(ax: Axes, x: float, y: float, colour: str | list[float], name: str) -> None:
+    ax.add_patch(Rectangle((x, y), 0.11, 0.11, color=colour))
+    ax.text(x + 0.16, y + 0.055, name, fontsize=8, va="center")

@@ -133,11 +133,11 @@ def draw_pair(
     columns, cell, left = 8, 0.9, 1.3
     change = pair.confusion(len(dataset.classes))
     shown = most_changed(change)
-    side = 0.22 * len(shown)
-    width, below = left + columns * (cell + 0.08), side + 0.95
-    figure, ax = canvas(width, 3 * (cell + 0.22) + 0.6 + below)
-    top = 3 * (cell + 0.22) + 0.2 + below
-    ax.text(0.08, top + 0.2, f"{group}: {len(pair.group(group)):,} of {len(pair.labels):,}", fontsize=9)
+    side = 0.28 * len(shown)
+    width, below = left + columns * (cell + 0.08), side + 0.85
+    top = 3 * (cell + 0.26) + below
+    figure, ax = canvas(width, top + 0.3)
+    ax.text(0.08, top + 0.1, f"{group}: {len(pair.group(group)):,} of {len(pair.labels):,}", fontsize=9)
     if len(rows):
         index = torch.from_numpy(rows)
         images = dataset.images(index)
@@ -145,9 +145,9 @@ def draw_pair(
         looks = [images if m is None else overlay(images, m) for m in maps]
         names = ["image", *("looks at" if m is not None else "no map for" for m in maps)]
         for line, (pictures, name) in enumerate(zip((images, *looks), names, strict=True)):
-            y = top - (line + 1) * (cell + 0.22) + 0.12
+            y = top - (line + 1) * (cell + 0.26) + 0.22
             title = name if line == 0 else f"{titles[line - 1]}\n{name}"
-            ax.text(left - 0.1, y + cell / 2, title, fontsize=8, ha="right", va="center")
+            ax.text(left - 0.1, y + cell / 2, title, fontsize=9, ha="right", va="center")
             for k, picture in enumerate(pictures):
                 _one(ax, picture, left + k * (cell + 0.08), y, cell, pair, dataset.classes, int(index[k]), line)
     _draw_confusion(ax, change, shown, dataset.classes, left, side)
@@ -161,7 +161,7 @@ def _one(
     label = int(pair.labels[at])
     said = label if line == 0 else int(pair.guesses[line - 1][at])
     colour = "black" if line == 0 else KEPT if said == label else REJECTED
-    ax.text(x + size / 2, y - 0.03, classes[said], fontsize=7, ha="center", va="top", color=colour)
+    ax.text(x + size / 2, y - 0.03, classes[said], fontsize=8, ha="center", va="top", color=colour)
 
 
 def most_changed(change: np.ndarray) -> np.ndarray:
@@ -179,18 +179,18 @@ def _draw_confusion(
     largest = max(1, int(np.abs(part).max()))
     for i, row in enumerate(part):
         y = bottom + (len(shown) - 1 - i) * step
-        ax.text(x - 0.08, y + step / 2, classes[shown[i]], fontsize=7, ha="right", va="center")
-        ax.text(x + (i + 0.5) * step, bottom + side + 0.04, classes[shown[i]], fontsize=7, rotation=60, va="bottom")
+        ax.text(x - 0.08, y + step / 2, classes[shown[i]], fontsize=8, ha="right", va="center")
+        ax.text(x + (i + 0.3) * step, bottom + side + 0.04, classes[shown[i]], fontsize=8, rotation=60, va="bottom")
         for j, value in enumerate(row.tolist()):
             good = (value > 0) == (i == j)
             face = (*_rgb(KEPT if good else REJECTED), abs(value) / largest)
             ax.add_patch(Rectangle((x + j * step, y), 0.94 * step, 0.94 * step, facecolor=face, edgecolor="#8A8A8A",
                                    linewidth=0.3))  # fmt: skip
             if value:
-                ax.text(x + (j + 0.47) * step, y + step / 2, f"{value:+d}", fontsize=5, ha="center", va="center")
+                ax.text(x + (j + 0.47) * step, y + step / 2, f"{value:+d}", fontsize=7, ha="center", va="center")
     words = "confusion, second − first\nrow: true class, column: what is said\n\ngreen: the second does better\n"
     ax.text(
-        x + side + 0.7, bottom + side / 2, words + "orange: it does worse", fontsize=8, va="center", linespacing=1.4
+        x + side + 0.7, bottom + side / 2, words + "orange: it does worse", fontsize=9, va="center", linespacing=1.4
     )
 
 

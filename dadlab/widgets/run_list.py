@@ -14,10 +14,14 @@ from dadlab.widgets.latest import Tick
 from dadlab.widgets.pairs import Kept
 
 _SECONDS = 2.0  # between looks at the logs
+_following: dict[Path, RunList] = {}  # who follows the runs below a folder: the newest view of it
 
 
 class RunList(View):
     """A view of runs.
+
+    A cell that is run again makes a second view, and nothing tells the first that nobody sees it any more: the newest
+    view of a folder follows the logs, older ones have `follow` unticked.
 
     Args:
         runs_dir: runs anywhere below it are listed.
@@ -26,7 +30,7 @@ class RunList(View):
     def __init__(self, runs_dir: Path):
         self.runs_dir = Path(runs_dir)
         self._stamp: object = None
-        self._closed = threading.Event()
+        self._enough = threading.Event()
         self._all: list[Kept] = []
         self.words = control(widgets.Text, "filter", tip="show runs whose name has all these words",
                              placeholder="dad seed 0", continuous_update=True)  # fmt: skip
@@ -35,6 +39,7 @@ class RunList(View):
         )
         self.follow = control(widgets.Checkbox, "follow", tip="look at the logs every two seconds", value=True)
         again = button("look again", "read all runs again", lambda: self.refresh(force=True))
+        again.layout.margin, again.layout.align_self = "2px 2px 2px 94px", "flex-start"
         self.picture, self.table, self.gaps = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.table.layout.overflow = self.gaps.layout.overflow = "auto"
         super().__init__(
@@ -66,7 +71,7 @@ class RunList(View):
         return run_table.draw(list(self.chosen.value))
 
     def close(self) -> None:
-        self._closed.set()
+        self._enough.set()
         super().close()
 
     def _list(self) -> None:
@@ -99,10 +104,19 @@ class RunList(View):
 
     def _watch(self) -> None:
         """Look at the logs for as long as `follow` is ticked."""
-        if self.follow.value and not self._closed.is_set():
-            threading.Thread(target=self._look_now_and_then, name="dadlab-follow", daemon=True).start()
+        self._enough.set()
+        if not self.follow.value:
+            return
+        before = _following.get(self.runs_dir.absolute())
+        if before is not None and before is not self:
+            before.follow.value = False
+        _following[self.runs_dir.absolute()] = self
+        self._enough = threading.Event()
+        threading.Thread(
+            target=self._look_now_and_then, args=(self._enough,), name="dadlab-follow", daemon=True
+        ).start()
 
-    def _look_now_and_then(self) -> None:
-        while not self._closed.wait(_SECONDS) and self.follow.value:
+    def _look_now_and_then(self, enough: threading.Event) -> None:
+        while not enough.wait(_SECONDS):
             with self.telling():
                 self.refresh()

@@ -118,7 +118,7 @@ def as_html(frame: pd.DataFrame) -> str:
 
 def draw(runs: Sequence[Kept]) -> Figure:
     """Loss curves on the left, top-1 on each shift on the right; one colour a method, one line style a run of it."""
-    figure = Figure(figsize=(9.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
     curves, shifts = figure.subplots(1, 2)
     for place, run in enumerate(runs):
         same = sum(other.method == run.method for other in runs[:place])
@@ -128,12 +128,14 @@ def draw(runs: Sequence[Kept]) -> Figure:
         found = {name: value for name, value in measured(run).items() if "mCE" not in name}
         shifts.plot(list(found), list(found.values()), marker="o", markersize=4, linewidth=1.3, label=run.title, **look)
     curves.set(xlabel="epoch", ylabel="loss (each method has its own)")
-    curves.xaxis.set_major_locator(MaxNLocator(integer=True))
+    curves.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    curves.margins(x=0.08)
+    curves.set_xlim(left=0.5)
     shifts.set_ylabel("top-1 (%)")
     shifts.tick_params(axis="x", rotation=40)
     if runs:
         figure.legend(
-            *shifts.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=7, frameon=False
+            *shifts.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False
         )
     for ax in (curves, shifts):
         _plain(ax)

@@ -87,7 +87,7 @@ def describe(row: Row, classes: Sequence[str]) -> str:
 
 def draw_page(images: Tensor, rows: Sequence[Row], classes: Sequence[str], title: str = "") -> Figure:
     """A page of samples, framed as kept or rejected."""
-    columns, cell, line = 6, 1.05, 1.35
+    columns, cell, line = 6, 1.15, 1.45
     lines = max(1, -(-len(rows) // columns))
     figure, ax = canvas(columns * (cell + 0.12) + 0.06, lines * line + 0.35)
     ax.text(0.08, lines * line + 0.12, title or "no sample matches", fontsize=8)
@@ -95,7 +95,7 @@ def draw_page(images: Tensor, rows: Sequence[Row], classes: Sequence[str], title
         x, y = 0.08 + (k % columns) * (cell + 0.12), (lines - 1 - k // columns) * line + 0.25
         thumbnail(ax, image, x, y, cell)
         _frame(ax, row, x, y, cell)
-        ax.text(x + cell / 2, y - 0.06, caption(row, classes), fontsize=6, ha="center", va="top")
+        ax.text(x + cell / 2, y - 0.06, caption(row, classes), fontsize=7, ha="center", va="top")
     return figure
 
 
@@ -118,12 +118,12 @@ def draw_sample(
             _frame(ax, row, x, 0.08, cell)
     shares = torch.tensor(logits).softmax(0)
     left = 0.15 + len(pictures) * (cell + gap)
-    ax.text(left, cell + 0.14, "teacher on Q(x′), %", fontsize=8)
+    ax.text(left, cell + 0.14, "teacher on Q(x′), %", fontsize=9)
     for k, label in enumerate(shares.topk(min(5, len(shares))).indices.tolist()):
         y, value = cell - 0.12 - 0.3 * k, float(shares[label])
-        ax.text(left, y, classes[label], fontsize=8, va="center", fontweight="bold" if label == row["label"] else None)
+        ax.text(left, y, classes[label], fontsize=9, va="center", fontweight="bold" if label == row["label"] else None)
         ax.add_patch(Rectangle((left + 1.0, y - 0.09), 1.2 * value, 0.18, color=COLOURS["dad"]))
-        ax.text(left + 1.04 + 1.2 * value, y, f"{100 * value:.0f}", fontsize=7, va="center")
+        ax.text(left + 1.04 + 1.2 * value, y, f"{100 * value:.0f}", fontsize=8, va="center")
     return figure
 
 

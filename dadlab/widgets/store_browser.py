@@ -52,7 +52,7 @@ class StoreBrowser(View):
         super().__init__(
             [
                 widgets.HBox([self.filters, self.orders], layout=widgets.Layout(flex_flow="row wrap")),
-                widgets.HBox([self.back, self.page, self.forth, self.count]),
+                widgets.HBox([self.back, self.forth, self.page, self.count]),
                 self.gallery, self.detail,
                 widgets.HBox([self.mark, self.mark_page, self.clear, self.file, self.save, self.saved],
                              layout=widgets.Layout(flex_flow="row wrap")),
@@ -227,7 +227,9 @@ class StoreBrowser(View):
         with self.telling():
             path = Path(self.file.value)
             text = samples.export(self.marks, path, self._classes())
-            link = f'<a download="{path.name}" href="data:text/plain,{urllib.parse.quote(text)}">download</a>'
+            content = f"data:text/plain,{urllib.parse.quote(text)}"
+            look = "color: inherit; text-decoration: underline"
+            link = f'<a style="{look}" download="{path.name}" href="{content}">download</a>'
             self.saved.value = said(f"{len(self._marks)} marked · written to {path.resolve()} · {link}")
 
     def _ask(self) -> None:

@@ -3,7 +3,7 @@ import zlib
 import pytest
 import torch
 
-from dadlab.widgets_text import Spectrum
+from dadlab.widgets import Spectrum
 
 DESCRIPTIONS = {"owl": "a round bird", "gull": "a white bird", "bag": "a box with a handle"}
 
@@ -31,10 +31,21 @@ def view(encode) -> Spectrum:
 
 
 def test_shows_itself(view):
-    assert view.picture.value.startswith("<svg")
+    assert 'aria-label="eigenvalue spectra: plain: effective rank' in view.picture.value
     assert "description: effective rank of σ²" in view.status.value
     assert view.problem.value == ""
     assert len(view.figure().axes) == 2
+
+
+def test_every_control_has_a_name_and_a_tip(view):
+    controls = (view.labels, view.label, view.text, view.restore)
+    assert all(control.description and control.tooltip for control in controls)
+
+
+def test_a_problem_stays_while_it_lasts(view):
+    view.labels.value = ("owl",)
+    view.label.value = "bag"
+    assert "pick at least two labels" in view.problem.value
 
 
 def test_edited_description_moves_the_spectrum_and_costs_one_text(view, encode):
@@ -73,5 +84,5 @@ def test_one_label_is_too_few_and_the_view_says_so(view):
 def test_texts_that_cannot_be_told_apart_are_no_crash(view):
     view.encode = lambda texts: torch.ones(len(texts), 6)
     view.template = "a sketch of {}"
-    view.refresh()
+    view.labels.value = ("owl", "gull")
     assert "one at least must be above 0" in view.problem.value

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from timm.optim import create_optimizer_v2
 from torch import nn
 
+from dadlab.auxiliary import add_auxiliary, remove_auxiliary
 from dadlab.files import write_json
 from dadlab.loop import Loop, Service
 from dadlab.materials import prepare
@@ -69,10 +70,12 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
     student = Student(run.student, len(materials.clean.dataset.classes), run.profile.image_size)
     if accelerator.is_main_process:
         write_json(folder / "run.json", dataclasses.asdict(run))
+    if METHODS[run.method].auxiliary_norm:
+        add_auxiliary(student)
     loop = Loop(steps, student, folder, accelerator, service)
     loop.fit()
     if accelerator.is_main_process:
-        save_student(folder / "student.safetensors", loop.result())
+        save_student(folder / "student.safetensors", remove_auxiliary(loop.result()))
         loop.checkpoint.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
 

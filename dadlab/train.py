@@ -55,7 +55,7 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
     folder = run.folder(runs_dir)
     weights = folder / "student.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=_precision(), log_with=tracker, project_dir=folder)
+    accelerator = Accelerator(mixed_precision=precision(), log_with=tracker, project_dir=folder)
     check_split(run.profile.batch, accelerator.num_processes, run.profile.accumulate)
     with _one_launch(folder, accelerator):
         if not _agreed(weights.is_file(), accelerator):
@@ -107,7 +107,7 @@ def _check_optimizer(name: str) -> None:
         raise ValueError(f"optimizer {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
-def _precision() -> str:
+def precision() -> str:
     """Accelerate's variable; else bfloat16 on a GPU that has it or a CPU with instructions for it."""
     if named := os.environ.get("ACCELERATE_MIXED_PRECISION"):
         return named

@@ -31,7 +31,7 @@ def perturb(
     Args:
         classifier: φ, images (B, 3, H, W) in [0, 1] to logits (B, C).
         images: (B, 3, H, W) in [0, 1]; the paper starts at Q(x).
-        labels: (B,) int64, true classes.
+        labels: (B,) int64, true classes, or each class's share (B, C).
         attack: norm, radius, steps.
         generators: one a sample, for the random start; so a batch can be cut anywhere without changing a sample.
         through: differentiable discretizer the gradient passes, if `attack.through`.
@@ -63,7 +63,7 @@ def project(offset: Tensor, attack: Attack) -> Tensor:
 
 def random_start(images: Tensor, attack: Attack, generators: Sequence[torch.Generator]) -> Tensor:
     """Offset to start from: zero, or with probability `attack.start` random of norm ε (`l2`) or in the box (`linf`)."""
-    if attack.start == 0:
+    if attack.start == 0 or not len(images):
         return torch.zeros_like(images)
     offsets = []
     for image, generator in zip(images, generators, strict=True):

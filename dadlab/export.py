@@ -110,7 +110,7 @@ def model_card(run: Run, runs_dir: Path, *, license: str = "") -> str:
             'model = timm.create_model("local-dir:FOLDER", pretrained=True)',
             "```",
             "",
-            f"Attack: {profile.attack}. Recipe:",
+            f"Attack: {method.attack or profile.attack}. Recipe:",
             "",
             "```json",
             settings,

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dadlab import adversarial
+from dadlab.discretizer import Discretizer
 from dadlab.losses import dad_loss, kd_loss
-from dadlab.profile import Profile
+from dadlab.profile import Attack, Profile
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Tools:
 
     profile: Profile
     network: nn.Module
-    discretizer: nn.Module | None = None
+    discretizer: Discretizer | None = None
     seed: int = 0
 
 
@@ -101,7 +103,9 @@ class Method:
     """A loss and what it asks for: `second` is `none`, `view`, `discretized`, `matched` or `adversarial`.
 
     `matched` samples are discretized without attack, of just the views that survive the filter under attack. `online`
-    names what of the profile it uses while it trains, on the student: `attack`, `discretizer`.
+    names what of the profile it uses while it trains, on the student: `attack`, `discretizer`. `attack` is one on the
+    student with settings of the method's own, on the share `attacked` of the images. `passes` is how often an image
+    passes the student, attack and second stream apart. `auxiliary_norm` gives the student a second set of batch norms.
     """
 
     title: str
@@ -109,6 +113,10 @@ class Method:
     second: str = "none"
     uses_teacher: bool = True
     online: tuple[str, ...] = ()
+    attack: Attack | None = None
+    attacked: float = 1.0
+    passes: float = 1.0
+    auxiliary_norm: bool = False
 
 
 METHODS = {
@@ -118,4 +126,26 @@ METHODS = {
     "dad_q": Method("DAD on Q(x), no attack", dad, "discretized"),
     "dad_q_matched": Method("DAD on Q(x), matched", dad, "matched"),
     "dad": Method("DAD", dad, "adversarial"),
+    "at": Method("Adversarial training", adversarial.at, uses_teacher=False, attack=adversarial.AT),
+    "advprop": Method(
+        "AdvProp",
+        adversarial.advprop,
+        uses_teacher=False,
+        attack=adversarial.ADVPROP,
+        passes=2.0,
+        auxiliary_norm=True,
+    ),
+    "fast_advprop": Method(
+        "Fast AdvProp",
+        adversarial.fast_advprop,
+        uses_teacher=False,
+        attack=adversarial.FAST_ADVPROP,
+        attacked=adversarial.FAST_ATTACKED,
+        auxiliary_norm=True,
+    ),
+    "pyramid_at": Method(
+        "Pyramid AT", adversarial.pyramid_at, uses_teacher=False, attack=adversarial.PYRAMID, passes=2.0
+    ),
+    "dat": Method("DAT", adversarial.dat, uses_teacher=False, online=("attack", "discretizer"), passes=2.0),
+    "dat_dad": Method("DAT + DAD", adversarial.dat_dad, "adversarial", online=("attack", "discretizer"), passes=2.0),
 }

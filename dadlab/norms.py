@@ -30,11 +30,12 @@ def _forward(norm: nn.BatchNorm2d, images: Tensor) -> Tensor:
         return type(norm).forward(norm, images)
     values = images.float()
     count = _Sum.apply(torch.tensor(float(values.numel() / values.shape[1])))
-    mean = _Sum.apply(values.sum((0, 2, 3))) / count
+    mean = _Sum.apply(values.sum((0, 2, 3))) / count.clamp_min(1)
     centred = values - mean[:, None, None]
-    variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
+    variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count.clamp_min(1)
     with torch.no_grad():
-        for running, found in ((norm.running_mean, mean), (norm.running_var, variance * count / (count - 1))):
+        learnt = ((norm.running_mean, mean), (norm.running_var, variance * count / (count - 1)))
+        for running, found in learnt if count else ():  # none where no process has an image
             running.lerp_(found, norm.momentum)  # type: ignore[union-attr, arg-type]
         norm.num_batches_tracked.add_(1)  # type: ignore[union-attr, operator]
     scale = norm.weight * (variance + norm.eps).rsqrt()

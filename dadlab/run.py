@@ -15,6 +15,7 @@ from dadlab.data import identity
 from dadlab.files import content_of, fingerprint
 from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, Profile, check_types, make_profile, nearest, strict
+from dadlab.students import check_student
 
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
 _LATER = ("optimizer", "accumulate", "ema", "augreg", "top_logits")
@@ -25,7 +26,7 @@ class Run:
     """A profile with a method, a student and a seed.
 
     Raises:
-        ValueError: unknown method, with the nearest known one; wrong types.
+        ValueError: unknown method, with the nearest known one; wrong types; a student that the method cannot train.
     """
 
     profile: Profile
@@ -36,6 +37,8 @@ class Run:
     def __post_init__(self) -> None:
         check_types(self)
         object.__setattr__(self, "profile", _used_by(self.method, self.profile))
+        if METHODS[self.method].auxiliary_norm:
+            check_student(self.student, batch_norm=True)
 
     @property
     def fingerprint(self) -> str:

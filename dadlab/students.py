@@ -6,11 +6,13 @@ Embedded stand-ins, in the paper's order of capacity: `resnet_s` (ResNet34), `re
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -74,13 +76,27 @@ STUDENTS: dict[str, Callable[[int, int], nn.Module]] = {
 }
 
 
-def check_student(name: str) -> None:
-    """Raise a `ValueError` that names the alternatives unless a student of this name can be built."""
+def check_student(name: str, *, batch_norm: bool = False) -> None:
+    """Raise a `ValueError` that names the alternatives unless a student of this name can be built.
+
+    With `batch_norm`, unless it also has batch norms that can be doubled.
+    """
     if name not in STUDENTS and not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:3]
         raise ValueError(
             f"unknown student {name!r}: choose one of {', '.join([*STUDENTS, *near])} or another timm model"
         )
+    if batch_norm and not _has_batch_norm(name):
+        raise ValueError(
+            f"student {name!r} has no batch norm, which AdvProp doubles: take a ResNet, such as 'resnet_s'"
+        )
+
+
+@functools.cache
+def _has_batch_norm(name: str) -> bool:
+    with torch.device("meta"):
+        student = Student(name, 2)
+    return any(isinstance(module, nn.BatchNorm2d) for module in student.modules())
 
 
 def save_student(path: Path, student: Student) -> None:

@@ -1,8 +1,8 @@
 """One look for every figure, one colour for every method.
 
-Colours are Okabe and Ito's, which the common kinds of colour blindness keep apart; markers differ as well, so that
-print in grey is read too. Widths are a page's or a column's (7 in, 3.3 in). Every figure function takes data and
-returns a `Figure` that pyplot has already let go: a notebook shows it once, a script saves it.
+Colours are Okabe and Ito's, then Tol's muted ones, which the common kinds of colour blindness keep apart; markers
+differ as well, so that print in grey is read too. Widths are a page's or a column's (7 in, 3.3 in). Every figure
+function takes data and returns a `Figure` that pyplot has already let go: a notebook shows it once, a script saves it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ COLOURS = {
     "dad_q": "#56B4E9",
     "dad_q_matched": "#009E73",
     "dad": "#0072B2",
+    "at": "#332288",
+    "advprop": "#882255",
+    "fast_advprop": "#CC6677",
+    "pyramid_at": "#999933",
+    "dat": "#44AA99",
+    "dat_dad": "#117733",
 }
 MARKERS = {"teacher": "*", "plain": "v", "kd": "s", "kd_two_views": "D", "dad_q": "^", "dad_q_matched": "<", "dad": "o"}
+MARKERS |= {"at": "X", "advprop": "P", "fast_advprop": "p", "pyramid_at": "8", "dat": ">", "dat_dad": "h"}
 KEPT, REJECTED = "#009E73", "#D55E00"
 STYLE: Any = {
     "figure.dpi": 110,

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from timm.optim import create_optimizer_v2
 from torch import nn
 
+from dadlab.auxiliary import add_auxiliary, remove_auxiliary
 from dadlab.files import write_json
 from dadlab.loop import Loop, Service
 from dadlab.materials import prepare
@@ -54,7 +55,7 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
     folder = run.folder(runs_dir)
     weights = folder / "student.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=_precision(), log_with=tracker, project_dir=folder)
+    accelerator = Accelerator(mixed_precision=precision(), log_with=tracker, project_dir=folder)
     check_split(run.profile.batch, accelerator.num_processes, run.profile.accumulate)
     with _one_launch(folder, accelerator):
         if not _agreed(weights.is_file(), accelerator):
@@ -69,10 +70,12 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
     student = Student(run.student, len(materials.clean.dataset.classes), run.profile.image_size)
     if accelerator.is_main_process:
         write_json(folder / "run.json", dataclasses.asdict(run))
+    if METHODS[run.method].auxiliary_norm:
+        add_auxiliary(student)
     loop = Loop(steps, student, folder, accelerator, service)
     loop.fit()
     if accelerator.is_main_process:
-        save_student(folder / "student.safetensors", loop.result())
+        save_student(folder / "student.safetensors", remove_auxiliary(loop.result()))
         loop.checkpoint.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
 
@@ -104,7 +107,7 @@ def _check_optimizer(name: str) -> None:
         raise ValueError(f"optimizer {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
-def _precision() -> str:
+def precision() -> str:
     """Accelerate's variable; else bfloat16 on a GPU that has it or a CPU with instructions for it."""
     if named := os.environ.get("ACCELERATE_MIXED_PRECISION"):
         return named

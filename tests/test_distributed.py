@@ -47,12 +47,7 @@ def runs(files) -> list[dict]:
 def test_any_number_of_processes_gives_the_same_result(files, tmp_path):
     found = {}
     for processes in (1, 2, 4):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        (folder / "runs.json").write_text(json.dumps(runs(files)))
-        command = [*torchrun(processes=processes), str(WORKER), str(folder / "runs.json"), str(folder)]
-        Launch({"torchrun": command}, env=ENV).wait(400)
-        found[processes] = [json.loads(path.read_text()) for path in sorted(folder.glob("found-*.json"))]
+        found[processes] = together(processes, runs(files), tmp_path)
         assert len(found[processes]) == processes
     for processes in (2, 4):
         for rank in found[processes]:
@@ -63,6 +58,28 @@ def test_any_number_of_processes_gives_the_same_result(files, tmp_path):
                 )
             assert rank == found[processes][0], "all processes hold the same answer"
             assert rank["right"] == found[1][0]["right"], "37 samples, each tested once"
+
+
+@pytest.mark.slow
+def test_two_processes_attack_their_student_as_one_does(files, tmp_path):
+    """Looser: an attack follows the sign of gradients, and that of almost none depends on rounding."""
+    shared = {**runs(files)[0]["profile"], "epochs": 1}
+    methods = ("at", "advprop", "fast_advprop", "pyramid_at", "dat", "dat_dad")
+    settings = [{"profile": shared, "method": method, "student": "resnet_s"} for method in methods]
+    found = {processes: together(processes, settings, tmp_path) for processes in (1, 2)}
+    for method, one, several in zip(methods, *(found[processes][0]["runs"] for processes in (1, 2)), strict=True):
+        assert several["loss"] == pytest.approx(one["loss"], rel=1e-3), method
+    assert found[2][0] == found[2][1], "both processes hold the same answer"
+
+
+def together(processes: int, settings: list[dict], folder: Path) -> list[dict]:
+    """What each of some processes found when they did these runs together."""
+    folder = folder / str(processes)
+    folder.mkdir()
+    (folder / "runs.json").write_text(json.dumps(settings))
+    command = [*torchrun(processes=processes), str(WORKER), str(folder / "runs.json"), str(folder)]
+    Launch({"torchrun": command}, env=ENV).wait(400)
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("found-*.json"))]
 
 
 @pytest.mark.slow

@@ -21,6 +21,18 @@ def test_the_sampling_control_never_attacks():
     assert Run(make_profile(attack="fashion"), "dad_q").profile.attack.steps == 0
 
 
+def test_attacks_of_a_methods_own_are_not_the_profiles():
+    one, other = (
+        make_profile(attack=preset, discretizer=q) for preset, q in (("paper", "broad"), ("fashion", "studio"))
+    )
+    same = {m for m in ("at", "advprop", "pyramid_at", "dat", "dat_dad") if Run(one, m) == Run(other, m)}
+    assert same == {"at", "advprop", "pyramid_at"}
+
+
+def test_batch_norm_may_be_anywhere():
+    assert Run(Profile(), "advprop", "mobilenetv3_small_050").student == "mobilenetv3_small_050"
+
+
 def test_files_count_by_their_content(tmp_path):
     weights = tmp_path / "teacher.safetensors"
     weights.write_bytes(b"one")
@@ -62,9 +74,12 @@ def test_folder_tells_method_student_and_seed_apart(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ({"method": "dda"}, "unknown method 'dda': did you mean 'dad'"),
+        ({"method": "dadd"}, "unknown method 'dadd': did you mean 'dad'"),
         ({"method": "kd", "seed": "0"}, "'seed' must be int"),
         ({"method": "kd", "student": 3}, "'student' must be str"),
+        ({"method": "advprop", "student": "vit_s"}, "student 'vit_s' has no batch norm.*take a ResNet"),
+        ({"method": "fast_advprop", "student": "convnext_atto"}, "'convnext_atto' has no batch norm"),
+        ({"method": "advprop", "student": "resnet_x"}, "unknown student 'resnet_x'"),
     ],
     ids=str,
 )

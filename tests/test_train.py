@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 from dataclasses import replace
@@ -15,6 +16,7 @@ from dadlab.methods import METHODS
 from dadlab.profile import make_profile
 from dadlab.run import Run
 from dadlab.snapshot import load_snapshot
+from dadlab.students import Student
 from dadlab.train import train
 
 
@@ -54,6 +56,16 @@ def test_every_method_learns_and_is_trained_once(profile, method, tmp_path, monk
     train(run, tmp_path)
 
 
+ATTACKING = [name for name, method in METHODS.items() if method.attack or "attack" in method.online]
+
+
+@pytest.mark.parametrize("method", [name for name in ATTACKING if not METHODS[name].auxiliary_norm])
+def test_a_vit_is_attacked_too(profile, method, tmp_path):
+    run = Run(replace(profile, limit=16, epochs=1), method, student="vit_s")
+    train(run, tmp_path)
+    assert [math.isfinite(loss) for loss in losses(run, tmp_path)] == [True]
+
+
 class Stopped(Exception):
     """A kill."""
 
@@ -91,6 +103,21 @@ def test_a_run_stopped_after_any_step_ends_the_same(profile, method, options, tm
         resumed = train(run, folder).state_dict()
         assert all(torch.equal(value, resumed[name]) for name, value in calm.items())
         assert losses(run, folder) == losses(run, tmp_path / "calm")
+
+
+@pytest.mark.parametrize("method", ATTACKING)
+def test_a_run_that_attacks_its_student_resumes_exactly(profile, method, tmp_path, monkeypatch):
+    """Also: what is kept in the end is a student like any other, without auxiliary batch norms."""
+    run = Run(replace(profile, limit=16, epochs=2, **ALL_AT_ONCE), method)
+    calm = train(run, tmp_path / "calm").state_dict()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(Stopped):
+            train(run, tmp_path, Service(checkpoint_seconds=0))
+    resumed = train(run, tmp_path).state_dict()
+    assert list(resumed) == list(Student("resnet_s", 10).state_dict())
+    assert all(torch.equal(value, resumed[name]) for name, value in calm.items())
+    assert losses(run, tmp_path) == losses(run, tmp_path / "calm")
 
 
 def test_a_resumed_run_does_not_repeat_what_is_in_its_checkpoint(profile, tmp_path, monkeypatch):

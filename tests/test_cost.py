@@ -1,0 +1,68 @@
+"""Passes that a step really makes, counted by hooks, against those that its method declares."""
+
+import pytest
+import torch
+
+from dadlab.auxiliary import add_auxiliary
+from dadlab.cost import Cost, step_cost
+from dadlab.methods import METHODS, Batch, Tools
+from dadlab.profile import ATTACKS, Attack, Profile
+from dadlab.students import Student
+
+COUNT = 40
+
+
+class Counter:
+    """How many images pass a student forward and backward, and Q forward."""
+
+    def __init__(self, student, vqgan, monkeypatch):
+        self.forward = self.backward = self.discretizer = 0
+        student.net.stem.register_forward_hook(self._passed)
+        real = vqgan.encode
+        monkeypatch.setattr(vqgan, "encode", lambda images: self._discretized(images) or real(images))
+
+    def _passed(self, module, inputs, output):
+        self.forward += len(output)
+        output.register_hook(self._returned)
+
+    def _returned(self, gradient):
+        self.backward += len(gradient)
+
+    def _discretized(self, images):
+        self.discretizer += len(images)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_declared_passes_are_made(name, tiny_vqgan, monkeypatch):
+    method, profile = METHODS[name], Profile(attack=Attack(epsilon=2.0, step_size=1.0, steps=2))
+    torch.manual_seed(0)
+    student, generator = Student("resnet_s", 4).train(), torch.Generator().manual_seed(1)
+    if method.auxiliary_norm:
+        add_auxiliary(student)
+    counter = Counter(student, tiny_vqgan, monkeypatch)
+
+    def half(count: int) -> tuple[torch.Tensor, ...]:
+        images = torch.rand(count, 3, 32, 32, generator=generator)
+        return images, torch.arange(count) % 4, torch.randn(count, 4, generator=generator)
+
+    batch = Batch(torch.arange(COUNT), *half(COUNT), *half(0 if method.second == "none" else COUNT))
+    method.loss(student, batch, Tools(profile, student, tiny_vqgan, seed=3)).backward()
+    declared = step_cost(method, profile)
+    # Fast AdvProp draws who is attacked: 8 of 40 are expected, give or take 5
+    assert counter.forward / COUNT == pytest.approx(declared.forward, abs=0.13 if method.attacked < 1 else 0)
+    assert counter.backward == counter.forward
+    assert counter.discretizer == declared.discretizer * COUNT
+
+
+def test_costs_of_table_7():
+    """Attack steps as the paper has them; passes as it has them too, but for Fast AdvProp's 3 and DAD's 2."""
+    found = {name: step_cost(METHODS[name], Profile()) for name in ("plain", "at", "advprop", "dat", "dad", "dat_dad")}
+    assert {name: (cost.attack_steps, cost.forward) for name, cost in found.items()} == {
+        "plain": (0, 1), "at": (10, 11), "advprop": (5, 7), "dat": (1, 3), "dad": (0, 2), "dat_dad": (1, 4),
+    }  # fmt: skip
+    assert step_cost(METHODS["fast_advprop"], Profile()).forward == pytest.approx(1.2)
+
+
+def test_the_profiles_attack_counts_where_it_is_on_the_student():
+    assert step_cost(METHODS["dat"], Profile(attack=ATTACKS["none"])) == Cost(0, 2.0, 2.0, 2)
+    assert step_cost(METHODS["dad"], Profile(attack=Attack(steps=9))) == Cost(0, 2.0, 2.0, 0)

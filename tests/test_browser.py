@@ -179,12 +179,12 @@ def shoot(page: Any, starts: str, name: str) -> None:
     view.screenshot(path=PICTURES / f"{name}.png")
 
 
-def try_live_attack(page: Any) -> None:
-    """Press arrow keys, type a number, drag the slider."""
+def try_live_attack(page: Any, *, arrows: bool) -> None:
+    """Press arrow keys where the application leaves them to a slider, type a number, drag the slider."""
     before = told(page, STAGES)
-    for _ in range(20):
+    for _ in range(20 if arrows else 0):
         handle(page, "ε").press("ArrowLeft")
-    until(lambda: told(page, STAGES) != before)
+    until(lambda: not arrows or told(page, STAGES) != before)
     number = page.locator('.widget-hslider:has(label:text-is("ε")) .widget-readout').first
     number.fill("2.5")
     number.press("Enter")
@@ -240,7 +240,7 @@ def try_spectrum(page: Any) -> None:
 @pytest.mark.parametrize("application", ["jupyterlab", "notebook", "voila"])
 def test_every_view_works(page: Any, folder: Path, application: str) -> None:
     with opened(page, folder, application, "inspect.ipynb"):
-        try_live_attack(page)
+        try_live_attack(page, arrows=application != "notebook")  # Notebook moves between cells with them
         try_store(page)
         try_spectrum(page)
         assert "second − first" in told(page, "val: ")

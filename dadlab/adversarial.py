@@ -179,12 +179,16 @@ def _discrete(batch: Batch, tools: Tools) -> Tensor:
     """Q(x') (B, 3, H, W) of the student's own x' around Q(x)."""
     assert tools.discretizer is not None
     generators, through = sample_generators(batch.rows.cpu(), tools.seed), tools.discretizer.straight_through
-    with torch.no_grad():
-        start = tools.discretizer(batch.images).float()
+    start = _through(tools.discretizer, batch.images)
     with _asked(tools.network) as classifier:
         found = perturb(classifier, start, batch.labels, tools.profile.attack, generators, through=through)
-    with torch.no_grad():
-        return tools.discretizer(found).float()
+    return _through(tools.discretizer, found)
+
+
+@torch.no_grad()
+def _through(discretizer: Classifier, images: Tensor) -> Tensor:
+    """Q(x), in the memory layout of Q's weights: on CPUs the student's takes half as long again."""
+    return discretizer(images.contiguous()).float()
 
 
 def _examples(batch: Batch, tools: Tools, attack: Attack) -> Tensor:

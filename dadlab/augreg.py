@@ -125,12 +125,22 @@ def weights(index: Tensor, view: int, alpha: float) -> Tensor:
 
 def _randaugment(image: Tensor, draws: list[int], magnitude: int) -> Tensor:
     """One image (3, H, W) in [0, 1] after one operation a draw."""
-    picture = Image.fromarray((image * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
+    picture = to_picture(image)
     for bits in draws:
         name = OPERATIONS[(bits >> 8) % len(OPERATIONS)]
         operation: Any = NAME_TO_OP[name]
         arguments = _arguments(name, magnitude, bits >> 1 & 1)
         picture = operation(picture, *arguments, fillcolor=(128,) * 3, resample=Image.Resampling.BICUBIC)
+    return to_tensor(picture)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """An image (3, H, W) in [0, 1] as Pillow's."""
+    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """Pillow's image as (3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 

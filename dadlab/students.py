@@ -1,61 +1,95 @@
 """Students: small timm networks with the paper's four in mind, or any timm model by name.
 
 Embedded stand-ins, in the paper's order of capacity: `resnet_s` (ResNet34), `resnet_m` (ResNet50), `vit_s` (ViT-S),
-`vit_m` (ViT-B/16). All take images in [0, 1]; normalisation is part of the model.
+`vit_m` (ViT-B/16). All take images in [0, 1]; normalisation is part of the model. A student starts from random weights,
+from those of a run, or from published ones.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.data import resolve_model_data_config
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from dadlab.files import fill, load_weights, save_weights
+from dadlab.files import fill, load_weights, misfit, save_weights
+from dadlab.photos import ASSETS
 from dadlab.wrappers import Preprocess
+
+PIXELS = ((0.5,) * 3, (0.25,) * 3)  # mean and deviation that images are normalised by
 
 
 class Student(nn.Module):
-    """A timm classifier behind its own normalisation: images (B, 3, H, W) in [0, 1] to logits (B, C)."""
+    """A timm classifier behind its own normalisation: images (B, 3, H, W) in [0, 1] to logits (B, C).
+
+    Args:
+        name: one of `STUDENTS`, or any timm model.
+        classes: C.
+        image_size: images are resized to it.
+        pixels: mean and deviation of a pixel's three values.
+        dropout: rate of dropout; of a ViT after its position embedding, attention and MLP layers (AugReg's), of others
+            before the head.
+        drop_path: rate of stochastic depth in the last block; it rises linearly from 0 in the first.
+        pretrained: with the weights that timm publishes under this name, and the pixels they are used to.
+    """
 
     net: Any  # timm's models share no base class
 
-    def __init__(self, name: str, classes: int, image_size: int = 32):
+    def __init__(
+        self,
+        name: str,
+        classes: int,
+        image_size: int = 32,
+        *,
+        pixels: Sequence[Sequence[float]] = PIXELS,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        pretrained: bool = False,
+    ):
         super().__init__()
         check_student(name)
         self.name, self.classes = name, classes
-        self.preprocess = Preprocess(image_size, (0.5,) * 3, (0.25,) * 3)
-        self.net = (
-            STUDENTS[name](classes, image_size) if name in STUDENTS else timm.create_model(name, num_classes=classes)
-        )
+        rates = _rates(name, dropout, drop_path)
+        if name in STUDENTS:
+            self.net = STUDENTS[name](classes, image_size, **rates)
+        else:
+            self.net = timm.create_model(name, num_classes=classes, pretrained=pretrained, **rates)
+        if pretrained:
+            config = resolve_model_data_config(self.net)
+            pixels = config["mean"], config["std"]
+        mean, deviation = pixels
+        self.preprocess = Preprocess(image_size, mean, deviation)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(self.preprocess(images))
 
 
-def _resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> Callable[[int, int], nn.Module]:
+_Build = Callable[..., nn.Module]  # of classes, image size and timm's rates
+
+
+def _resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> _Build:
     """A basic-block ResNet whose stem halves the image, as small images want it."""
 
-    def build(classes: int, image_size: int) -> nn.Module:
+    def build(classes: int, image_size: int, **rates: Any) -> nn.Module:
         blocks = tuple(
             ByoBlockCfg(type="basic", d=depth, c=width, s=1 if i == 0 else 2, gs=0, br=1.0)
             for i, (width, depth) in enumerate(zip(widths, depths, strict=True))
         )
-        return ByobNet(
-            ByoModelCfg(blocks=blocks, stem_chs=widths[0], stem_type="3x3", stem_pool=""), num_classes=classes
-        )
+        config = ByoModelCfg(blocks=blocks, stem_chs=widths[0], stem_type="3x3", stem_pool="")
+        return ByobNet(config, num_classes=classes, **rates)
 
     return build
 
 
-def _vit(width: int, depth: int, patch: int) -> Callable[[int, int], nn.Module]:
-    def build(classes: int, image_size: int) -> nn.Module:
+def _vit(width: int, depth: int, patch: int) -> _Build:
+    def build(classes: int, image_size: int, **rates: Any) -> nn.Module:
         return VisionTransformer(
             img_size=image_size,
             patch_size=patch,
@@ -63,12 +97,13 @@ def _vit(width: int, depth: int, patch: int) -> Callable[[int, int], nn.Module]:
             depth=depth,
             num_heads=width // 32,
             num_classes=classes,
+            **rates,
         )
 
     return build
 
 
-STUDENTS: dict[str, Callable[[int, int], nn.Module]] = {
+STUDENTS: dict[str, _Build] = {
     "resnet_s": _resnet((32, 64, 128), (1, 1, 1)),
     "resnet_m": _resnet((48, 96, 192), (1, 2, 2)),
     "vit_s": _vit(96, 4, 4),
@@ -99,10 +134,75 @@ def _has_batch_norm(name: str) -> bool:
     return any(isinstance(module, nn.BatchNorm2d) for module in student.modules())
 
 
-def save_student(path: Path, student: Student) -> None:
-    """Write a student's weights, in single precision, with what rebuilds it in the header."""
+def _rates(name: str, dropout: float, drop_path: float) -> dict[str, Any]:
+    """Keywords of timm's constructors; none for a rate of 0, which not every model knows."""
+    module = "" if name in STUDENTS else timm.model_entrypoint(name).__module__
+    vit = name.startswith("vit_") if name in STUDENTS else module.endswith(".vision_transformer")
+    places = ("pos_drop_rate", "proj_drop_rate") if vit else ("drop_rate",)
+    return (dict.fromkeys(places, dropout) if dropout else {}) | ({"drop_path_rate": drop_path} if drop_path else {})
+
+
+def begin_student(
+    name: str, classes: int, image_size: int, *, start: str = "", dropout: float = 0.0, drop_path: float = 0.0
+) -> Student:
+    """A student to be trained.
+
+    Args:
+        name, classes, image_size, dropout, drop_path: as for `Student`.
+        start: empty for random weights; `pretrained` for the committed ones of an embedded student, or of a timm model
+            those published under its name (with a tag, `vit_base_patch16_224.augreg_in21k`, those and no others); or
+            the file of a run. A head of other classes is left random.
+
+    Raises:
+        ValueError: weights that cannot be read or fetched, or of another student.
+    """
+    rates: dict[str, Any] = {"dropout": dropout, "drop_path": drop_path}
+    path = _start_file(name, start)
+    if path is None and start:
+        try:
+            return Student(name, classes, image_size, pretrained=True, **rates)
+        except Exception as error:  # the hub's client, the network and timm each have their own
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"start {start!r}: timm's weights of {name} cannot be fetched ({reason})") from None
+    if path is None:
+        return Student(name, classes, image_size, **rates)
+    state, config = load_weights(path)
+    student = Student(name, classes, image_size, pixels=config.get("pixels", PIXELS), **rates)
+    head = next(key for key, module in student.named_modules() if module is student.net.get_classifier())
+    if config["classes"] != classes:
+        state |= {key: value for key, value in student.state_dict().items() if key.startswith(f"{head}.")}
+    if problems := misfit(student.state_dict(), state):
+        raise ValueError(f"start {path}: weights of another student or image size ({problems})")
+    student.load_state_dict(state)
+    return student
+
+
+def check_start(name: str, start: str) -> None:
+    """Raise a `ValueError` unless a student can start from this; published weights are fetched later."""
+    path = _start_file(name, start)
+    if path is None:
+        if start and not timm.models.is_model_pretrained(name):
+            raise ValueError(f"start {start!r}: timm publishes no weights of {name}")
+        return
+    _, config = load_weights(path)
+    if config.get("student") != name:
+        found = f"weights of {config['student']}" if "student" in config else "no student's weights"
+        raise ValueError(f"start {path}: {found}, not of {name}; give the student.safetensors of a run of {name}")
+
+
+def _start_file(name: str, start: str) -> Path | None:
+    if start == "pretrained" and name in STUDENTS:
+        return ASSETS / f"pretrained_{name}.safetensors"
+    return Path(start) if start not in ("", "pretrained") else None
+
+
+def save_student(path: Path, student: Student, *, half: bool = False) -> None:
+    """Write a student's weights, in single precision unless told, with what rebuilds it in the header."""
     config = {"student": student.name, "classes": student.classes, "image_size": student.preprocess.size}
-    save_weights(path, student.state_dict(), config, half=False)
+    pixels = [part.flatten().tolist() for part in (student.preprocess.mean, student.preprocess.std)]
+    if pixels != [list(part) for part in PIXELS]:
+        config["pixels"] = pixels
+    save_weights(path, student.state_dict(), config, half=half)
 
 
 def load_student(path: Path) -> Student:
@@ -115,4 +215,5 @@ def load_student(path: Path) -> Student:
     if "student" not in config:
         raise ValueError(f"{path}: holds no student; give the student.safetensors of a run")
     name, classes, size = config["student"], config["classes"], config["image_size"]
-    return fill(path, lambda: Student(name, classes, size), state).eval()
+    pixels = config.get("pixels", PIXELS)
+    return fill(path, lambda: Student(name, classes, size, pixels=pixels), state).eval()

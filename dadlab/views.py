@@ -79,10 +79,10 @@ def augment(images: Tensor, index: Tensor, view: int, *, pad: int | None = None)
     return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def uniforms(index: Tensor, view: int) -> np.ndarray:
-    """What a resized crop of each sample draws in a view: (B, DRAWS) float64 in [0, 1)."""
+def uniforms(index: Tensor, view: int, count: int = DRAWS) -> np.ndarray:
+    """What each sample draws in a view, as many numbers as a resized crop needs: (B, count) float64 in [0, 1)."""
     keys = torch.from_numpy(counter_hash(index.cpu(), view).view(np.int64))
-    bits = np.stack([counter_hash(keys, stream) for stream in range(DRAWS)], axis=1)
+    bits = np.stack([counter_hash(keys, stream) for stream in range(count)], axis=1)
     return (bits >> np.uint64(11)) * 2.0**-53
 
 

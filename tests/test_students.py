@@ -1,8 +1,10 @@
 import pytest
+import timm
 import torch
+from timm.layers import DropPath
 
 from dadlab.files import save_weights
-from dadlab.students import STUDENTS, Student, load_student, save_student
+from dadlab.students import STUDENTS, Student, begin_student, check_start, load_student, save_student
 
 
 @pytest.mark.parametrize("size", [32, 48])
@@ -53,3 +55,81 @@ def test_file_of_something_else_is_named(tmp_path):
     save_weights(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {"embed_dim": 3})
     with pytest.raises(ValueError, match=r"other\.safetensors: holds no student; .*student\.safetensors"):
         load_student(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("name", ["resnet_s", "vit_s", "resnet10t", "test_vit"])
+def test_dropout_and_stochastic_depth_are_off_unless_asked_for(name):
+    """Dropout makes two passes differ, in training alone; stochastic depth rises with depth."""
+    images = torch.rand(2, 3, 32, 32)
+    for rates, differ in (({}, False), ({"dropout": 0.5}, True), ({"drop_path": 0.5}, True)):
+        student = Student(name, 5, 32, **rates)
+        for part in student.modules():  # timm begins with branches that add nothing
+            if isinstance(part, torch.nn.BatchNorm2d):
+                torch.nn.init.ones_(part.weight)
+        torch.manual_seed(0)
+        assert any(not torch.equal(student(images), student(images)) for _ in range(3)) == differ
+        student.eval()
+        assert torch.equal(student(images), student(images))
+    paths = [part.drop_prob for part in student.modules() if isinstance(part, DropPath)]
+    assert paths == sorted(paths)
+    assert paths[-1] == pytest.approx(0.5)
+
+
+@pytest.fixture
+def begun(tmp_path):
+    torch.manual_seed(1)
+    save_student(tmp_path / "run.safetensors", Student("vit_s", 7, 32), half=True)
+    return str(tmp_path / "run.safetensors")
+
+
+def test_a_start_brings_everything_but_a_head_of_other_classes(begun):
+    known = load_student(begun).state_dict()
+    for classes in (7, 3):
+        torch.manual_seed(2)
+        found = begin_student("vit_s", classes, 32, start=begun).state_dict()
+        same = {name for name, value in found.items() if torch.equal(value, known[name])}
+        assert known.keys() - same == (set() if classes == 7 else {"net.head.weight", "net.head.bias"})
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "names"),
+    [
+        ("vit_m", "RUN", "weights of vit_s, not of vit_m; give the student.safetensors of a run of vit_m"),
+        ("vit_s", "none.safetensors", "none.safetensors: weights not found"),
+        ("test_vit2x", "pretrained", "unknown student|publishes no weights"),
+    ],
+)
+def test_other_starts_are_refused(begun, name, start, names):
+    with pytest.raises(ValueError, match=names):
+        check_start(name, begun if start == "RUN" else start)
+    check_start("vit_s", begun)
+    check_start("vit_s", "")
+
+
+def test_another_image_size_is_refused(begun):
+    with pytest.raises(
+        ValueError, match=r"weights of another student or image size \(1 misshapen, first net.pos_embed"
+    ):
+        begin_student("vit_s", 7, 48, start=begun)
+
+
+def test_published_weights_bring_their_pixels(tmp_path, monkeypatch):
+    """timm's own file, as its hub would give it; offline, the reason is told."""
+    torch.manual_seed(0)
+    published = timm.create_model("test_resnet", num_classes=1000)
+    torch.save(published.state_dict(), tmp_path / "weights.pth")
+    real = timm.create_model
+    overlay = {"file": str(tmp_path / "weights.pth"), "hf_hub_id": None, "mean": (0.1, 0.2, 0.3)}
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, **options: real(name, pretrained_cfg_overlay=overlay, **options)
+    )
+    student = begin_student("test_resnet", 4, 32, start="pretrained").eval()
+    assert torch.equal(student.net.conv1[0].weight, published.conv1[0].weight)
+    assert student.net.get_classifier().out_features == 4
+    save_student(tmp_path / "s.safetensors", student)
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(load_student(tmp_path / "s.safetensors")(images), student(images))
+    assert student.preprocess.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    overlay["file"] = str(tmp_path / "gone.pth")
+    with pytest.raises(ValueError, match="start 'pretrained': timm's weights of test_resnet cannot be fetched"):
+        begin_student("test_resnet", 4, 32, start="pretrained")

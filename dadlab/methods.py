@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dadlab import comparisons
 from dadlab.losses import dad_loss, kd_loss
 from dadlab.profile import Profile
 
@@ -28,7 +29,9 @@ class Batch:
         images: (B, 3, H, W) clean views in [0, 1].
         labels: (B,) int64, or each class's share (B, C) where images are mixed.
         teacher: φ of exactly these views (B, C).
-        second_images, second_labels, second_teacher: the same for the second view or the discretized samples.
+        second_images, second_labels, second_teacher: the same for the method's `second` stream. AugMix's mixtures are
+            the first of every view and then the second of every view (2B), without labels of their own; φ is of the
+            clean view that a sample was made from where the method says so.
     """
 
     rows: Tensor
@@ -56,12 +59,19 @@ class Tools:
         network: the student itself, for attacks on it; the `student` of a loss may be wrapped for many processes.
         discretizer: Q, for a method that asks for it.
         seed: of this step; with `Batch.rows` it draws the same numbers for a sample in any process.
+        transfer: style transfer of images to others' style, for a method that asks for it.
     """
 
     profile: Profile
     network: nn.Module
     discretizer: nn.Module | None = None
     seed: int = 0
+    transfer: nn.Module | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """T and a, as keywords of the losses."""
+        return {"temperature": self.profile.temperature, "alpha": self.profile.alpha}
 
 
 def plain(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
@@ -72,15 +82,15 @@ def plain(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
 def kd(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Knowledge distillation on clean images (Eq. 7)."""
     logits = student(batch.images).float()
-    return kd_loss(logits, batch.teacher, batch.labels, **_weights(tools))
+    return kd_loss(logits, batch.teacher, batch.labels, **tools.weights)
 
 
 def kd_two_views(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """The compute-matched control: Eq. 7 summed over two clean views of every photograph."""
     logits = student(torch.cat([batch.images, batch.second_images])).float()
     first, second = logits.split([len(batch.images), len(batch.second_images)])
-    return kd_loss(first, batch.teacher, batch.labels, **_weights(tools)) + kd_loss(
-        second, batch.second_teacher, batch.second_labels, **_weights(tools)
+    return kd_loss(first, batch.teacher, batch.labels, **tools.weights) + kd_loss(
+        second, batch.second_teacher, batch.second_labels, **tools.weights
     )
 
 
@@ -88,20 +98,23 @@ def dad(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Discrete adversarial distillation (Eq. 9); clean and discretized samples share one pass."""
     logits = student(torch.cat([batch.images, batch.second_images])).float()
     clean, adversarial = logits.split([len(batch.images), len(batch.second_images)])
-    return dad_loss(clean, batch.teacher, batch.labels, adversarial, batch.second_teacher, **_weights(tools))
-
-
-def _weights(tools: Tools) -> dict[str, float]:
-    """T and a, as keywords of the losses."""
-    return {"temperature": tools.profile.temperature, "alpha": tools.profile.alpha}
+    return dad_loss(clean, batch.teacher, batch.labels, adversarial, batch.second_teacher, **tools.weights)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A loss and what it asks for: `second` is `none`, `view`, `discretized`, `matched` or `adversarial`.
+    """A loss and what it asks for.
 
-    `matched` samples are discretized without attack, of just the views that survive the filter under attack. `online`
-    names what of the profile it uses while it trains, on the student: `attack`, `discretizer`.
+    Attributes:
+        title: in tables.
+        loss: from a batch to its loss.
+        second: the second stream: `none`, another `view`, two AugMix `mixtures` of the view, a `partner` of the batch,
+            or stored samples: `discretized` without attack, of all views or (`matched`) of just those that survive the
+            filter under attack, or `adversarial`.
+        uses_teacher: whether the loss asks for the teacher's logits.
+        online: what of the profile it uses while it trains: `attack`, `discretizer` (both on the student), `transfer`.
+        source_teacher: for stored samples φ of the clean view each was made from, under the same augmentation.
+        temperature, alpha: T and a where the method's own paper sets them; the profile's elsewhere.
     """
 
     title: str
@@ -109,6 +122,14 @@ class Method:
     second: str = "none"
     uses_teacher: bool = True
     online: tuple[str, ...] = ()
+    source_teacher: bool = False
+    temperature: float | None = None
+    alpha: float | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether the second stream comes out of a store."""
+        return self.second in ("discretized", "matched", "adversarial")
 
 
 METHODS = {
@@ -118,4 +139,10 @@ METHODS = {
     "dad_q": Method("DAD on Q(x), no attack", dad, "discretized"),
     "dad_q_matched": Method("DAD on Q(x), matched", dad, "matched"),
     "dad": Method("DAD", dad, "adversarial"),
+    "dad_augmentation": Method("DAD as augmentation", comparisons.dad_augmentation, "adversarial", uses_teacher=False),
+    "augmix": Method("AugMix", comparisons.augmix, "mixtures", uses_teacher=False),
+    "debiased": Method("Debiased", comparisons.debiased, "partner", uses_teacher=False, online=("transfer",)),
+    "dist": Method("DIST", comparisons.dist, temperature=1.0, alpha=2.0),
+    "ard": Method("ARD", comparisons.ard, "adversarial", source_teacher=True),
+    "rslad": Method("RSLAD", comparisons.rslad, "adversarial", source_teacher=True, temperature=1.0, alpha=5 / 6),
 }

@@ -25,8 +25,15 @@ COLOURS = {
     "dad_q": "#56B4E9",
     "dad_q_matched": "#009E73",
     "dad": "#0072B2",
+    "dad_augmentation": "#88CCEE",
+    "augmix": "#DDCC77",
+    "debiased": "#AA4499",
+    "dist": "#661100",
+    "ard": "#6699CC",
+    "rslad": "#A6761D",
 }
 MARKERS = {"teacher": "*", "plain": "v", "kd": "s", "kd_two_views": "D", "dad_q": "^", "dad_q_matched": "<", "dad": "o"}
+MARKERS |= {"dad_augmentation": ".", "augmix": "H", "debiased": "d", "dist": "$D$", "ard": "$A$", "rslad": "$R$"}
 KEPT, REJECTED = "#009E73", "#D55E00"
 STYLE: Any = {
     "figure.dpi": 110,

@@ -5,12 +5,13 @@ Three functions carry their module's name and are imported from there: `dadlab.t
 """
 
 from dadlab.attack import perturb
+from dadlab.batch import Batch, Tools
 from dadlab.data import Dataset, load_split, split_names
 from dadlab.discretizer import VQGAN, Identity, load_discretizer
 from dadlab.evaluate import correct, corrupted, mce, shifts_of, top1
 from dadlab.examples import Made, discretize_adversarially
 from dadlab.losses import dad_loss, kd_loss, kl_divergence
-from dadlab.methods import METHODS, Batch, Method
+from dadlab.methods import METHODS, Method
 from dadlab.profile import ATTACKS, Attack, Profile, make_profile
 from dadlab.results import Estimate, accuracy, compare, difference, measure
 from dadlab.run import Run
@@ -36,6 +37,7 @@ __all__ = [
     "Run",
     "Student",
     "StudentTeacher",
+    "Tools",
     "accuracy",
     "augment",
     "compare",

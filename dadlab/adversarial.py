@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +16,11 @@ from torch import Tensor, nn
 
 from dadlab.attack import Classifier, direction, perturb, project, random_start
 from dadlab.auxiliary import routed
+from dadlab.batch import Batch, Tools
 from dadlab.examples import sample_generators
 from dadlab.losses import dad_loss
 from dadlab.profile import Attack
 from dadlab.views import counter_hash
-
-if TYPE_CHECKING:  # the registry imports this module
-    from dadlab.methods import Batch, Tools
 
 AT = Attack(norm="linf", epsilon=8 / 255, step_size=2 / 255, steps=10, start=1.0)
 ADVPROP = Attack(norm="linf", epsilon=4 / 255, step_size=1 / 255, steps=5, start=1.0)
@@ -168,11 +165,8 @@ def dat_dad(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     sizes = [len(batch.images), len(batch.second_images), len(batch.images)]
     logits = student(torch.cat([batch.images, batch.second_images, _discrete(batch, tools)])).float()
     clean, stored, own = logits.split(sizes)
-    temperature, alpha = tools.profile.temperature, tools.profile.alpha
-    distilled = dad_loss(
-        clean, batch.teacher, batch.labels, stored, batch.second_teacher, temperature=temperature, alpha=alpha
-    )
-    return distilled + alpha * F.cross_entropy(own, batch.labels)
+    distilled = dad_loss(clean, batch.teacher, batch.labels, stored, batch.second_teacher, **tools.weights)
+    return distilled + tools.profile.alpha * F.cross_entropy(own, batch.labels)
 
 
 def _discrete(batch: Batch, tools: Tools) -> Tensor:

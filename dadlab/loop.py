@@ -23,10 +23,12 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dadlab.adain import load_style_transfer
 from dadlab.ahead import ahead, usual_workers
+from dadlab.batch import Batch, Tools
 from dadlab.discretizer import load_discretizer
 from dadlab.files import atomic_path
-from dadlab.methods import METHODS, Batch, Tools
+from dadlab.methods import METHODS
 from dadlab.norms import synchronize
 from dadlab.progress import track
 from dadlab.snapshot import load_snapshot, save_snapshot
@@ -79,8 +81,9 @@ class Loop:
         self.steps, self.run, self.profile = steps, steps.run, steps.run.profile
         self.folder, self.checkpoint = folder, folder / "training.safetensors"
         self.accelerator, self.service, self.student = accelerator, service, student
-        asks = "discretizer" in METHODS[self.run.method].online
-        self.discretizer = load_discretizer(self.profile.discretizer).to(accelerator.device) if asks else None
+        asks, device = METHODS[self.run.method].online, accelerator.device
+        self.discretizer = load_discretizer(self.profile.discretizer).to(device) if "discretizer" in asks else None
+        self.transfer = load_style_transfer(self.profile.transfer).to(device) if "transfer" in asks else None
         student.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = create_optimizer_v2(
             list(student.parameters()), self.profile.optimizer, self.profile.lr, weight_decay=self.profile.weight_decay
@@ -149,7 +152,7 @@ class Loop:
         """One update from a batch's parts; this process's share of the loss, times the number of processes."""
         method, total = METHODS[self.run.method], torch.zeros((), device=self.accelerator.device)
         seed = self.run.seed * 1_000_003 + self.progress.steps
-        tools = Tools(self.profile, self.student, self.discretizer, seed)
+        tools = Tools(self.profile, self.student, self.discretizer, seed, self.transfer)
         self.stepper.zero_grad()
         for part, batch in enumerate(batches, 1):
             share = len(batch.images) * self.accelerator.num_processes / self.steps.batch

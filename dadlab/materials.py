@@ -25,7 +25,7 @@ from dadlab.files import content_of, fingerprint
 from dadlab.generate import generate
 from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile
-from dadlab.samples import open_samples
+from dadlab.samples import open_samples, open_sources
 from dadlab.store import materialize, open_dataset, tally
 from dadlab.teacher import load_teacher
 from dadlab.wrappers import Frozen
@@ -33,7 +33,8 @@ from dadlab.wrappers import Frozen
 
 @dataclass(frozen=True)
 class Stream:
-    """Samples with the teacher's logits for every view, or with none for a method without teacher."""
+    """Samples with the teacher's logits for every view (for stored ones perhaps those of the clean view they were made
+    from), or with none for a method without teacher."""
 
     dataset: Dataset | AugRegViews
     teacher: TeacherCache | None
@@ -64,16 +65,24 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
     """
     clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
     check_top(profile.top_logits, len(clean.classes))
-    views = augreg_views(clean, profile.augreg)
-    if not method.uses_teacher:
-        return Materials(Stream(views, None), None)
     if method.second == "view" and profile.views < 2:
         raise ValueError("a second clean view needs views of at least 2")
-    if method.second in ("none", "view"):
-        stream = _with_teacher(views, profile, runs_dir)
-        return Materials(stream, stream if method.second == "view" else None)
-    samples = augreg_views(discretized(clean, profile, runs_dir, matched=method.second == "matched"), profile.augreg)
-    return Materials(_with_teacher(views, profile, runs_dir), _with_teacher(samples, profile, runs_dir))
+    second = _samples(clean, profile, method, runs_dir) if method.stored else None
+    views = augreg_views(clean, profile.augreg)
+    stream = Stream(views, _cached(views, profile, runs_dir) if method.uses_teacher else None)
+    return Materials(stream, stream if method.second == "view" else second)
+
+
+def _samples(clean: Dataset, profile: Profile, method: Method, runs_dir: Path) -> Stream:
+    """The stored samples that a method asks for, with the logits that it asks for."""
+    made = discretized(clean, profile, runs_dir, matched=method.second == "matched")
+    samples = augreg_views(made, profile.augreg)
+    if not method.uses_teacher:
+        return Stream(samples, None)
+    if not method.source_teacher:
+        return Stream(samples, _cached(samples, profile, runs_dir))
+    sources = open_sources(store_folder(clean, profile, runs_dir), clean)
+    return Stream(samples, _cached(augreg_views(sources, profile.augreg), profile, runs_dir))
 
 
 def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bool = False) -> Dataset:
@@ -122,8 +131,8 @@ def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
     return Path(runs_dir) / "stores" / key
 
 
-def _with_teacher(dataset: Dataset | AugRegViews, profile: Profile, runs_dir: Path) -> Stream:
-    cache = cache_teacher(
+def _cached(dataset: Dataset | AugRegViews, profile: Profile, runs_dir: Path) -> TeacherCache:
+    return cache_teacher(
         dataset,
         _teacher(profile, dataset),
         Path(runs_dir) / "cache",
@@ -131,7 +140,6 @@ def _with_teacher(dataset: Dataset | AugRegViews, profile: Profile, runs_dir: Pa
         top=profile.top_logits,
         temperature=profile.temperature,
     )
-    return Stream(dataset, cache)
 
 
 def _teacher(profile: Profile, dataset: Dataset | AugRegViews) -> Frozen:

@@ -7,7 +7,6 @@ student passes of equal size a step.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,55 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dadlab import adversarial
-from dadlab.discretizer import Discretizer
+from dadlab import adversarial, comparisons
+from dadlab.batch import Batch, Tools
 from dadlab.losses import dad_loss, kd_loss
-from dadlab.profile import Attack, Profile
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step sees. The second half is empty where a method needs none.
-
-    Attributes:
-        rows: (B,) int64, which samples of the training data these are.
-        images: (B, 3, H, W) clean views in [0, 1].
-        labels: (B,) int64, or each class's share (B, C) where images are mixed.
-        teacher: φ of exactly these views (B, C).
-        second_images, second_labels, second_teacher: the same for the second view or the discretized samples.
-    """
-
-    rows: Tensor
-    images: Tensor
-    labels: Tensor
-    teacher: Tensor
-    second_images: Tensor
-    second_labels: Tensor
-    second_teacher: Tensor
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with every tensor changed."""
-        return Batch(*(change(getattr(self, entry.name)) for entry in dataclasses.fields(self)))
-
-    def pin_memory(self) -> Batch:
-        return self.each(Tensor.pin_memory)
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a method may use beside student and batch.
-
-    Attributes:
-        profile: its settings.
-        network: the student itself, for attacks on it; the `student` of a loss may be wrapped for many processes.
-        discretizer: Q, for a method that asks for it.
-        seed: of this step; with `Batch.rows` it draws the same numbers for a sample in any process.
-    """
-
-    profile: Profile
-    network: nn.Module
-    discretizer: Discretizer | None = None
-    seed: int = 0
+from dadlab.profile import Attack
 
 
 def plain(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
@@ -74,15 +28,15 @@ def plain(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
 def kd(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Knowledge distillation on clean images (Eq. 7)."""
     logits = student(batch.images).float()
-    return kd_loss(logits, batch.teacher, batch.labels, **_weights(tools))
+    return kd_loss(logits, batch.teacher, batch.labels, **tools.weights)
 
 
 def kd_two_views(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """The compute-matched control: Eq. 7 summed over two clean views of every photograph."""
     logits = student(torch.cat([batch.images, batch.second_images])).float()
     first, second = logits.split([len(batch.images), len(batch.second_images)])
-    return kd_loss(first, batch.teacher, batch.labels, **_weights(tools)) + kd_loss(
-        second, batch.second_teacher, batch.second_labels, **_weights(tools)
+    return kd_loss(first, batch.teacher, batch.labels, **tools.weights) + kd_loss(
+        second, batch.second_teacher, batch.second_labels, **tools.weights
     )
 
 
@@ -90,22 +44,27 @@ def dad(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Discrete adversarial distillation (Eq. 9); clean and discretized samples share one pass."""
     logits = student(torch.cat([batch.images, batch.second_images])).float()
     clean, adversarial = logits.split([len(batch.images), len(batch.second_images)])
-    return dad_loss(clean, batch.teacher, batch.labels, adversarial, batch.second_teacher, **_weights(tools))
-
-
-def _weights(tools: Tools) -> dict[str, float]:
-    """T and a, as keywords of the losses."""
-    return {"temperature": tools.profile.temperature, "alpha": tools.profile.alpha}
+    return dad_loss(clean, batch.teacher, batch.labels, adversarial, batch.second_teacher, **tools.weights)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A loss and what it asks for: `second` is `none`, `view`, `discretized`, `matched` or `adversarial`.
+    """A loss and what it asks for.
 
-    `matched` samples are discretized without attack, of just the views that survive the filter under attack. `online`
-    names what of the profile it uses while it trains, on the student: `attack`, `discretizer`. `attack` is one on the
-    student with settings of the method's own, on the share `attacked` of the images. `passes` is how often an image
-    passes the student, attack and second stream apart. `auxiliary_norm` gives the student a second set of batch norms.
+    Attributes:
+        title: in tables.
+        loss: from a batch to its loss.
+        second: the second stream: `none`, another `view`, two AugMix `mixtures` of the view, a `partner` of the batch,
+            or stored samples: `discretized` without attack, of all views or (`matched`) of just those that survive the
+            filter under attack, or `adversarial`.
+        uses_teacher: whether the loss asks for the teacher's logits.
+        online: what of the profile it uses while it trains: `attack`, `discretizer` (both on the student), `transfer`.
+        source_teacher: for stored samples φ of the clean view each was made from, under the same augmentation.
+        temperature, alpha: T and a where the method's own paper sets them; the profile's elsewhere.
+        attack: one on the student, with settings of the method's own.
+        attacked: share of the images that it attacks.
+        passes: how often an image passes the student, attack and second stream apart.
+        auxiliary_norm: give the student a second set of batch norms.
     """
 
     title: str
@@ -113,10 +72,18 @@ class Method:
     second: str = "none"
     uses_teacher: bool = True
     online: tuple[str, ...] = ()
+    source_teacher: bool = False
+    temperature: float | None = None
+    alpha: float | None = None
     attack: Attack | None = None
     attacked: float = 1.0
     passes: float = 1.0
     auxiliary_norm: bool = False
+
+    @property
+    def stored(self) -> bool:
+        """Whether the second stream comes out of a store."""
+        return self.second in ("discretized", "matched", "adversarial")
 
 
 METHODS = {
@@ -148,4 +115,10 @@ METHODS = {
     ),
     "dat": Method("DAT", adversarial.dat, uses_teacher=False, online=("attack", "discretizer"), passes=2.0),
     "dat_dad": Method("DAT + DAD", adversarial.dat_dad, "adversarial", online=("attack", "discretizer"), passes=2.0),
+    "dad_augmentation": Method("DAD as augmentation", comparisons.dad_augmentation, "adversarial", uses_teacher=False),
+    "augmix": Method("AugMix", comparisons.augmix, "mixtures", uses_teacher=False, passes=2.0),
+    "debiased": Method("Debiased", comparisons.debiased, "partner", uses_teacher=False, online=("transfer",)),
+    "dist": Method("DIST", comparisons.dist, temperature=1.0, alpha=2.0),
+    "ard": Method("ARD", comparisons.ard, "adversarial", source_teacher=True),
+    "rslad": Method("RSLAD", comparisons.rslad, "adversarial", source_teacher=True, temperature=1.0, alpha=5 / 6),
 }

@@ -70,6 +70,10 @@ class Profile:
         ema: decay a step of the weight average that becomes the student; 0 keeps the last weights.
         augreg: one of `AUGREG`, on top of the views' crops and mirrors.
         top_logits: how many of the teacher's largest logits the cache keeps a sample; 0 keeps all.
+        dropout, drop_path: rates of dropout and, rising with depth, of stochastic depth (AugReg has 0.1 or 0 of both).
+        start: what a student starts from: nothing, `pretrained` (of an embedded student its committed weights, of
+            timm's those published under its name), or a file of a run; its head is replaced where classes differ.
+        transfer: style transfer of debiased training, `studio` or a file made by `dadlab.adain`.
     """
 
     data: str = "fashion"
@@ -92,6 +96,10 @@ class Profile:
     ema: float = 0.0
     augreg: str = "none"
     top_logits: int = 0
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    start: str = ""
+    transfer: str = "studio"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -104,6 +112,8 @@ class Profile:
                 raise ValueError(f"profile: {name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.ema < 1 or self.top_logits < 0:
             raise ValueError("profile: ema must lie in [0, 1), top_logits must not be negative")
+        if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
+            raise ValueError("profile: dropout and drop_path must lie in [0, 1)")
         nearest(self.optimizer, {str(name): name for name in list_optimizers()}, "optimizer")
         if nearest(self.augreg, AUGREG, "augreg").mixup and self.batch % 2:
             raise ValueError(f"profile: Mixup pairs the samples of a batch, so batch must be even, got {self.batch}")
@@ -195,7 +205,7 @@ ATTACKS: dict[str, Attack] = {
 }
 
 # The paper's scale. Its ViTs are trained as AugReg's (Zhou et al., 2023, appendix C); the recipe is that of AugReg's
-# published ViT-B/16 on ImageNet-1K, less dropout and stochastic depth. ResNets go without AugReg and for 100 epochs.
+# published ViT-B/16 on ImageNet-1K. ResNets go without AugReg, dropout and stochastic depth, and for 100 epochs.
 PROFILES: dict[str, dict[str, Any]] = {
     "fashion": {},
     "imagenet": {
@@ -210,6 +220,9 @@ PROFILES: dict[str, dict[str, Any]] = {
         "lr": 1e-3,
         "weight_decay": 0.1,
         "augreg": "strong2",
+        "dropout": 0.1,
+        "drop_path": 0.1,
+        "transfer": "adain_vgg.safetensors",
         "top_logits": 64,
     },
 }

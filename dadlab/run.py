@@ -10,6 +10,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dadlab.data import identity
 from dadlab.files import content_of, fingerprint
@@ -18,7 +19,7 @@ from dadlab.profile import ATTACKS, Profile, check_types, make_profile, nearest,
 from dadlab.students import check_student
 
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
-_LATER = ("optimizer", "accumulate", "ema", "augreg", "top_logits")
+_LATER = ("optimizer", "accumulate", "ema", "augreg", "top_logits", "dropout", "drop_path", "start", "transfer")
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Run:
     def fingerprint(self) -> str:
         described = dataclasses.asdict(self)
         described["profile"]["data"] = identity(self.profile.data, self.profile.train)
-        for name in ("teacher", "discretizer"):
-            described["profile"][name] = content_of(described["profile"][name])
         for name in _LATER:
             if getattr(self.profile, name) == getattr(Profile, name):
                 del described["profile"][name]
+        for name in {"teacher", "discretizer", "start", "transfer"} & described["profile"].keys():
+            described["profile"][name] = content_of(described["profile"][name])
         return fingerprint(described)
 
     def folder(self, runs_dir: Path) -> Path:
@@ -73,13 +74,16 @@ def read_run(path: Path) -> Run:
 def _used_by(method: str, profile: Profile) -> Profile:
     """The profile with everything the method never looks at set to a neutral value."""
     needs = nearest(method, METHODS, "method")
-    stored = needs.second in ("discretized", "matched", "adversarial")
     if needs.second not in ("matched", "adversarial") and "attack" not in needs.online:
         profile = replace(profile, attack=ATTACKS["none"])
-    if not stored and "discretizer" not in needs.online:
+    if not needs.stored and "discretizer" not in needs.online:
         profile = replace(profile, discretizer="identity")
-    if not stored:
+    if not needs.stored:
         profile = replace(profile, variants=1)
+    if "transfer" not in needs.online:
+        profile = replace(profile, transfer=Profile.transfer)
     if not needs.uses_teacher:
-        profile = replace(profile, teacher="resnet", temperature=1.0, alpha=0.0, top_logits=0)
-    return profile
+        profile = replace(profile, temperature=1.0, alpha=0.0, top_logits=0)
+        profile = profile if needs.stored else replace(profile, teacher="resnet")
+    fixed: dict[str, Any] = {"temperature": needs.temperature, "alpha": needs.alpha}
+    return replace(profile, **{name: value for name, value in fixed.items() if value is not None})

@@ -28,7 +28,8 @@ from torch import Tensor
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path, fingerprint, module_fingerprint
-from dadlab.store import draw, materialize, open_dataset, read_manifest, read_shard, whole_store
+from dadlab.generate import read_variants
+from dadlab.store import draw, materialize, open_dataset, read_manifest, read_shard, to_bytes, whole_store
 from dadlab.views import square_views
 
 IN_MEMORY = 4 * 2**30
@@ -158,6 +159,34 @@ def stored_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> S
     found = torch.from_numpy(np.load(labels))
     name, rows = f"{source.name} discretized", torch.arange(len(found))
     return StoredSamples(name, source.classes, rows, found, read=CodeReader(codes, discretizer), key=key)
+
+
+@dataclass(frozen=True)
+class SourceReader:
+    """Draws again the clean views that rows of a store were made from, 8 bits a value."""
+
+    source: Dataset = field(repr=False)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        order = rows.argsort(stable=True)
+        return to_bytes(read_variants(self.source, rows[order]))[order.argsort()]
+
+
+def open_sources(folder: Path, source: Dataset) -> StoredSamples:
+    """The clean views that a finished store's accepted samples were made from, in the order of `open_samples`.
+
+    A sample and its source have one index, so that any view of them is cut and mixed alike.
+
+    Args:
+        folder: where the store lies.
+        source: the photographs it was made from.
+
+    Raises:
+        ValueError: no store, or an unfinished one.
+    """
+    rows = torch.from_numpy(np.flatnonzero(open_dataset(folder, ["accepted"])["accepted"]))
+    key, labels = fingerprint(source.fingerprint, "sources"), source.labels[rows % len(source)]
+    return StoredSamples(f"{source.name} sources", source.classes, rows, labels, read=SourceReader(source), key=key)
 
 
 def _copy_accepted(folder: Path, column: str) -> tuple[Path, Path]:

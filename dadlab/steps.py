@@ -11,9 +11,11 @@ import functools
 import torch
 from torch import Tensor
 
+from dadlab.augmix import augmix
 from dadlab.augreg import AugRegViews, pairing
+from dadlab.batch import Batch
 from dadlab.materials import Materials, Stream
-from dadlab.methods import Batch
+from dadlab.methods import METHODS
 from dadlab.run import Run
 
 
@@ -30,6 +32,7 @@ class Steps:
 
     def __init__(self, run: Run, materials: Materials, rank: int = 0, ranks: int = 1):
         self.run, self.materials, self.rank, self.ranks = run, materials, rank, ranks
+        self.second = METHODS[run.method].second
         self.order = functools.lru_cache(2)(self._order)
         self.second_order = functools.lru_cache(2)(self._second_order)
         self.an_epoch = len(self.order(0))
@@ -42,32 +45,36 @@ class Steps:
     def __getitem__(self, step: int) -> list[Batch]:
         """This process's share of a step, in `accumulate` parts."""
         epoch, place = divmod(step, self.an_epoch)
-        clean, second, parts = self.materials.clean, self.materials.second, self.run.profile.accumulate
-        view, second_view = self.views(epoch)
-        rows = self.order(epoch)[place][self.rank :: self.ranks]
-        others = rows[:0] if second is None else self.second_order(epoch)[place][self.rank :: self.ranks]
-        return [
-            Batch(
-                rows[part::parts],
-                *_read(clean, rows[part::parts], view),
-                *_read(second or clean, others[part::parts], second_view),
-            )
-            for part in range(parts)
-        ]
+        parts, mine = self.run.profile.accumulate, slice(self.rank, None, self.ranks)
+        rows, others = self.order(epoch)[place][mine], self.second_order(epoch)[place][mine]
+        return [self._batch(rows[part::parts], others[part::parts], *self.views(epoch)) for part in range(parts)]
+
+    def _batch(self, rows: Tensor, others: Tensor, view: int, second_view: int) -> Batch:
+        images, labels, teacher = _read(self.materials.clean, rows, view)
+        if self.second == "mixtures":
+            mixtures = torch.cat([augmix(images, rows, view, copy) for copy in range(2)])
+            return Batch(rows, images, labels, teacher, _laid_out(mixtures), torch.zeros(0), torch.zeros(0))
+        second = self.materials.second or self.materials.clean
+        return Batch(rows, images, labels, teacher, *_read(second, others, second_view))
 
     def views(self, epoch: int) -> tuple[int, int]:
         """The view an epoch shows, and that of the second stream."""
         count = self.run.profile.views
-        return epoch % count, (epoch + count // 2) % count
+        return epoch % count, (epoch + (0 if self.second == "partner" else count // 2)) % count
 
     def _order(self, epoch: int) -> list[Tensor]:
         units = _units(self.materials.clean, self.views(epoch)[0])
         return epoch_order(units, self.run.profile.batch, self.run.seed, epoch)
 
     def _second_order(self, epoch: int) -> list[Tensor]:
-        second = self.materials.second
-        if second is None or second is self.materials.clean:
-            return self.order(epoch)
+        order, second = self.order(epoch), self.materials.second
+        if self.second == "partner":
+            generator = torch.Generator().manual_seed(self.run.seed * 100_003 + epoch + 70_001)
+            return [rows.roll(int(torch.randint(1, max(2, len(rows)), (), generator=generator))) for rows in order]
+        if second is None:
+            return [rows[:0] for rows in order]
+        if second is self.materials.clean:
+            return order
         units = _units(second, self.views(epoch)[1])
         return endless_order(units, self.run.profile.batch, self.an_epoch * self.batch, self.run.seed, epoch)
 
@@ -116,5 +123,8 @@ def _read(stream: Stream, rows: Tensor, view: int) -> tuple[Tensor, Tensor, Tens
     """Images, labels and teacher logits of some samples; all empty for no sample."""
     if not len(rows):
         return torch.zeros(0), torch.zeros(0), torch.zeros(0)
-    images = stream.dataset.images(rows, view).contiguous(memory_format=torch.channels_last)
-    return images, stream.targets(rows, view), stream.logits(rows, view)
+    return _laid_out(stream.dataset.images(rows, view)), stream.targets(rows, view), stream.logits(rows, view)
+
+
+def _laid_out(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)

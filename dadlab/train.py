@@ -27,7 +27,7 @@ from dadlab.materials import prepare
 from dadlab.methods import METHODS
 from dadlab.run import Run
 from dadlab.steps import Steps, check_split
-from dadlab.students import Student, check_student, load_student, save_student
+from dadlab.students import Student, begin_student, check_start, check_student, load_student, save_student
 from dadlab.tracking import tracker_name
 
 
@@ -50,6 +50,7 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
     """
     service = service or Service()
     check_student(run.student)
+    check_start(run.student, run.profile.start)
     _check_optimizer(run.profile.optimizer)
     tracker = tracker_name(service.tracker)
     folder = run.folder(runs_dir)
@@ -67,7 +68,14 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
     materials = prepare(run.profile, METHODS[run.method], runs_dir)
     steps = Steps(run, materials, accelerator.process_index, accelerator.num_processes)
     torch.manual_seed(run.seed)
-    student = Student(run.student, len(materials.clean.dataset.classes), run.profile.image_size)
+    student = begin_student(
+        run.student,
+        len(materials.clean.dataset.classes),
+        run.profile.image_size,
+        start=run.profile.start,
+        dropout=run.profile.dropout,
+        drop_path=run.profile.drop_path,
+    )
     if accelerator.is_main_process:
         write_json(folder / "run.json", dataclasses.asdict(run))
     if METHODS[run.method].auxiliary_norm:

@@ -10,6 +10,7 @@ import torch
 from published_imagenet import TOY, write_toy_imagenet
 
 from dadlab import imagenet
+from dadlab.adain import StyleTransfer
 from dadlab.data import Dataset, load_split
 from dadlab.discretizer import VQGAN, FrozenVQGAN
 from dadlab.files import save_weights
@@ -77,7 +78,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, tiny_student: Student, tiny_
     folder = tmp_path_factory.mktemp("weights")
     save_student(folder / "teacher.safetensors", tiny_student)
     save_weights(folder / "vqgan.safetensors", tiny_vqgan.state_dict(), TINY_VQGAN)
-    return {"teacher": folder / "teacher.safetensors", "vqgan": folder / "vqgan.safetensors"}
+    transfer = StyleTransfer([[4], [4]])
+    save_weights(folder / "transfer.safetensors", transfer.state_dict(), {"stages": transfer.stages})
+    return {name: folder / f"{name}.safetensors" for name in ("teacher", "vqgan", "transfer")}
 
 
 @pytest.fixture(scope="session")

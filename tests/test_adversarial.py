@@ -9,9 +9,10 @@ from torch import nn
 from dadlab import adversarial
 from dadlab.adversarial import AT, FAST_ADVPROP, PYRAMID, perturb_pyramid, with_gradient
 from dadlab.auxiliary import SplitNorm, add_auxiliary
+from dadlab.batch import Batch, Tools
 from dadlab.discretizer import Identity
 from dadlab.losses import dad_loss
-from dadlab.methods import METHODS, Batch, Tools
+from dadlab.methods import METHODS
 from dadlab.profile import Attack, Profile
 from dadlab.students import Student
 

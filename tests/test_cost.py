@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from dadlab.auxiliary import add_auxiliary
+from dadlab.batch import Batch, Tools
 from dadlab.cost import Cost, step_cost
-from dadlab.methods import METHODS, Batch, Tools
+from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, Attack, Profile
 from dadlab.students import Student
 

@@ -19,6 +19,7 @@ def options(files) -> dict:
         "variants": 2,
         "teacher": str(files["teacher"]),
         "discretizer": str(files["vqgan"]),
+        "transfer": str(files["transfer"]),
     }
 
 
@@ -26,10 +27,13 @@ def options(files) -> dict:
 def test_each_method_gets_what_it_asks_for(options, method, tmp_path):
     found = prepare(make_profile(**options), METHODS[method], tmp_path)
     assert len(found.clean.dataset) == 40
-    assert (found.clean.teacher is None) == (not METHODS[method].uses_teacher)
-    assert (found.second is None) == (METHODS[method].second == "none")
+    asks = METHODS[method]
+    assert (found.clean.teacher is None) == (not asks.uses_teacher)
+    assert (found.second is None) == (asks.second in ("none", "mixtures", "partner"))
     assert (found.second is found.clean) == (method == "kd_two_views")
-    assert (tmp_path / "stores").exists() == ("dad" in method)
+    assert (tmp_path / "stores").exists() == asks.stored
+    if asks.stored:
+        assert (found.second.teacher is None) == (not asks.uses_teacher)
 
 
 def test_discretized_samples_are_the_stores_accepted_ones(options, tmp_path, capsys):
@@ -79,6 +83,18 @@ def test_another_store_for_another_profile(options, change, photos40, tmp_path):
 def test_the_recipe_shares_the_store(options, change, photos40, tmp_path):
     one, other = make_profile(**options), make_profile(**{**options, **change})
     assert store_folder(photos40, one, tmp_path) == store_folder(photos40, other, tmp_path)
+
+
+@pytest.mark.parametrize("augreg", ["none", "medium2"])
+def test_a_source_is_seen_as_its_sample_is(options, augreg, tmp_path, tiny_teacher):
+    """Where neither attack nor Q changes anything, a sample is its source: φ of both is the same, in any view."""
+    profile = make_profile(**{**options, "discretizer": "identity", "attack": "none", "augreg": augreg})
+    stream = prepare(profile, METHODS["ard"], tmp_path).second
+    rows = torch.randperm(len(stream.dataset))
+    assert len(rows) > 4
+    torch.testing.assert_close(
+        stream.logits(rows, 1), tiny_teacher(stream.dataset.images(rows, 1)), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_second_view_needs_two(options, tmp_path):

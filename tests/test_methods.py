@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dadlab.losses import kd_loss
-from dadlab.methods import METHODS, Batch, Tools
+from dadlab.batch import Batch, Tools
+from dadlab.losses import dist_loss, jensen_shannon, kd_loss
+from dadlab.methods import METHODS
 from dadlab.profile import Profile
 
 PROFILE = Profile(temperature=2.0, alpha=0.25)
-CALM = [name for name, method in METHODS.items() if not method.attack and not method.online]
+CALM = [name for name, method in METHODS.items() if not method.attack and "attack" not in method.online]
 
 
 @pytest.fixture
@@ -53,12 +54,49 @@ def test_losses_by_hand(student, batch, tools):
         "dad_q_matched": one + 0.25 * (soft_one + soft_two),
         "dad": one + 0.25 * (soft_one + soft_two),
     }
-    assert set(expected) == set(CALM)
+    expected |= {
+        "dad_augmentation": one + two,
+        "ard": one + 0.25 * soft_two,
+        "rslad": 0.75 * soft_one + 0.25 * soft_two,
+        "dist": dist_loss(first, batch.teacher, batch.labels, temperature=2.0, alpha=0.25),
+    }
+    assert set(expected) | {"augmix", "debiased"} == set(CALM)
     for name, value in expected.items():
         torch.testing.assert_close(METHODS[name].loss(student, batch, tools), value)
 
 
-@pytest.mark.parametrize("name", CALM)
+def test_augmix_by_hand(student, batch, tools):
+    mixtures = torch.rand(8, 3, 2, 2)
+    batch = dataclasses.replace(batch, second_images=mixtures)
+    clean, first, second = student(batch.images), student(mixtures[:4]), student(mixtures[4:])
+    expected = F.cross_entropy(clean, batch.labels) + 12 * jensen_shannon(clean, first, second)
+    torch.testing.assert_close(METHODS["augmix"].loss(student, batch, tools), expected)
+
+
+class Average(nn.Module):
+    """In the place of a style transfer: content moved to the style's pixels."""
+
+    def forward(self, content, style, strength):
+        return content.lerp(style, strength)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_debiased_by_hand(student, batch, tools, mixed):
+    """Half of the style, with a fifth of its label; labels may be shares already, as Mixup gives them."""
+    labels, others = batch.labels, torch.tensor([2, 2, 0, 1])
+    shape, texture = F.one_hot(labels, 3).float(), F.one_hot(others, 3).float()
+    if mixed:
+        labels, others = (shape, texture) = (torch.rand(4, 3).softmax(1), torch.rand(4, 3).softmax(1))
+    style = torch.rand(4, 3, 2, 2)
+    batch = dataclasses.replace(batch, labels=labels, second_images=style, second_labels=others)
+    tools = dataclasses.replace(tools, transfer=Average())
+    conflicting = student((batch.images + style) / 2).log_softmax(1)
+    expected = F.cross_entropy(student(batch.images), labels)
+    expected = expected - ((0.8 * shape + 0.2 * texture) * conflicting).sum(1).mean()
+    torch.testing.assert_close(METHODS["debiased"].loss(student, batch, tools), expected)
+
+
+@pytest.mark.parametrize("name", sorted(set(CALM) - {"augmix", "debiased"}))
 def test_second_stream_makes_a_second_pass(student, batch, tools, name):
     """Controls are matched in compute: one student pass a step, over both halves where there are two."""
     seen: list[int] = []
@@ -77,7 +115,8 @@ def test_plain_needs_no_teacher(student, batch, tools):
     none = torch.zeros(0)
     loss = METHODS["plain"].loss(student, Batch(batch.rows, batch.images, batch.labels, none, none, none, none), tools)
     assert math.isfinite(loss.item())
-    assert [name for name in CALM if not METHODS[name].uses_teacher] == ["plain"]
+    without = {name for name in CALM if not METHODS[name].uses_teacher}
+    assert without == {"plain", "augmix", "debiased", "dad_augmentation"}
 
 
 def test_without_adversarial_samples_dad_is_kd(student, batch, tools):

@@ -104,10 +104,47 @@ def test_runs_of_the_first_settings_are_found_again(method, known):
 
 
 @pytest.mark.parametrize(
-    "change", [{"optimizer": "sgd"}, {"accumulate": 2}, {"ema": 0.9}, {"augreg": "light1"}, {"top_logits": 3}], ids=str
+    "change",
+    [
+        {"optimizer": "sgd"},
+        {"accumulate": 2},
+        {"ema": 0.9},
+        {"augreg": "light1"},
+        {"top_logits": 3},
+        {"dropout": 0.1},
+        {"drop_path": 0.1},
+        {"start": "pretrained"},
+    ],
+    ids=str,
 )
 def test_later_settings_make_other_runs(change):
     assert Run(make_profile(**change), "dad").fingerprint != Run(Profile(), "dad").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "sharing"),
+    [
+        ({"attack": "paper"}, {"augmix", "debiased", "dist"}),
+        ({"teacher": "vit"}, {"augmix", "debiased"}),
+        ({"temperature": 2.0}, {"augmix", "debiased", "dist", "dad_augmentation", "rslad"}),
+        ({"alpha": 0.1}, {"augmix", "debiased", "dist", "dad_augmentation", "rslad"}),
+        ({"transfer": "other.safetensors"}, {"augmix", "dist", "dad_augmentation", "ard", "rslad"}),
+    ],
+    ids=str,
+)
+def test_later_methods_share_runs_too(change, sharing):
+    """Weights that a method's own paper sets are not the profile's; DAD samples as augmentation are a teacher's."""
+    methods = ("augmix", "debiased", "dist", "dad_augmentation", "ard", "rslad")
+    base, changed = make_profile(), make_profile(**change)
+    assert {m for m in methods if Run(base, m).fingerprint == Run(changed, m).fingerprint} == sharing
+
+
+def test_what_a_student_starts_from_counts_by_its_content(tmp_path):
+    weights = tmp_path / "student.safetensors"
+    weights.write_bytes(b"one")
+    first = Run(make_profile(start=str(weights)), "plain").fingerprint
+    weights.write_bytes(b"two")
+    assert Run(make_profile(start=str(weights)), "plain").fingerprint != first
 
 
 def test_description_is_read_back(tmp_path):

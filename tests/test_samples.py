@@ -10,7 +10,7 @@ from dadlab.discretizer import Identity
 from dadlab.generate import generate
 from dadlab.pixels import write_images
 from dadlab.profile import Attack
-from dadlab.samples import image_samples, images_folder, open_samples, stored_samples
+from dadlab.samples import image_samples, images_folder, open_samples, open_sources, stored_samples
 from dadlab.store import materialize, open_dataset
 
 ATTACK = Attack(epsilon=4.0, step_size=4.0)
@@ -102,3 +102,16 @@ def test_nothing_accepted(photos40, tiny_teacher, tiny_vqgan, tmp_path):
     generate(wrong, tiny_teacher, tiny_vqgan, Attack(epsilon=0.0, steps=0), tmp_path)
     with pytest.raises(ValueError, match="kept no discretized sample"):
         stored_samples(tmp_path, tiny_vqgan, wrong)
+
+
+def test_sources_are_the_views_that_samples_were_made_from(photos40, tiny_teacher, tiny_vqgan, tmp_path):
+    """Row by row in the order of the samples, whatever order they are asked for in."""
+    generate(photos40, tiny_teacher, Identity(), Attack(epsilon=0.0, steps=0), tmp_path / "store", variants=3)
+    made = materialize(open_dataset(tmp_path / "store"), Identity(), photos40)
+    sources = open_sources(tmp_path / "store", photos40)
+    assert len(made) == len(sources) > 4
+    index = torch.randperm(len(made))
+    for view in (-1, 1):
+        assert torch.equal(sources.images(index, view), made.images(index, view))
+    assert torch.equal(sources.labels, made.labels)
+    assert sources.fingerprint != photos40.fingerprint

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dadlab.augmix import augmix
 from dadlab.augreg import partners
 from dadlab.materials import prepare
 from dadlab.methods import METHODS
@@ -14,7 +15,8 @@ from dadlab.steps import Steps, endless_order, epoch_order
 @pytest.fixture
 def profile(files):
     teacher, vqgan = str(files["teacher"]), str(files["vqgan"])
-    return make_profile(limit=40, epochs=3, batch=8, views=2, teacher=teacher, discretizer=vqgan)
+    paths = {"teacher": teacher, "discretizer": vqgan, "transfer": str(files["transfer"])}
+    return make_profile(limit=40, epochs=3, batch=8, views=2, **paths)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,35 @@ def test_processes_and_parts_share_a_batch(profile, steps_of, ranks, accumulate,
         for name in ("images", "labels", "teacher", "second_images", "second_teacher"):
             found = torch.cat([getattr(part, name) for part in parts])
             assert samples(found) == samples(getattr(whole[step][0], name))
+
+
+@pytest.mark.parametrize("method", ["augmix", "debiased"])
+@pytest.mark.parametrize("augreg", ["none", "light2"])
+def test_processes_and_parts_share_what_is_made_of_a_batch(profile, steps_of, method, augreg):
+    """3 processes and 8 samples: no equal shares, no whole pairs."""
+    whole = steps_of(replace(profile, augreg=augreg), method)[6][0]
+    parts = [
+        part for r in range(3) for part in steps_of(replace(profile, augreg=augreg, accumulate=2), method, r, 3)[6]
+    ]
+    assert samples(torch.cat([part.second_images for part in parts])) == samples(whole.second_images)
+    if method == "debiased":
+        assert samples(torch.cat([part.second_labels for part in parts])) == samples(whole.second_labels)
+
+
+@pytest.mark.parametrize("augreg", ["none", "light2"])
+def test_partners_are_the_other_samples_of_the_batch(profile, steps_of, augreg):
+    for (batch,) in epoch_of(steps_of(replace(profile, augreg=augreg), "debiased"), 1):
+        assert samples(batch.second_images) == samples(batch.images)
+        assert not any(torch.equal(a, b) for a, b in zip(batch.images, batch.second_images, strict=True))
+        labels = dict(zip(map(str, batch.images.tolist()), batch.labels.tolist(), strict=True))
+        assert [labels[str(image)] for image in batch.second_images.tolist()] == batch.second_labels.tolist()
+
+
+def test_mixtures_belong_to_the_view_that_is_shown(profile, steps_of):
+    (batch,) = steps_of(profile, "augmix")[7]  # the second epoch: view 1
+    expected = [augmix(batch.images, batch.rows, 1, copy) for copy in (0, 1)]
+    assert torch.equal(batch.second_images, torch.cat(expected))
+    assert not torch.equal(*expected)
 
 
 def test_a_batch_that_cannot_be_split_is_refused(profile, steps_of):

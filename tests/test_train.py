@@ -23,7 +23,8 @@ from dadlab.train import train
 @pytest.fixture
 def profile(files):
     teacher, vqgan = str(files["teacher"]), str(files["vqgan"])
-    return make_profile(limit=40, epochs=3, batch=8, views=2, teacher=teacher, discretizer=vqgan)
+    paths = {"teacher": teacher, "discretizer": vqgan, "transfer": str(files["transfer"])}
+    return make_profile(limit=40, epochs=3, batch=8, views=2, **paths)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,38 @@ def test_a_vit_is_attacked_too(profile, method, tmp_path):
     run = Run(replace(profile, limit=16, epochs=1), method, student="vit_s")
     train(run, tmp_path)
     assert [math.isfinite(loss) for loss in losses(run, tmp_path)] == [True]
+
+
+NEW = ("dad_augmentation", "augmix", "debiased", "dist", "ard", "rslad")
+
+
+@pytest.mark.parametrize("method", NEW)
+def test_methods_train_a_vit_on_mixed_labels_with_dropout(profile, method, tmp_path):
+    run = Run(replace(profile, augreg="medium2", dropout=0.1, drop_path=0.1), method, "vit_s")
+    train(run, tmp_path)
+    assert losses(run, tmp_path)[-1] < losses(run, tmp_path)[0]
+
+
+@pytest.mark.parametrize("method", ["augmix", "debiased"])
+def test_stopped_runs_of_later_methods_end_the_same(profile, method, tmp_path):
+    run = Run(replace(profile, augreg="medium2", dropout=0.1, epochs=2), method, "resnet_s")
+    calm = train(run, tmp_path / "calm").state_dict()
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 7)
+        with pytest.raises(Stopped):
+            train(run, tmp_path, Service(checkpoint_seconds=0))
+    resumed = train(run, tmp_path).state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in calm.items())
+
+
+def test_a_run_starts_from_another(profile, tmp_path):
+    """One step at a tiny rate keeps what it starts from, whichever method it was."""
+    first = train(Run(profile, "plain"), tmp_path)
+    weights = Run(profile, "plain").folder(tmp_path) / "student.safetensors"
+    still = replace(profile, start=str(weights), lr=1e-9, epochs=1, batch=40)
+    begun, parameters = train(Run(still, "dist"), tmp_path), dict(first.named_parameters())
+    for name, value in begun.named_parameters():
+        torch.testing.assert_close(value, parameters[name], rtol=0, atol=1e-6)
 
 
 class Stopped(Exception):
@@ -235,6 +268,8 @@ def test_lines_tell_of_every_epoch(profile, tmp_path, capsys):
         ("plain", {"batch": 4, "accumulate": 5}, "a batch of 4 cannot be split over 1 processes × 5 parts"),
         ("dad", {"top_logits": 10}, "top_logits 10: must be below the number of classes, 10"),
         ("kd", {"teacher": "clipp"}, "unknown teacher 'clipp'"),
+        ("plain", {"start": "no.safetensors"}, "no.safetensors: weights not found"),
+        ("debiased", {"transfer": "vgg.pth"}, "vgg.pth: convert the published weights once"),
     ],
 )
 def test_bad_runs_stop_before_work(tmp_path, method, options, names):

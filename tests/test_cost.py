@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dadlab.adain import load_style_transfer
 from dadlab.auxiliary import add_auxiliary
 from dadlab.batch import Batch, Tools
 from dadlab.cost import Cost, step_cost
@@ -34,7 +35,7 @@ class Counter:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_declared_passes_are_made(name, tiny_vqgan, monkeypatch):
+def test_declared_passes_are_made(name, tiny_vqgan, files, monkeypatch):
     method, profile = METHODS[name], Profile(attack=Attack(epsilon=2.0, step_size=1.0, steps=2))
     torch.manual_seed(0)
     student, generator = Student("resnet_s", 4).train(), torch.Generator().manual_seed(1)
@@ -46,8 +47,10 @@ def test_declared_passes_are_made(name, tiny_vqgan, monkeypatch):
         images = torch.rand(count, 3, 32, 32, generator=generator)
         return images, torch.arange(count) % 4, torch.randn(count, 4, generator=generator)
 
-    batch = Batch(torch.arange(COUNT), *half(COUNT), *half(0 if method.second == "none" else COUNT))
-    method.loss(student, batch, Tools(profile, student, tiny_vqgan, seed=3)).backward()
+    others = {"none": 0, "mixtures": 2 * COUNT}.get(method.second, COUNT)
+    batch = Batch(torch.arange(COUNT), *half(COUNT), *half(others))
+    tools = Tools(profile, student, tiny_vqgan, seed=3, transfer=load_style_transfer(files["transfer"]))
+    method.loss(student, batch, tools).backward()
     declared = step_cost(method, profile)
     # Fast AdvProp draws who is attacked: 8 of 40 are expected, give or take 5
     assert counter.forward / COUNT == pytest.approx(declared.forward, abs=0.13 if method.attacked < 1 else 0)

@@ -141,7 +141,7 @@ def test_a_run_stopped_after_any_step_ends_the_same(profile, method, options, tm
 @pytest.mark.parametrize("method", ATTACKING)
 def test_a_run_that_attacks_its_student_resumes_exactly(profile, method, tmp_path, monkeypatch):
     """Also: what is kept in the end is a student like any other, without auxiliary batch norms."""
-    run = Run(replace(profile, limit=16, epochs=2, **ALL_AT_ONCE), method)
+    run = Run(replace(profile, limit=20, epochs=2, **ALL_AT_ONCE), method)  # two steps an epoch
     calm = train(run, tmp_path / "calm").state_dict()
     with monkeypatch.context() as patch:
         stop_at(patch, 3)

@@ -110,3 +110,13 @@ def test_weights_of_something_else_are_refused(files, tmp_path):
         convert(files[0], files[1], tmp_path / "x.pth")
     with pytest.raises(SystemExit, match="weights not found"):
         main([str(tmp_path / "no.pth"), str(files[1]), str(files[2])])
+
+
+def test_the_committed_transfer_keeps_shape_and_takes_colour(photos40):
+    """Content is recognisable, and mean colour moves towards the style's."""
+    net, rows = load_style_transfer(), torch.arange(20)
+    content, style = photos40.images(rows), photos40.images(rows + 20)
+    redrawn, moved = net(content, style, 0.0), net(content, style, 1.0)
+    assert float((redrawn - content).square().mean().sqrt()) < 0.15
+    before = (content.mean((2, 3)) - style.mean((2, 3))).abs().mean()
+    assert float((moved.mean((2, 3)) - style.mean((2, 3))).abs().mean()) < 0.6 * float(before)

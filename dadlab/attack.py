@@ -40,13 +40,14 @@ def perturb(
         (B, 3, H, W) in [0, 1], detached.
     """
     target = (lambda x: classifier(through(x))) if attack.through and through is not None else classifier
-    offset = random_start(images, attack, generators)
+    perturbed = (images + random_start(images, attack, generators)).clamp(0, 1)
     for _ in range(attack.steps):
-        offset.requires_grad_(True)
-        loss = F.cross_entropy(target((images + offset).clamp(0, 1)), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, offset)
-        offset = project(offset.detach() + attack.step_size * direction(gradient, attack.norm), attack)
-    return (images + offset).clamp(0, 1).detach()
+        perturbed.requires_grad_(True)
+        loss = F.cross_entropy(target(perturbed), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, perturbed)
+        step = attack.step_size * direction(gradient, attack.norm)
+        perturbed = (images + project(perturbed.detach() - images + step, attack)).clamp(0, 1)
+    return perturbed.detach()
 
 
 def direction(gradient: Tensor, norm: str) -> Tensor:

@@ -74,3 +74,17 @@ def test_through_follows_the_discretizer(model, batch):
 def test_rms_of_the_papers_radius():
     assert Attack(epsilon=0.1).rms(224) == pytest.approx(0.0657, abs=1e-3)
     assert Attack(norm="linf", epsilon=8 / 255).rms(32) == pytest.approx(8)
+
+
+def test_a_pixel_that_starts_outside_the_range_finds_its_way_back(model, batch):
+    """Clipped pixels keep their gradient: many steps from any start reach a linear model's worst case."""
+    images, labels = batch[0].round(), torch.zeros(6, dtype=torch.int64)  # every pixel at a bound
+    weight = torch.linspace(-1, 1, 192).view(3, 8, 8)
+
+    def linear(shown):
+        score = (shown * weight).flatten(1).sum(1)
+        return torch.stack([score, -score], 1)
+
+    attack = Attack(norm="linf", epsilon=0.1, step_size=0.05, steps=5, start=1.0)
+    found = perturb(linear, images, labels, attack, sample_generators(torch.arange(6), 0))
+    torch.testing.assert_close(found, (images - 0.1 * weight.sign()).clamp(0, 1))

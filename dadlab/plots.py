@@ -178,3 +178,43 @@ def _epsilon_axis(ax: Axes, below: Axes, epsilons: Sequence[float], rms: Callabl
     below.set_xticks(epsilons, [f"{e:g}" for e in epsilons])
     top.set_xticks(epsilons, [f"{rms(e):.2g}" for e in epsilons])
     top.set_xlabel("RMS change a pixel (1/255)")
+
+
+@styled
+def attack_curves(
+    curves: Mapping[str, Mapping[str, Mapping[float, Estimate]]],
+    *,
+    clean: Mapping[str, float],
+    norm: str = "linf",
+    width: float = 7.0,
+) -> Figure:
+    """Accuracy against ε, a panel an attack and a line a method, with 95 % intervals.
+
+    Args:
+        curves: attack's title → method → ε (increasing, positive) → top-1 in percent.
+        clean: method → top-1 without attack, drawn at the left edge.
+        norm: of ε; `linf` is shown in 1/255.
+        width: of the figure, in inches.
+    """
+    figure, axes = plt.subplots(1, len(curves), sharey=True, squeeze=False, figsize=(width, 0.35 * width))
+    plt.close(figure)
+    scale = 255 if norm == "linf" else 1
+    for ax, (title, methods) in zip(axes[0], curves.items(), strict=True):
+        for method, points in methods.items():
+            radii, found = [scale * epsilon for epsilon in points], list(points.values())
+            colour, marker = COLOURS.get(method, "#333333"), MARKERS.get(method, "o")
+            ax.fill_between(radii, [e.low for e in found], [e.high for e in found], color=colour, alpha=0.15,
+                            linewidth=0)  # fmt: skip
+            ax.plot(radii, [e.mean for e in found], marker + "-", color=colour, label=title_of(method))
+            ax.plot(0.8 * radii[0], clean[method], marker, color=colour, markerfacecolor="white", clip_on=False)
+        ticks = sorted({scale * epsilon for points in methods.values() for epsilon in points})
+        ax.set_xscale("log", base=2)
+        ax.set_xticks([0.8 * ticks[0], *ticks], ["0", *(f"{tick:.2g}" for tick in ticks)])
+        ax.minorticks_off()
+        ax.set_title(title)
+        ax.set_xlabel(f"ε ({'L∞, 1/255' if norm == 'linf' else 'L2, all pixels'})")
+        ax.set_ylim(0, 100)
+        ax.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes[0, 0].set_ylabel("top-1 under attack (%)")
+    axes[0, -1].legend(loc="best")
+    return figure

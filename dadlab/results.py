@@ -229,7 +229,7 @@ def compare(
         "commit": commit(),
         "rows": [_row(method, split, stack(measured[method], split), seeds) for method in methods for split in splits],
         "differences": [
-            {"first": a, "second": b, "split": s, **_rounded(difference(stack(measured[a], s), stack(measured[b], s)))}
+            {"first": a, "second": b, "split": s, **rounded(difference(stack(measured[a], s), stack(measured[b], s)))}
             for a, b in pairs
             for s in splits
         ],
@@ -247,8 +247,9 @@ def _each(
 
 def _row(method: str, split: str, found: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
     each = {str(seed): round(100 * float(values.mean()), 2) for seed, values in zip(sorted(seeds), found, strict=True)}
-    return {"method": method, "split": split, "n": found.shape[1], "top1": _rounded(accuracy(found)), "seeds": each}
+    return {"method": method, "split": split, "n": found.shape[1], "top1": rounded(accuracy(found)), "seeds": each}
 
 
-def _rounded(estimate: Estimate) -> dict[str, float]:
+def rounded(estimate: Estimate) -> dict[str, float]:
+    """Mean, low and high with two decimals, for a result file."""
     return {name: round(value, 2) for name, value in asdict(estimate).items()}

@@ -140,3 +140,14 @@ def test_epsilon_curve_shows_rms(norm: str, rms: str) -> None:
         [0.0, 0.1, 8.0], {"val": curve, "val_context": curve}, [0.9, 0.8, 0.3], attack=Attack(norm=norm), chosen=8.0
     )
     check(figure, 3, "RMS change a pixel (1/255)", "0.1", rms, "val", "val_context", "kept (%)")
+
+
+def test_attack_curves_show_every_attack_method_and_radius():
+    points = {1 / 255: Estimate(60.0, 55.0, 65.0), 4 / 255: Estimate(20.0, 15.0, 25.0)}
+    curves = {"FGSM": {"kd": points, "dad": points}, "PGD": {"kd": points, "dad": points}}
+    figure = plots.attack_curves(curves, clean={"kd": 84.0, "dad": 85.0})
+    assert [ax.get_title() for ax in figure.axes] == ["FGSM", "PGD"]
+    (line, *_) = figure.axes[0].get_lines()
+    assert line.get_xdata() == pytest.approx([1, 4])
+    assert line.get_ydata() == pytest.approx([60, 20])
+    assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == ["KD", "DAD"]

@@ -1,0 +1,216 @@
+"""Accuracy under attack: FGSM, PGD and AutoAttack against ε (Zhou et al., 2023, Table 12).
+
+The paper gives neither ε nor steps, so accuracy is measured along ε. Chosen here, on images in [0, 1]: FGSM is one
+step of ε from the image itself (Goodfellow et al., 2015); PGD is ten steps of 2.5 · ε / 10 from a random point of the
+ε-ball (Madry et al., 2018, §5.1 and appendix B); AutoAttack is the standard version (Croce & Hein, 2020) of
+`pyautoattack`. Normalisation is part of the model. A sample counts where the model is right both before and after.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pyautoattack import AutoAttack
+from torch import Tensor, nn
+
+from dadlab.ahead import local_device
+from dadlab.attack import perturb
+from dadlab.data import Dataset, home_split, load_split
+from dadlab.files import atomic_path
+from dadlab.generate import sample_generators
+from dadlab.profile import Attack, Profile, nearest
+from dadlab.progress import track
+from dadlab.results import accuracy, commit, difference, machine, rounded
+from dadlab.run import Run
+from dadlab.train import train
+
+EPSILONS = tuple(round(level / 255, 6) for level in (0.5, 1, 2, 4, 8))
+_PART = 50  # samples attacked together, and kept together
+_PENDING = 2
+_NORMS: dict[str, Any] = {"linf": "Linf", "l2": "L2"}
+
+
+def fgsm(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor) -> Tensor:
+    """One step of length ε."""
+    return perturb(model, images, labels, Attack(norm, epsilon, epsilon), sample_generators(rows, 0))
+
+
+def pgd(
+    model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor, *, steps: int = 10
+) -> Tensor:
+    """Steps of 2.5 · ε / `steps` from a random start."""
+    attack = Attack(norm, epsilon, 2.5 * epsilon / steps, steps, start=1.0)
+    return perturb(model, images, labels, attack, sample_generators(rows, 0))
+
+
+def noise(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor) -> Tensor:
+    """PGD's random start alone: what an attack must beat."""
+    return perturb(model, images, labels, Attack(norm, epsilon, 0.0, 0, start=1.0), sample_generators(rows, 0))
+
+
+def autoattack(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor) -> Tensor:
+    """APGD on cross-entropy, targeted APGD and FAB, Square; 9 target classes, or all where there are fewer.
+
+    Raises:
+        ValueError: fewer than four classes, for which its loss is not defined.
+    """
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    if classes < 4:
+        raise ValueError(f"AutoAttack needs at least four classes, the model has {classes}: use fgsm or pgd")
+    attack = AutoAttack(model, norm=_NORMS[norm], eps=epsilon, seed=int(rows[0]), device=images.device)
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
+    logger = logging.getLogger("auto-attack")
+    before, logger.level = logger.level, logging.ERROR  # its remarks are what `dadlab.masking` looks for
+    try:
+        with torch.random.fork_rng():
+            return attack.run_standard_evaluation(images, labels, batch_size=len(images))[0].detach()
+    finally:
+        logger.level = before
+
+
+def none(model: nn.Module, images: Tensor, *given: object) -> Tensor:
+    """No attack."""
+    return images
+
+
+ATTACKS: dict[str, Callable[..., Tensor]] = {
+    "none": none,
+    "noise": noise,
+    "fgsm": fgsm,
+    "pgd": pgd,
+    "autoattack": autoattack,
+}
+TITLES = {"none": "no attack", "noise": "noise", "fgsm": "FGSM", "pgd": "PGD", "autoattack": "AutoAttack"}
+
+
+def robust(
+    model: nn.Module, dataset: Dataset, attack: str, epsilon: float, *, norm: str = "linf", keep: Path | None = None
+) -> np.ndarray:
+    """Whether the model is right on each sample with and without the attack: (N,) bool, in sample order.
+
+    Args:
+        model: images in [0, 1] to logits, in eval mode.
+        dataset: clean images.
+        attack: one of `ATTACKS`.
+        epsilon: radius in [0, 1] (L2: over all pixels).
+        norm: `linf` or `l2`.
+        keep: file for the verdicts, written after every 50 samples; what is in it is not computed again.
+
+    Raises:
+        ValueError: unknown attack or norm, negative ε, or a test with a subset of the labels.
+    """
+    made = nearest(attack, ATTACKS, "attack")
+    Attack(norm, epsilon)
+    if dataset.among is not None:
+        raise ValueError(
+            f"{dataset.name}: answers among {len(dataset.among)} labels cannot be attacked; use a full test"
+        )
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    found = np.full(len(dataset), _PENDING, np.uint8) if keep is None or not keep.is_file() else np.load(keep)
+    parts = torch.arange(len(dataset)).split(_PART)
+    for rows in track([rows for rows in parts if found[rows[0]] == _PENDING], f"{TITLES[attack]}, ε = {epsilon:.4g}"):
+        images, labels = dataset.images(rows).to(device), dataset.labels[rows].to(device)
+        changed = made(model, images, labels, epsilon, norm, rows)
+        with torch.no_grad():
+            right = [(model(shown).argmax(1) == labels).cpu() for shown in (images, changed)]
+        found[rows] = (right[0] & right[1]).numpy()
+        if keep is not None:
+            with atomic_path(keep) as temporary, temporary.open("wb") as out:
+                np.save(out, found)
+    return found.astype(bool)
+
+
+def measure_under_attack(
+    run: Run, runs_dir: Path, attack: str, epsilon: float, *, split: str, limit: int = 0, norm: str = "linf"
+) -> np.ndarray:
+    """`robust` of a run's student, trained if need be; verdicts (N,) are kept in the run's folder.
+
+    Args:
+        run: which student.
+        runs_dir: where runs live.
+        attack, epsilon, norm: as in `robust`.
+        split: test split.
+        limit: about so many samples of it, class by class; 0 is all.
+    """
+    keep = run.folder(runs_dir) / "attacked" / f"{split}-{limit}-{attack}-{norm}-{epsilon:.6g}.npy"
+    if keep.is_file() and (np.load(keep) != _PENDING).all():
+        return np.load(keep).astype(bool)
+    dataset = load_split(run.profile.data, split, image_size=run.profile.image_size, limit=limit)
+    return robust(trained(run, runs_dir), dataset, attack, epsilon, norm=norm, keep=keep)
+
+
+@functools.lru_cache(maxsize=1)
+def trained(run: Run, runs_dir: Path) -> nn.Module:
+    """A run's student in eval mode, trained if need be, where this process computes."""
+    return train(run, runs_dir).to(local_device()).eval()
+
+
+def compare_under_attack(
+    profile: Profile,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    attacks: Mapping[str, Sequence[float]],
+    runs_dir: Path,
+    *,
+    limits: Mapping[str, int],
+    pairs: Sequence[tuple[str, str]] = (),
+    split: str | None = None,
+    student: str = "resnet_s",
+    norm: str = "linf",
+) -> dict[str, Any]:
+    """Accuracy of a grid of methods and seeds without attack and under every attack and ε; what exists is loaded.
+
+    Args:
+        profile, methods, seeds, student: the grid.
+        attacks: name → radii.
+        runs_dir: where runs live.
+        limits: name → how many test samples, 0 for all.
+        pairs: (first, second) methods whose paired difference is wanted.
+        split: test split, the in-distribution one unless told.
+        norm: `linf` or `l2`.
+
+    Returns:
+        JSON-ready: `rows` (method, attack, epsilon, n, top-1 with interval, every seed's value), `differences`
+        (first, second, attack, epsilon, mean, low, high), profile and machine.
+    """
+    split = split or home_split(profile.data)
+    attacks = {"none": (0.0,), **attacks}
+    limits = {"none": 0 if 0 in limits.values() else max(limits.values()), **limits}
+    found: dict[tuple[str, str, float], list[np.ndarray]] = {}
+    for method, seed in itertools.product(methods, seeds):
+        run = Run(profile, method, student, seed)
+        for name, radii in attacks.items():
+            for epsilon in radii:
+                right = measure_under_attack(
+                    run, Path(runs_dir), name, epsilon, split=split, limit=limits[name], norm=norm
+                )
+                found.setdefault((method, name, epsilon), []).append(right)
+    stacked = {key: np.stack(each) for key, each in found.items()}
+    return {
+        "profile": asdict(profile),
+        "student": student,
+        "seeds": list(seeds),
+        "split": split,
+        "norm": norm,
+        "machine": machine(),
+        "commit": commit(),
+        "rows": [
+            {"method": method, "attack": name, "epsilon": epsilon, "n": right.shape[1],
+             "top1": rounded(accuracy(right)), "seeds": [round(100 * float(one.mean()), 2) for one in right]}
+            for (method, name, epsilon), right in stacked.items()
+        ],
+        "differences": [
+            {"first": first, "second": second, "attack": name, "epsilon": epsilon,
+             **rounded(difference(stacked[first, name, epsilon], stacked[second, name, epsilon]))}
+            for first, second in pairs for name, radii in attacks.items() for epsilon in radii
+        ],
+    }  # fmt: skip

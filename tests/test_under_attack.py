@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dadlab import under_attack as module
+from dadlab.under_attack import ATTACKS, compare_under_attack, fgsm, measure_under_attack, pgd, robust
+from dadlab.dataset import Dataset
+from dadlab.profile import make_profile
+from dadlab.run import Run
+from dadlab.students import save_student
+
+
+class Linear(nn.Module):
+    """Logits w·x and −w·x (and two that never win): FGSM and PGD are exact, and so is every margin."""
+
+    def __init__(self, classes: int = 4):
+        super().__init__()
+        self.classes = classes
+        self.register_buffer("weight", torch.linspace(-1, 1, 3 * 8 * 8).view(3, 8, 8))
+
+    def forward(self, images):
+        margin = ((images - 0.5) * self.weight).flatten(1).sum(1)
+        rest = [margin * 0 - 1e3 - k for k in range(self.classes - 2)]
+        return torch.stack([margin, -margin, *rest], 1)
+
+
+@pytest.fixture
+def data() -> Dataset:
+    pixels = torch.randint(100, 156, (120, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    model = Linear()
+    labels = model(pixels.float() / 255).argmax(1)
+    labels[::10] = 1 - labels[::10]  # some that are wrong before any attack
+    return Dataset("toy", ("a", "b", "c", "d"), pixels, labels)
+
+
+def margins(data: Dataset) -> torch.Tensor:
+    logits = Linear()(data.images(torch.arange(len(data))))
+    sign = 1 - 2 * data.labels
+    return (logits[:, 0] * sign).detach()  # w·(x − ½), positive where the model is right
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_closed_form_of_a_linear_model(data, attack, norm):
+    """No image leaves the box, so the worst case is margin − ε·‖w‖ in the dual norm, which both attacks reach."""
+    dual = Linear().weight.abs().sum() if norm == "linf" else Linear().weight.norm()
+    epsilon = float(margins(data).abs().median() / dual)
+    wanted = margins(data) - epsilon * dual > 0
+    found = robust(Linear(), data, attack, epsilon, norm=norm)
+    assert 0.2 < wanted.float().mean() < 0.8
+    assert (torch.from_numpy(found) == wanted).float().mean() > 0.99
+
+
+def test_fgsm_on_a_linear_model_is_a_signed_step(data):
+    images, labels = data.images(torch.arange(4)), data.labels[:4]
+    sign = Linear().weight.sign() * (2 * labels - 1).view(-1, 1, 1, 1)
+    expected = (images + 0.02 * sign).clamp(0, 1)
+    torch.testing.assert_close(fgsm(Linear(), images, labels, 0.02, "linf", torch.arange(4)), expected)
+
+
+def test_autoattack_reaches_a_linear_models_worst_case_inside_the_ball(data):
+    few, rows = data.take(torch.arange(12)), torch.arange(12)
+    dual = Linear().weight.abs().sum()
+    epsilon = float(margins(few).abs().median() / dual) * 1.01
+    wanted = margins(few) - epsilon * dual > 0
+    assert 0 < wanted.sum() < 12
+    assert robust(Linear(), few, "autoattack", epsilon).tolist() == wanted.tolist()
+    offset = ATTACKS["autoattack"](Linear(), few.images(rows), few.labels, 0.5, "linf", rows) - few.images(rows)
+    assert offset.abs().max() <= 0.5 * (1 + 1e-4)
+
+
+def test_autoattack_leaves_random_numbers_alone(data):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    robust(Linear(), data.take(torch.arange(3)), "autoattack", 0.5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_too_few_classes_for_autoattack(data):
+    with pytest.raises(ValueError, match="at least four classes, the model has 3: use fgsm or pgd"):
+        robust(Linear(3), data, "autoattack", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("attack", "options", "message"),
+    [("pdg", {}, "did you mean 'pgd'"), ("pgd", {"norm": "l1"}, "choose 'l2' or 'linf'")],
+)
+def test_bad_input_is_named(data, attack, options, message):
+    with pytest.raises(ValueError, match=message):
+        robust(Linear(), data, attack, 0.1, **options)
+
+
+def test_a_subset_of_labels_is_refused(data):
+    subset = Dataset(data.name, data.classes, data.pixels, data.labels, among=(0, 1))
+    with pytest.raises(ValueError, match="answers among 2 labels"):
+        robust(Linear(), subset, "pgd", 0.1)
+
+
+def test_an_attack_without_radius_changes_nothing(data):
+    assert np.array_equal(robust(Linear(), data, "pgd", 0.0), robust(Linear(), data, "none", 0.0))
+    assert robust(Linear(), data, "none", 0.0).mean() == pytest.approx(0.9)
+
+
+def test_stopped_measurement_goes_on_where_it_was(data, tmp_path, monkeypatch):
+    """Each sample is attacked once, and the verdicts are those of a calm run."""
+    attacked: list[int] = []
+
+    def counting(model, images, labels, epsilon, norm, rows):
+        if len(attacked) >= 100 and not counting.resumed:
+            raise KeyboardInterrupt
+        attacked.extend(rows.tolist())
+        return pgd(model, images, labels, epsilon, norm, rows)
+
+    counting.resumed = False
+    monkeypatch.setitem(module.ATTACKS, "pgd", counting)
+    with pytest.raises(KeyboardInterrupt):
+        robust(Linear(), data, "pgd", 0.01, keep=tmp_path / "kept.npy")
+    counting.resumed = True
+    found = robust(Linear(), data, "pgd", 0.01, keep=tmp_path / "kept.npy")
+    assert attacked == list(range(120))
+    monkeypatch.undo()
+    assert np.array_equal(found, robust(Linear(), data, "pgd", 0.01))
+
+
+def test_runs_are_compared_and_found_again(tmp_path, tiny_student, monkeypatch):
+    profile = make_profile(epochs=1)
+    for method in ("plain", "kd"):
+        run = Run(profile, method)
+        run.folder(tmp_path).mkdir(parents=True)
+        save_student(run.folder(tmp_path) / "student.safetensors", tiny_student)
+    monkeypatch.setattr(module, "train", lambda run, runs_dir: tiny_student)
+    grid = (profile, ["plain", "kd"], [0], {"fgsm": [0.01]}, tmp_path)
+    found = compare_under_attack(*grid, limits={"fgsm": 20}, pairs=[("kd", "plain")], split="val")
+    assert json.loads(json.dumps(found)) == found
+    assert [(row["method"], row["attack"], row["n"]) for row in found["rows"]] == [
+        (method, attack, 20) for method in ("plain", "kd") for attack in ("none", "fgsm")
+    ]
+    assert all(line["mean"] == 0 for line in found["differences"])
+    module.trained.cache_clear()
+    monkeypatch.setattr(module, "train", lambda *args: pytest.fail("measured again"))
+    assert compare_under_attack(*grid, limits={"fgsm": 20}, pairs=[("kd", "plain")], split="val") == found
+    kept = measure_under_attack(Run(profile, "kd"), tmp_path, "fgsm", 0.01, split="val", limit=20)
+    assert kept.mean() * 100 == pytest.approx(found["rows"][3]["top1"]["mean"])

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dadlab.under_attack import fgsm, noise, pgd
 from dadlab.data import Dataset
+from dadlab.under_attack import fgsm, noise, pgd
 
 
 def masking(

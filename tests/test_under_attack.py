@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from dadlab import under_attack as module
-from dadlab.under_attack import ATTACKS, compare_under_attack, fgsm, measure_under_attack, pgd, robust
 from dadlab.dataset import Dataset
 from dadlab.profile import make_profile
 from dadlab.run import Run
 from dadlab.students import save_student
+from dadlab.under_attack import ATTACKS, compare_under_attack, fgsm, measure_under_attack, pgd, robust
 
 
 class Linear(nn.Module):

@@ -133,11 +133,15 @@ def accuracy(found: np.ndarray, *, draws: int = 4000, seed: int = 0, scale: floa
 def _bootstrap(values: np.ndarray, draws: int, seed: int, level: float = 0.95) -> Estimate:
     rng = np.random.default_rng(seed)
     seeds, images = values.shape
+    # Images with one pattern over seeds are drawn together, patterns in order of appearance: a sign changes no draw.
+    _, first, counts = np.unique(values, axis=1, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    kinds, counts = values[:, first[order]], counts[order]
     by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (draws, S)
     means = []
     for part in np.array_split(by_seed, -(-draws // BOOTSTRAP_BLOCK)):
-        by_image = rng.multinomial(images, np.full(images, 1 / images), len(part)) / images  # (part, N)
-        means.append(((part @ values) * by_image).sum(1))
+        by_kind = rng.multinomial(images, counts / images, len(part)) / images  # (part, kinds)
+        means.append(((part @ kinds) * by_kind).sum(1))
     low, high = np.quantile(np.concatenate(means), ((1 - level) / 2, (1 + level) / 2))
     return Estimate(float(values.mean()), float(low), float(high))
 

@@ -7,7 +7,7 @@ before training (samples, teacher logits) is not a step's cost; a method's own a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,11 @@ from dadlab.ahead import local_device
 from dadlab.discretizer import load_discretizer
 from dadlab.materials import prepare
 from dadlab.methods import METHODS, Tools
+from dadlab.rows import Row
 from dadlab.run import Run
 from dadlab.steps import Steps
 from dadlab.students import Student
+from dadlab.tables import Measured, Values
 
 
 def step_seconds(runs: Mapping[str, Run], runs_dir: Path, *, rounds: int = 8, steps: int = 5) -> pd.DataFrame:
@@ -74,3 +76,19 @@ def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
         if device.type == "cuda":
             torch.cuda.synchronize()
         yield time.perf_counter() - started
+
+
+def timed(published: pd.DataFrame, rows: Sequence[Row], budgets: pd.DataFrame) -> Measured:
+    """Table 7 from multiples of a standard step: rounds take the place of seeds.
+
+    Args:
+        published: the table, whose `Training Budget` is measured.
+        rows: its rows.
+        budgets: from `budgets`, a column a row and a line a round.
+    """
+    column = "Training Budget"
+    values: dict[str, Values] = {
+        str(name): {column: {turn: np.array([value / 100]) for turn, value in enumerate(budgets[name])}}
+        for name in budgets
+    }
+    return Measured(published, rows, list(range(len(budgets))), values, {r.key: r.missing for r in rows if r.missing})

@@ -10,7 +10,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from dadlab.results import Estimate
-from dadlab.tables import Measured, printed_in
+from dadlab.table_record import printed_in
+from dadlab.tables import Measured
 
 
 def beside(measured: Measured) -> pd.DataFrame:

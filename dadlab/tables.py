@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,8 @@ import pandas as pd
 from dadlab.answers import teacher_correct, teacher_corruptions
 from dadlab.data import home_split, split_names
 from dadlab.evaluate import mce, mce_baseline, mean_error
-from dadlab.results import Estimate, accuracy, commit, difference, machine, measure, measure_corruptions
-from dadlab.rows import NOT_YET, SEPARATOR, Row
+from dadlab.results import Estimate, accuracy, measure, measure_corruptions
+from dadlab.rows import NOT_YET, Row
 
 NOT_RUN = "not run"
 Values = dict[str, dict[int, np.ndarray]]  # column → seed → (N,) values in [0, 1]
@@ -133,88 +132,3 @@ def average(parts: Sequence[np.ndarray]) -> np.ndarray:
     """
     total, mean = sum(map(len, parts)), float(np.mean([part.mean() for part in parts]))
     return np.concatenate([mean + (part - part.mean()) * total / (len(parts) * len(part)) for part in parts])
-
-
-def record(measured: Measured, **more: Any) -> dict[str, Any]:
-    """Everything a table says, for a JSON file: every cell published and measured, its seeds, its runs.
-
-    Args:
-        measured: the table.
-        more: further entries, such as `claims` and the `command`.
-    """
-    profile = asdict(measured.rows[0].profile) if measured.rows else {}
-    firsts = _firsts(measured)
-    lines = [_line(measured, row, firsts.get(_block(row), "")) for row in measured.rows]
-    facts = {"seeds": list(measured.seeds), "machine": machine(), "commit": commit()}
-    printed = {name: measured.published.attrs.get(name) for name in ("title", "unit", "lower_is_better")}
-    return {**printed, "profile": profile, **facts, "rows": lines, **more}
-
-
-def _block(row: Row) -> str:
-    return row.name[0] if len(row.name) > 1 else ""
-
-
-def _firsts(measured: Measured) -> dict[str, str]:
-    """Block → its first published row that was measured, which gains are over; the teacher has no part in it."""
-    published = {SEPARATOR.join(np.atleast_1d(name)) for name in measured.published.index}
-    there = [row for row in measured.rows if row.method and row.key in measured.values and row.key in published]
-    return {_block(row): row.key for row in reversed(there)}
-
-
-def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
-    values = measured.values.get(row.key, {})
-    seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
-    runs = {str(seed): row.run(seed).folder(Path()).name for seed in seeds} if row.method else {}
-    cells = {name: _cell(measured, row.key, name, first if row.method else "") for name in measured.published.columns}
-    differs = {
-        key: value for key, value in asdict(row.profile).items() if value != asdict(measured.rows[0].profile)[key]
-    }
-    line = {"row": list(row.name), "method": row.method or "teacher", "student": row.student, "profile": differs}
-    return {**line, "runs": runs, "missing": measured.missing.get(row.key, ""), "cells": cells}
-
-
-def _cell(measured: Measured, row: str, column: str, first: str) -> dict[str, Any]:
-    printed = printed_in(measured.published, row, column)
-    found = measured.estimates.get((row, column))
-    if found is None:
-        return {"published": printed}
-    by_seed = measured.values[row][column]
-    each = {str(seed): round(100 * float(values.mean()), 2) for seed, values in by_seed.items()}
-    cell = {"published": printed, **_rounded(found), "seeds": each, "n": len(next(iter(by_seed.values())))}
-    seeds = sorted(set(by_seed) & set(measured.values.get(first, {}).get(column, {})))
-    if seeds and row != first:
-        gained = difference(*(measured.matrix(name, column, seeds) for name in (row, first)))
-        cell["gain"] = {"over": first, "published": _less(printed, printed_in(measured.published, first, column))}
-        cell["gain"] |= _rounded(gained)
-    return cell
-
-
-def _rounded(found: Estimate) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in asdict(found).items()}
-
-
-def _less(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else round(first - second, 2)
-
-
-def printed_in(published: pd.DataFrame, row: str, column: str) -> float | None:
-    """A cell of a published table by its row's name, or None where the table has no such row or leaves it empty."""
-    keys = {SEPARATOR.join(np.atleast_1d(name)): name for name in published.index}
-    value = published.loc[keys[row], column] if row in keys else None
-    return None if value is None or np.isnan(value) else float(value)
-
-
-def timed(published: pd.DataFrame, rows: Sequence[Row], budgets: pd.DataFrame) -> Measured:
-    """Table 7 from multiples of a standard step: rounds take the place of seeds.
-
-    Args:
-        published: the table, whose `Training Budget` is measured.
-        rows: its rows.
-        budgets: from `dadlab.cost`, a column a row and a line a round.
-    """
-    column = "Training Budget"
-    values: dict[str, Values] = {
-        str(name): {column: {turn: np.array([value / 100]) for turn, value in enumerate(budgets[name])}}
-        for name in budgets
-    }
-    return Measured(published, rows, list(range(len(budgets))), values, {r.key: r.missing for r in rows if r.missing})

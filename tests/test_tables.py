@@ -15,6 +15,7 @@ from dadlab.published import TABLES, load_table
 from dadlab.results import accuracy, difference
 from dadlab.rows import NOT_YET, ROWS, Row, read_rows
 from dadlab.sentences import NOT_MEASURED, Judged, Sentence, as_listed, judge_sentences, read_sentences, verdict_table
+from dadlab.table_record import printed_in, record
 from dadlab.table_view import beside, styled
 from dadlab.verdicts import FAILS, HOLDS, OPEN, Claim
 
@@ -48,7 +49,7 @@ def test_published_numbers_agree_with_their_sentences_but_for_the_known_slips():
         published = load_table(number)
         for sentence in read_sentences(number, published.attrs["lower_is_better"]):
             for claim in sentence.comparisons:
-                first, second = (tables.printed_in(published, row, claim.on) for row in (claim.first, claim.second))
+                first, second = (printed_in(published, row, claim.on) for row in (claim.first, claim.second))
                 if None not in (first, second) and not claim.above < first - second < claim.below:
                     wrong.add((number, claim.first, claim.second, claim.on))
     assert {number for number, *_ in wrong} <= {"5", "8", "9", "12"}, wrong
@@ -156,14 +157,22 @@ def test_styled_table_has_the_best_bold_and_no_teacher_among_them(monkeypatch, t
 
 
 def test_record_follows_every_cell_to_its_runs(monkeypatch, tmp_path):
-    record = json.loads(json.dumps(tables.record(made_up(monkeypatch, tmp_path), command="x")))
-    teacher, a, b, c = record["rows"]
+    found = json.loads(json.dumps(record(made_up(monkeypatch, tmp_path), command="x")))
+    teacher, a, b, c = found["rows"]
     assert (a["cells"]["C"]["published"], a["cells"]["C"]["mean"]) == (40.0, 30.0)
     assert a["cells"]["ImageNet"]["seeds"] == {"0": 80.0, "1": 80.0}
     assert a["runs"]["0"].startswith("kd-resnet_s-s0-")
     assert (teacher["method"], c["missing"], c["cells"]["C"]) == ("teacher", NOT_YET, {"published": None})
     assert b["cells"]["ImageNet"]["n"] == 10
-    assert set(record) >= {"profile", "seeds", "machine", "commit", "command", "title"}
+    assert a["cells"]["ImageNet"].get("gain") is None
+    assert b["cells"]["ImageNet"]["gain"] == {
+        "over": "N · a",
+        "published": -10.0,
+        "mean": -60.0,
+        "low": -90.0,
+        "high": -30.0,
+    }
+    assert set(found) >= {"profile", "seeds", "machine", "commit", "command", "title"}
 
 
 def claims(*comparisons: tuple[str, str, str, float, float]) -> Sentence:

@@ -28,8 +28,8 @@ th, td { padding: 2px 8px; text-align: right }
 th { background: #f3f3f3 } tr:hover td { background: #f8f8f0 }
 td.text, th.text { text-align: left }
 .holds { color: #00694c } .does-not-hold { color: #b04a00 } .note { color: #666 } img { max-width: 100% }"""
-_HONEST = """These are results of a miniature: 9,000 photographs of ten kinds of garment at 32 × 32, drawn shifts, a small
-teacher. It can say whether an effect has the published direction under controls that the paper does not have, and
+_HONEST = """These are results of a miniature: 9,000 photographs of ten kinds of garment at 32 × 32, drawn shifts, a
+small teacher. It can say whether an effect has the published direction under controls that the paper lacks, and
 whether methods keep their order. It cannot say how large an effect is on ImageNet, and what does not hold here is not
 refuted there."""
 

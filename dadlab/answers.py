@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dadlab.ahead import local_device
-from dadlab.data import Dataset, has_corruptions, home_split, load_split
+from dadlab.data import Dataset, class_names, has_corruptions, home_split, load_split
 from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, corruption_errors
 from dadlab.files import atomic_path, content_of, fingerprint, write_json
 from dadlab.imagenet import corruption
@@ -32,9 +32,13 @@ def student_logits(run: Run, runs_dir: Path, split: str) -> np.ndarray:
 
 def teacher_logits(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """Logits (N, C) float32 of the profile's teacher on a split."""
-    dataset = _load(profile, split)
-    kept = _teacher_folder(profile, runs_dir, dataset) / f"{split}.npy"
+    dataset, kept = _load(profile, split), _teacher_path(profile, runs_dir, split)
     return _kept(kept, lambda: _logits(load_teacher(profile.teacher, dataset.classes), dataset))
+
+
+def teacher_answered(profile: Profile, runs_dir: Path, split: str) -> bool:
+    """Whether the teacher's logits on a split are there, so that reading them loads no teacher."""
+    return _teacher_path(profile, runs_dir, split).is_file()
 
 
 def teacher_correct(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
@@ -46,8 +50,7 @@ def teacher_correct(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
 
 def teacher_corruptions(profile: Profile, runs_dir: Path) -> dict[str, float]:
     """The teacher's error rate under each corruption, as `dadlab.results.measure_corruptions` has a run's."""
-    home = _load(profile, home_split(profile.data))
-    path = _teacher_folder(profile, runs_dir, home) / "corruptions.json"
+    path = _teacher_path(profile, runs_dir, home_split(profile.data)).with_name("corruptions.json")
     if not path.is_file():
         write_json(path, _corruptions(profile, runs_dir))
     return json.loads(path.read_text())
@@ -64,9 +67,10 @@ def _corruptions(profile: Profile, runs_dir: Path) -> dict[str, float]:
     return corruption_errors(teacher, clean, Path(runs_dir) / "corrupted")
 
 
-def _teacher_folder(profile: Profile, runs_dir: Path, dataset: Dataset) -> Path:
-    key = fingerprint(profile.data, profile.image_size, content_of(profile.teacher), list(dataset.classes))
-    return Path(runs_dir) / "teachers" / key
+def _teacher_path(profile: Profile, runs_dir: Path, split: str) -> Path:
+    classes = class_names(profile.data, split)
+    key = fingerprint(profile.data, profile.image_size, content_of(profile.teacher), list(classes))
+    return Path(runs_dir) / "teachers" / key / f"{split}.npy"
 
 
 def _load(profile: Profile, split: str) -> Dataset:

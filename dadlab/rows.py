@@ -42,6 +42,11 @@ class Row:
     def key(self) -> str:
         return SEPARATOR.join(self.name)
 
+    @property
+    def what(self) -> str:
+        """Method and student, or the teacher."""
+        return f"{self.method}, {self.student}" if self.method else "teacher"
+
     def run(self, seed: int) -> Run:
         return Run(self.profile, self.method, self.student, seed)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dadlab.answers import teacher_correct, teacher_corruptions
+from dadlab.answers import teacher_answered, teacher_correct, teacher_corruptions
 from dadlab.data import home_split, split_names
 from dadlab.evaluate import mce, mce_baseline, mean_error
 from dadlab.results import Estimate, accuracy, measure, measure_corruptions
@@ -63,14 +63,15 @@ def measure_rows(
         seeds: of every row.
         runs_dir: where runs live.
         columns: some of the table's; all unless told.
-        train: train what is missing; else only runs that are there count, with the seeds that are there.
+        train: train what is missing; else only runs that are there count, with the seeds that are there, and the
+            teacher only if it was asked before.
     """
     wanted = [name for name in published.columns if not columns or name in columns]
     measured = Measured(published, rows, seeds, {}, {})
     for row in rows:
-        there = [seed for seed in seeds if row.missing or not row.method or train or _trained(row, seed, runs_dir)]
+        there = [seed for seed in seeds if row.missing or train or _trained(row, seed, runs_dir)]
         if row.missing or not there:
-            measured.missing[row.key] = row.missing or f"{NOT_RUN} ({row.method}, {row.student})"
+            measured.missing[row.key] = row.missing or f"{NOT_RUN} ({row.what})"
             continue
         found: Values = {name: {} for name in wanted}
         for seed in there:
@@ -97,6 +98,8 @@ def split_of(column: str, data: str) -> str | None:
 
 
 def _trained(row: Row, seed: int, runs_dir: Path) -> bool:
+    if not row.method:
+        return teacher_answered(row.profile, runs_dir, home_split(row.profile.data))
     return (row.run(seed).folder(runs_dir) / "student.safetensors").is_file()
 
 

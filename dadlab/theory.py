@@ -88,6 +88,15 @@ def risk_bounds(
     return pd.DataFrame(lines).set_index("P'")
 
 
+def lemma_3(start: np.ndarray, end: np.ndarray, epsilon: float) -> dict[str, float | bool]:
+    """w(P, P*) ≤ ε_B of Lemma 3.3 for samples (N, D) of P and what an attack of radius ε made of each.
+
+    Moving every sample to its own example is one transport, so its mean length bounds w from above.
+    """
+    far, mean = w1(start, end), float(np.linalg.norm(start - end, axis=1).mean())
+    return {"w(P, P*)": far, "mean ‖x − x*‖": mean, "ε": epsilon, "holds": far <= epsilon}
+
+
 def lemma_4(
     made: tuple[str, str],
     sets: tuple[Sequence[str], Sequence[str]],

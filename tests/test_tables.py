@@ -125,7 +125,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, there: tuple[str
     monkeypatch.setattr(tables, "teacher_correct", lambda *_: cell[""])
     monkeypatch.setattr(tables, "teacher_corruptions", lambda *_: {"fog": 0.2})
     monkeypatch.setattr(tables, "mce_baseline", lambda _: {"fog": 1.0})
-    monkeypatch.setattr(tables, "_trained", lambda row, seed, _: row.name[1] in there and seed < 2)
+    monkeypatch.setattr(tables, "_trained", lambda row, seed, _: not row.method or (row.name[1] in there and seed < 2))
     methods = {"a": "kd", "b": "plain"}
     rows = [Row(("teacher", "T"), PROFILE)]
     rows += [Row(("N", name), PROFILE, method, "resnet_s") for name, method in methods.items()]
@@ -210,3 +210,14 @@ def test_difference_is_quick_and_unchanged_by_the_order_of_images():
     found, mixed = difference(first, second), difference(first[:, ::-1], second[:, ::-1])
     assert found.low == pytest.approx(mixed.low, abs=0.15)
     assert TABLES.is_file()
+
+
+def test_at_imagenets_scale_nothing_is_trained_and_all_that_is_missing_is_said(toy_imagenet, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "measure", None)  # calling it would fail
+    rows = read_rows(1, "imagenet", shared={"data": f"imagenet:{toy_imagenet}"})
+    measured = tables.measure_rows(load_table(1), rows, [0, 1], tmp_path, train=False)
+    assert measured.values == {}
+    assert measured.missing["teacher · CLIP"] == "not run (teacher)"
+    assert measured.missing["ResNet50 · DAD (Ours)"] == "not run (dad, resnet50)"
+    assert len(styled(measured).data) == len(rows)
+    assert not list(tmp_path.iterdir())

@@ -35,3 +35,11 @@ def test_bounds_say_whether_they_hold_and_whether_they_say_anything():
     found = theory.risk_bounds(RISKS, "p", W, empirical=0.05, slack=0.02)
     assert found.loc["near"].tolist() == pytest.approx([0.3, 0.1, 0.2, 0.17, False, True])
     assert found.loc["far", ["holds", "informative"]].tolist() == [True, False]
+
+
+def test_examples_within_the_radius_are_within_it_on_average():
+    start = np.zeros((4, 2))
+    found = theory.lemma_3(start, start + np.array([[3.0, 4.0]]), 5.0)
+    assert found == {"w(P, P*)": pytest.approx(5.0), "mean ‖x − x*‖": pytest.approx(5.0), "ε": 5.0, "holds": True}
+    swapped = theory.lemma_3(np.array([[0.0], [1.0]]), np.array([[1.0], [0.0]]), 0.1)
+    assert (swapped["w(P, P*)"], swapped["mean ‖x − x*‖"]) == (0.0, 1.0)

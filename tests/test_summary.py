@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dadlab.cost import budgets, step_seconds, timed
 from dadlab.plots_tables import published_measured
 from dadlab.published import load_table
 from dadlab.rows import read_rows
 from dadlab.sentences import judge_sentences, read_sentences
 from dadlab.summary import gains, rank_correlations, read_records, verdicts
+from dadlab.timing import budgets, step_seconds, timed
 from dadlab.verdicts import HOLDS
 
 

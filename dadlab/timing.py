@@ -1,7 +1,8 @@
-"""Cost: seconds a training step of each method, as a multiple of a plain step (Zhou et al., 2023, Table 7).
+"""Timing: seconds a training step of each method, as a multiple of a plain step (Zhou et al., 2023, Table 7).
 
-Methods take turns in one process, so that whatever else the machine does touches all of them alike. What is made
-before training (samples, teacher logits) is not a step's cost; a method's own attack on the student is.
+Methods take turns in one process, so that whatever else the machine does touches all of them alike; on a CPU its own
+seconds are counted, not the clock's. What is made before training (samples, teacher logits) is not a step's cost; a
+method's own attack on the student is.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def _median(learner: Iterator[float], steps: int) -> float:
 def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
     """Train on and on, yielding the seconds of every step."""
     method, device = METHODS[run.method], local_device()
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     steps = Steps(run, prepare(run.profile, method, runs_dir))
     student = Student(run.student, len(steps.materials.clean.dataset.classes), run.profile.image_size)
     student.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -67,7 +69,7 @@ def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
     discretizer = load_discretizer(run.profile.discretizer).to(device) if asks else None
     optimizer = torch.optim.AdamW(student.parameters(), run.profile.lr)
     for step in range(10**9):
-        started = time.perf_counter()
+        started = clock()
         (batch,) = steps[step % len(steps)]
         loss = method.loss(student, batch.each(lambda part: part.to(device)), Tools(run.profile, student, discretizer))
         optimizer.zero_grad()
@@ -75,7 +77,7 @@ def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        yield time.perf_counter() - started
+        yield clock() - started
 
 
 def timed(published: pd.DataFrame, rows: Sequence[Row], budgets: pd.DataFrame) -> Measured:

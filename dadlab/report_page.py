@@ -26,7 +26,7 @@ _STYLE = """body { font: 14px/1.45 sans-serif; margin: 2em auto; max-width: 78em
 table { border-collapse: collapse; margin: 1em 0; font-size: 12.5px }
 th, td { padding: 2px 8px; text-align: right }
 th { background: #f3f3f3 } tr:hover td { background: #f8f8f0 }
-td.text, th.text { text-align: left }
+td.text, th.text { text-align: left } td a { white-space: nowrap }
 .holds { color: #00694c } .does-not-hold { color: #b04a00 } .note { color: #666 } img { max-width: 100% }"""
 _HONEST = """These are results of a miniature: 9,000 photographs of ten kinds of garment at 32 × 32, drawn shifts, a
 small teacher. It can say whether an effect has the published direction under controls that the paper lacks, and
@@ -79,7 +79,7 @@ def _summary(records: dict[str, dict[str, Any]], together: pd.DataFrame) -> list
     head = "".join(f"<th class=text>{name}</th>" for name in ("table", "claim", "verdict", "effects, points"))
     ranks = rank_correlations(together).to_html(float_format="{:+.2f}".format, na_rep="—", border=0)
     return [
-        f"<h2>Claims</h2><p>{len(said)} claims: {told}.</p><table><tr>{head}</tr>{''.join(rows)}</table>",
+        f"<h2>Claims</h2><p>{len(said)} claims: {told or 'none yet'}.</p><table><tr>{head}</tr>{''.join(rows)}</table>",
         "<h2>Gains</h2><p>A point a row and column, over the first row of its block; dotted: both agree.</p>",
         _image(published_measured(together, by="table", width=5)),
         "<p>Rank correlation of methods, published against measured, averaged over columns with three or more:</p>",

@@ -26,10 +26,11 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
 def gains(record: dict[str, Any], table: str = "") -> pd.DataFrame:
     """Published and measured gain of each row and column of a table's record, with the paired 95 % interval.
 
-    Columns: `table`, `block`, `row`, `column`, `published`, `measured`, `low`, `high`. Averages are left out.
+    Columns: `table`, `block`, `row`, `column`, `published`, `measured`, `low`, `high`. Averages are left out, and so is
+    a table of anything but per cent.
     """
     lines: list[tuple[Any, ...]] = []
-    for row in record["rows"]:
+    for row in record["rows"] if "%" in record.get("unit", "%") else ():
         for column, cell in row["cells"].items():
             gain = cell.get("gain", {})
             if column.startswith("Avg") or gain.get("published") is None:

@@ -39,6 +39,7 @@ def test_gains_turn_the_sign_where_less_is_better():
     assert found.loc[("b", "ImageNet"), ["published", "measured", "low", "high"]].tolist() == [2.0, 3.0, 2.0, 5.0]
     assert found.loc[("b", "C"), ["published", "measured", "low", "high"]].tolist() == [-2.0, -3.0, -5.0, -2.0]
     assert "Avg" not in found.index.get_level_values("column")
+    assert gains({**RECORD, "unit": "training cost"}).empty
 
 
 def test_rank_correlation_counts_the_reference_as_zero():

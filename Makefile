@@ -11,13 +11,18 @@ PYTHON ?=
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3
 USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help demo test test-slow test-browser lint lab app doctor lock hooks clean
+PROFILE := fashion
+
+.PHONY: help demo tables test test-slow test-browser lint lab app doctor lock hooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 demo: $(STAMP) ## run notebooks/quickstart.ipynb, print its table, say where the notebook and its HTML are
 	@$(BIN)/python -m dadlab.demo
+
+tables: $(STAMP) ## run the first paper's tables and figures and write papers/dad/report.html; PROFILE=imagenet
+	@$(BIN)/python -m dadlab.overnight --profile $(PROFILE)
 
 test: lint ## linter, formatter, type checker, then the tests
 	@$(BIN)/python -m pytest

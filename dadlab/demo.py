@@ -108,11 +108,18 @@ def shown(path: Path) -> str:
     return min(os.path.relpath(path), str(path), key=len)
 
 
-def picture() -> Figure:
-    """DAD in one picture, with the default profile: of 64 validation photographs the kept one that fooled φ most."""
-    profile, index = Profile(), torch.arange(64)
-    photographs = load_split("fashion", "val")
-    teacher, discretizer = load_teacher(profile.teacher), load_discretizer(profile.discretizer)
+def picture(profile: Profile | None = None, *, split: str = "val", count: int = 64) -> Figure:
+    """DAD in one picture: of the first photographs the kept one that fooled φ most.
+
+    Args:
+        profile: data, teacher, discretizer and attack; the default one unless told.
+        split: whose photographs.
+        count: how many to choose among.
+    """
+    profile = profile or Profile()
+    photographs = load_split(profile.data, split, image_size=profile.image_size)
+    teacher, discretizer = load_teacher(profile.teacher, photographs.classes), load_discretizer(profile.discretizer)
+    index = torch.arange(min(count, len(photographs)))
     images, labels = photographs.images(index), photographs.labels[index]
     generators = sample_generators(index, 0)
     made = discretize_adversarially(images, labels, teacher, discretizer, profile.attack, generators)

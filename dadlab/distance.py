@@ -37,5 +37,10 @@ def gaussian_w2(first: np.ndarray, second: np.ndarray) -> float:
 def pooled_features(student: Student, dataset: Dataset, limit: int = 2000) -> np.ndarray:
     """Penultimate features (N, D) of a `Student` on the first `limit` samples."""
     rows = torch.arange(min(limit, len(dataset)))
-    parts = [student.preprocess(dataset.images(part)) for part in rows.split(256)]
-    return torch.cat([student.net.forward_features(part).mean((2, 3)) for part in parts]).double().numpy()
+    return np.concatenate([features_of(student, dataset.images(part)) for part in rows.split(256)])
+
+
+@torch.inference_mode()
+def features_of(student: Student, images: torch.Tensor) -> np.ndarray:
+    """Penultimate features (N, D) of a `Student` on images (N, 3, H, W)."""
+    return student.net.forward_features(student.preprocess(images)).mean((2, 3)).double().numpy()

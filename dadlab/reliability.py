@@ -1,0 +1,107 @@
+"""What the paper leaves open: is a student's trust in itself earned, and does it fail where its teacher fails?
+
+Pure functions of logits and labels: calibration, selective accuracy, agreement of errors, effective robustness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import expit, logit, softmax
+
+BINS = 15
+
+
+def calibration_error(logits: np.ndarray, labels: np.ndarray, *, bins: int = BINS) -> float:
+    """Expected calibration error in points: |accuracy − confidence| in bins of equal width, weighted by their size.
+
+    Source: Guo et al. (2017), *On Calibration of Modern Neural Networks*, Eq. 3.
+
+    Args:
+        logits: (N, C).
+        labels: (N,).
+        bins: of confidence in [0, 1].
+
+    >>> round(calibration_error(np.log([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1])), 6)
+    25.0
+    """
+    sure, right = _confidence(logits), logits.argmax(1) == labels
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = [abs(float((right[place == b].astype(float) - sure[place == b]).sum())) for b in range(bins)]
+    return 100 * sum(gaps) / len(labels)
+
+
+def selective_accuracy(logits: np.ndarray, labels: np.ndarray, coverage: float) -> float:
+    """Top-1 in per cent on the share of samples that the model is surest of.
+
+    Args:
+        logits: (N, C).
+        labels: (N,).
+        coverage: share in (0, 1].
+
+    Raises:
+        ValueError: coverage out of range.
+    """
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage must lie in (0, 1], got {coverage}")
+    kept = np.argsort(-_confidence(logits), kind="stable")[: max(1, round(coverage * len(labels)))]
+    return 100 * float((logits[kept].argmax(1) == labels[kept]).mean())
+
+
+def shared_errors(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """How far a student's errors are its teacher's, from both logits (N, C).
+
+    Returns:
+        `shared`: per cent of the student's errors on which the teacher errs too; `expected`: were they unrelated, that
+        would be the teacher's error rate; `same answer`: per cent of the errors both make that are the same one.
+    """
+    said, told = student.argmax(1), teacher.argmax(1)
+    wrong, misled = said != labels, told != labels
+    both = wrong & misled
+    return {
+        "shared": _percent(misled[wrong]),
+        "expected": _percent(misled),
+        "same answer": _percent(said[both] == told[both]),
+    }
+
+
+def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """Top-1 in per cent of every class."""
+    right = logits.argmax(1) == labels
+    return {name: _percent(right[labels == label]) for label, name in enumerate(classes)}
+
+
+def effective_robustness(home: Sequence[float], away: Sequence[float]) -> tuple[np.ndarray, tuple[float, float]]:
+    """Points above what accuracy in distribution foretells, by a line fitted to logits of accuracies.
+
+    Source: Taori et al. (2020), §3: β(x) from models without interventions, ρ = acc_away − β(acc_home).
+
+    Args:
+        home, away: accuracies in per cent, in (0, 100), of the models that the line is fitted to.
+
+    Returns:
+        Residuals (models,) in points, and slope and intercept of the line, for `expected_away`.
+
+    Raises:
+        ValueError: fewer than two different accuracies in distribution.
+    """
+    x, y = logit(np.asarray(home) / 100), logit(np.asarray(away) / 100)
+    if len(set(np.round(x, 9))) < 2:
+        raise ValueError("a line needs two models of different accuracy in distribution")
+    slope, intercept = np.polyfit(x, y, 1)
+    line = float(slope), float(intercept)
+    return np.asarray(away) - expected_away(home, line), line
+
+
+def expected_away(home: Sequence[float], line: tuple[float, float]) -> np.ndarray:
+    """Accuracy in per cent that a line of `effective_robustness` expects out of distribution."""
+    return 100 * expit(line[0] * logit(np.asarray(home) / 100) + line[1])
+
+
+def _confidence(logits: np.ndarray) -> np.ndarray:
+    return softmax(logits.astype(float), axis=1).max(1)
+
+
+def _percent(found: np.ndarray) -> float:
+    return 100 * float(np.mean(found)) if len(found) else float("nan")

@@ -1,0 +1,85 @@
+"""Summary: what the records of all tables say together, published gains against measured ones.
+
+A gain is a row's difference to the first row of its block that both the paper and this version have; where less is
+better its sign is turned, so that up is better everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high"]
+
+
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The tables' records in a folder, by file name without ending, in order."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(Path(folder).glob("table_*.json"))}
+
+
+def gains(record: dict[str, Any], table: str = "") -> pd.DataFrame:
+    """Published and measured gain of each row and column of a table's record, with the paired 95 % interval.
+
+    Columns: `table`, `block`, `row`, `column`, `published`, `measured`, `low`, `high`. Averages are left out, and so is
+    a table of anything but per cent.
+    """
+    lines: list[tuple[Any, ...]] = []
+    for row in record["rows"] if "%" in record.get("unit", "%") else ():
+        for column, cell in row["cells"].items():
+            gain = cell.get("gain", {})
+            if column.startswith("Avg") or gain.get("published") is None:
+                continue
+            sign = -1 if column in (record.get("lower_is_better") or ()) else 1
+            low, high = sorted(sign * gain[edge] for edge in ("low", "high"))
+            block = row["row"][0] if len(row["row"]) > 1 else ""
+            told = (sign * gain["published"], sign * gain["mean"], low, high)
+            lines.append((table, block, row["row"][-1], column, *told))
+    return pd.DataFrame(lines, columns=GAINS)
+
+
+def rank_correlations(found: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's ρ of published and measured gains: how well methods keep their order in each table, and in all.
+
+    Methods are ranked within a block and column, their reference included as zero; ρ is averaged over those with three
+    methods or more. `columns` says how many there were.
+    """
+    lines = []
+    for table, part in [*found.groupby("table"), ("all", found)]:
+        ranks = [_rho(group) for _, group in part.groupby(["table", "block", "column"]) if len(group) >= 2]
+        told = [rho for rho in ranks if not np.isnan(rho)]
+        lines.append({"table": table, "rank correlation": np.mean(told) if told else np.nan, "columns": len(told)})
+    return pd.DataFrame(lines).set_index("table")
+
+
+def _rho(group: pd.DataFrame) -> float:
+    published, measured = ([0.0, *group[name]] for name in ("published", "measured"))
+    if len(set(published)) < 2 or len(set(measured)) < 2:
+        return float("nan")
+    return float(spearmanr(published, measured)[0])
+
+
+def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Every claim of every table and its verdict, with the effects behind it."""
+    lines = [
+        {"table": name, "claim": claim["claim"], "verdict": claim["verdict"], "effects": _effects(claim["comparisons"])}
+        for name, record in records.items()
+        for claim in record.get("claims", ())
+    ]
+    return pd.DataFrame(lines, columns=["table", "claim", "verdict", "effects"])
+
+
+def _effects(comparisons: Sequence[dict[str, Any]]) -> str:
+    """`+4.3 [+1.9, +7.1] over KD on Sketch; …` of those that were measured."""
+    told = [
+        f"{c['effect']['mean']:+.1f} [{c['effect']['low']:+.1f}, {c['effect']['high']:+.1f}]"
+        f" against {c['second']} on {c['on']}"
+        for c in comparisons
+        if "effect" in c
+    ]
+    return "; ".join(told) or "—"

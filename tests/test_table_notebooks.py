@@ -1,0 +1,92 @@
+"""The notebooks of the first paper's tables and figures run from end to end at toy size and share their runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_other_notebooks import execute
+
+from dadlab.published import load_table
+from dadlab.rows import read_rows
+
+pytestmark = pytest.mark.slow
+TOY = {"limit": 40, "epochs": 1, "views": 2, "variants": 1, "batch": 8}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def run(name: str, folder: Path, runs: Path, **parameters: Any) -> dict[str, Any]:
+    """Execute a notebook and read its record."""
+    out = folder / "record.json"
+    execute(name, folder, shared=TOY, runs_dir=str(runs), out=str(out), **parameters)
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("number", [n for n in range(1, 13) if n != 7])
+def test_table(number, runs, tmp_path):
+    columns = [name for name in ("Sketch", "A", "C") if name in load_table(number).columns][:1]
+    record = run(f"tables/table_{number:02d}", tmp_path, runs, seeds=[0, 1], columns=columns)
+    assert [row["row"] for row in record["rows"]] == [list(row.name) for row in read_rows(number)]
+    assert all(row["missing"] or row["cells"][columns[0]]["n"] for row in record["rows"])
+    assert record["claims"]
+    assert {claim["verdict"] for claim in record["claims"]} <= {
+        "holds",
+        "does not hold",
+        "cannot be told at this scale",
+        "not measured",
+    }
+
+
+def test_the_cost_of_a_step(runs, tmp_path):
+    record = run("tables/table_07", tmp_path, runs, rounds=3, steps=2)
+    cells = {row["row"][0]: row["cells"]["Training Budget"] for row in record["rows"]}
+    assert cells["ImageNet"]["mean"] == 1.0
+    assert cells["DAD (Ours)"]["mean"] > 1.0
+    assert set(record["milliseconds"]) >= {"ImageNet", "DAD (Ours)"}
+
+
+def test_an_imagenet_notebook_reads_only(runs, tmp_path):
+    record = run("tables/table_11", tmp_path, runs, seeds=[7], columns=["Sketch"], train=False)
+    assert all(row["missing"].startswith("not run") for row in record["rows"])
+    assert record["claims"][0]["verdict"] == "not measured"
+
+
+def test_the_method_is_drawn(tmp_path):
+    execute("figures/figure_01", tmp_path, count=4, out=str(tmp_path / "figure_01.json"))
+    assert (tmp_path / "figure_01.png").stat().st_size > 10_000
+
+
+def test_distances_against_performance(runs, tmp_path):
+    small = {"epsilons": [0.0, 8.0], "epsilon_seeds": [0, 1], "on": "val", "methods": ["dad"], "splits": ["a"]}
+    record = run("figures/figure_02", tmp_path, runs, **small, seeds=[0, 1], batches=3)
+    assert [point["point"] for point in record["points"]] == ["ε = 0", "ε = 8", "a"]
+    assert record["claims"][0]["images"] == 1000
+    assert (tmp_path / "record.png").is_file()
+
+
+def test_three_kinds_of_example(runs, tmp_path):
+    record = run("figures/figure_03", tmp_path, runs, count=8, shown=3)
+    assert record["photographs"] == 8
+    assert set(record["kinds"]) == {"DAD (teacher)", "DAT (student)", "pixel space"}
+
+
+def test_the_theorys_quantities(runs, tmp_path):
+    small = {"methods": ["plain"], "seeds": [0], "splits": ["v2"], "teacher_saw": ["studio", "sketch"], "samples": 20}
+    record = run("figures/theory", tmp_path, runs, **small)
+    assert record["lemma_4"]["left"] <= record["lemma_4"]["right"]
+    assert all(line["holds"] for name, line in record["lemma_3"].items() if "Q(x) →" in name)
+    assert record["bounds"]["plain"]["v2"]["r(P')"] == pytest.approx(record["risks"]["plain"]["v2"])
+
+
+def test_what_is_left_open(runs, tmp_path):
+    small = {"methods": ["plain", "dad"], "fitted": ["plain"], "seeds": [0, 1], "splits": ["studio", "a"]}
+    record = run("figures/open_questions", tmp_path, runs, **small, corruptions=False)
+    assert len(record["rows"]) == 8
+    assert set(record["effective_robustness"]) == {"plain", "dad"}
+    assert len(record["classes"]["teacher"]) == 10

@@ -38,6 +38,7 @@ from dadlab.run import Run
 from dadlab.train import train
 
 Correct = dict[str, np.ndarray]
+BOOTSTRAP_BLOCK = 4000  # resamples held at a time
 
 
 def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
@@ -85,7 +86,7 @@ def _student(run: Run, runs_dir: Path) -> torch.nn.Module:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval, in percentage points."""
+    """A mean with its interval, 95 % unless told, in percentage points unless told."""
 
     mean: float
     low: float
@@ -95,13 +96,23 @@ class Estimate:
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def difference(first: np.ndarray, second: np.ndarray, *, draws: int = 4000, seed: int = 0) -> Estimate:
+def difference(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    draws: int = 4000,
+    seed: int = 0,
+    level: float = 0.95,
+    scale: float = 100.0,
+) -> Estimate:
     """Paired difference of top-1, first minus second, in points.
 
     Args:
-        first, second: correctness (S, N) of S seeds on the same N images.
+        first, second: correctness (S, N) of S seeds on the same N images; or any other value an image.
         draws: bootstrap resamples of seeds and images together.
         seed: of the bootstrap.
+        level: of the interval.
+        scale: what a single image's value is multiplied by.
 
     Raises:
         ValueError: shapes differ.
@@ -111,21 +122,23 @@ def difference(first: np.ndarray, second: np.ndarray, *, draws: int = 4000, seed
     """
     if first.shape != second.shape or first.ndim != 2:
         raise ValueError(f"correctness must both be (seeds, images), got {first.shape} and {second.shape}")
-    return _bootstrap(100 * (first.astype(float) - second.astype(float)), draws, seed)
+    return _bootstrap(scale * (first.astype(float) - second.astype(float)), draws, seed, level)
 
 
-def accuracy(found: np.ndarray, *, draws: int = 4000, seed: int = 0) -> Estimate:
-    """Top-1 in percent over seeds and images, from correctness (S, N)."""
-    return _bootstrap(100 * np.atleast_2d(found).astype(float), draws, seed)
+def accuracy(found: np.ndarray, *, draws: int = 4000, seed: int = 0, scale: float = 100.0) -> Estimate:
+    """Top-1 in percent over seeds and images, from correctness (S, N); or the mean of any other value."""
+    return _bootstrap(scale * np.atleast_2d(found).astype(float), draws, seed)
 
 
-def _bootstrap(values: np.ndarray, draws: int, seed: int) -> Estimate:
+def _bootstrap(values: np.ndarray, draws: int, seed: int, level: float = 0.95) -> Estimate:
     rng = np.random.default_rng(seed)
     seeds, images = values.shape
     by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (draws, S)
-    by_image = rng.multinomial(images, np.full(images, 1 / images), draws) / images  # (draws, N)
-    means = ((by_seed @ values) * by_image).sum(1)
-    low, high = np.quantile(means, (0.025, 0.975))
+    means = []
+    for part in np.array_split(by_seed, -(-draws // BOOTSTRAP_BLOCK)):
+        by_image = rng.multinomial(images, np.full(images, 1 / images), len(part)) / images  # (part, N)
+        means.append(((part @ values) * by_image).sum(1))
+    low, high = np.quantile(np.concatenate(means), ((1 - level) / 2, (1 + level) / 2))
     return Estimate(float(values.mean()), float(low), float(high))
 
 

@@ -1,0 +1,222 @@
+"""Verdicts on a paper's claims: does a sentence drawn from a table hold in what was measured here?
+
+A claim says in which range the difference of two runs lies, on one test or by one metric; "A beats B" is (0, ∞). The
+rule was written down before any result: the interval of the paired difference, seeds and images resampled together
+(`dadlab.results`), at a level corrected for the number of claims of the table (Bonferroni: 1 − 0.05 / m).
+
+- **holds**: the whole interval lies in the claimed range;
+- **does not hold**: none of it does;
+- **cannot be told at this scale**: anything else, with the number of seeds or images that would tell.
+
+All values are those of single images, so that a difference is paired by image and by seed. With a handful of seeds a
+percentile interval is somewhat narrow where seeds differ more than images do; a single seed never tells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dadlab.results import Estimate, difference
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told at this scale"
+ERROR = 0.05  # chance that any verdict of a table is wrong
+POWER = 0.8  # chance that the number named would tell, if the effect is as measured
+DRAWS = 10_000  # of the bootstrap: more than for a single interval, since tails are thinner
+MOST = 10_000_000  # seeds or images; more are not worth naming
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`first` − `second`, by `on`, lies between `above` and `below`.
+
+    Attributes:
+        text: the paper's statement, in a sentence.
+        first, second: names of the two runs.
+        on: the test split or the metric.
+        above, below: the claimed range; a lower-is-better claim is (−∞, 0), "no worse by a point" (−1, ∞).
+        scale: what a single image's value is multiplied by: 100 turns correctness into points.
+    """
+
+    text: str
+    first: str
+    second: str
+    on: str
+    above: float = 0.0
+    below: float = math.inf
+    scale: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not self.above < self.below:
+            raise ValueError(f"claim {self.text!r}: the range from {self.above} to {self.below} is empty")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of a claim: one of `HOLDS`, `FAILS`, `OPEN`, the effect with its interval, and what would tell."""
+
+    verdict: str
+    effect: Estimate
+    level: float
+    seeds: int
+    images: int
+    would_tell: str
+
+
+def judge(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    claims: int,
+    above: float = 0.0,
+    below: float = math.inf,
+    scale: float = 100.0,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Verdict:
+    """Whether `first` − `second` lies between `above` and `below`.
+
+    Args:
+        first, second: correctness, or any other value an image, (S, N) of S seeds on the same N images.
+        claims: m, how many claims are drawn from the same table.
+        above, below, scale: as in `Claim`.
+        draws, seed: of the bootstrap.
+
+    Raises:
+        ValueError: shapes differ, or there is no claim.
+
+    >>> judge(np.ones((5, 100)), np.zeros((5, 100)), claims=3).verdict
+    'holds'
+    """
+    if claims < 1:
+        raise ValueError(f"claims must be at least 1, got {claims}")
+    level = 1 - ERROR / claims
+    effect = difference(first, second, draws=draws, seed=seed, level=level, scale=scale)
+    values = scale * (np.asarray(first, float) - np.asarray(second, float))
+    seeds, images = values.shape
+    verdict = OPEN if seeds < 2 else _placed(effect, above, below)
+    told = would_tell(values, above=above, below=below, level=level) if verdict == OPEN else ""
+    return Verdict(verdict, effect, level, seeds, images, told)
+
+
+def judge_all(
+    claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.ndarray], *, draws: int = DRAWS
+) -> list[Verdict]:
+    """The verdict on every claim of one table.
+
+    Args:
+        claims: all that is drawn from the table: their number sets the level.
+        measured: (run, test or metric) → values (S, N).
+        draws: as in `judge`.
+
+    Raises:
+        ValueError: something that a claim names was not measured.
+    """
+    for claim in claims:
+        for run in (claim.first, claim.second):
+            if (run, claim.on) not in measured:
+                raise ValueError(f"claim {claim.text!r}: {run!r} was not measured on {claim.on!r}")
+    return [
+        judge(
+            measured[claim.first, claim.on],
+            measured[claim.second, claim.on],
+            claims=len(claims),
+            above=claim.above,
+            below=claim.below,
+            scale=claim.scale,
+            draws=draws,
+        )
+        for claim in claims
+    ]
+
+
+def would_tell(values: np.ndarray, *, above: float, below: float, level: float) -> str:
+    """How many seeds, or else images, would tell, were the effect as measured; in words.
+
+    The bootstrap's variance is about σ_s²/S + σ_i²/N + 3 σ_e²/(S N) (Owen, 2007, *The pigeonhole bootstrap*) with the
+    components of seeds, images and what is left; at the number named, a verdict comes out in `POWER` of all cases.
+
+    Args:
+        values: differences (S, N), as reported.
+        above, below: the claimed range.
+        level: of the interval.
+    """
+    seeds, images = values.shape
+    if seeds < 2:
+        return "at least 2 seeds"
+    by_seed, by_image, rest = variance_components(values)
+    normal = NormalDist()
+    reach = normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(POWER)
+    mean = values.mean()
+    wanted = (min(abs(mean - edge) for edge in (above, below) if math.isfinite(edge)) / reach) ** 2
+    if needed := _enough(wanted, by_image / images, by_seed + 3 * rest / images):
+        return f"{max(needed, seeds + 1):,} seeds"
+    if needed := _enough(wanted, by_seed / seeds, by_image + 3 * rest / seeds):
+        return f"{max(needed, images + 1):,} images"
+    return "more of both seeds and images" if wanted > 0 else "nothing: the effect lies on the edge"
+
+
+def variance_components(values: np.ndarray) -> tuple[float, float, float]:
+    """σ² of seeds, of images, and of what is left, by analysis of variance of values (S, N); none below 0."""
+    seeds, images = values.shape
+    if seeds < 2 or images < 2:
+        return float(values.mean(1).var(ddof=1)) if seeds > 1 else 0.0, 0.0, 0.0
+    rows, columns = values.mean(1), values.mean(0)
+    left = values - rows[:, None] - columns + values.mean()
+    rest = float((left**2).sum() / ((seeds - 1) * (images - 1)))
+    by_seed, by_image = float(rows.var(ddof=1)) - rest / images, float(columns.var(ddof=1)) - rest / seeds
+    return max(0.0, by_seed), max(0.0, by_image), rest
+
+
+def claims_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Claim, test, effect with its interval, verdict and what would tell: a line a claim."""
+    lines = [
+        {
+            "claim": claim.text,
+            "difference": f"{claim.first} − {claim.second}",
+            "on": claim.on,
+            "effect": printed(found.effect, claim.scale),
+            "verdict": found.verdict,
+            "would tell": found.would_tell,
+        }
+        for claim, found in zip(claims, verdicts, strict=True)
+    ]
+    return pd.DataFrame(lines).set_index("claim")
+
+
+def claims_record(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """The same for a JSON file."""
+    return [
+        {
+            **{key: value for key, value in asdict(claim).items() if value not in (math.inf, -math.inf)},
+            **asdict(found),
+            "effect": {key: round(value, 4) for key, value in asdict(found.effect).items()},
+        }
+        for claim, found in zip(claims, verdicts, strict=True)
+    ]
+
+
+def printed(effect: Estimate, scale: float = 100.0) -> str:
+    """An effect with its interval: points with one decimal, other quantities with three."""
+    digits = 1 if scale == 100 else 3
+    return f"{effect.mean:+.{digits}f} [{effect.low:+.{digits}f}, {effect.high:+.{digits}f}]"
+
+
+def _placed(effect: Estimate, above: float, below: float) -> str:
+    if effect.low > above and effect.high < below:
+        return HOLDS
+    return FAILS if effect.high <= above or effect.low >= below else OPEN
+
+
+def _enough(wanted: float, fixed: float, shrinking: float) -> int:
+    """Smallest n with fixed + shrinking / n ≤ wanted; 0 where there is none worth naming."""
+    if wanted <= fixed:
+        return 0
+    needed = shrinking / (wanted - fixed)
+    return math.ceil(needed) if needed < MOST else 0

@@ -7,7 +7,6 @@ fingerprint names its folder, so that notebooks share runs and none is trained t
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,13 @@ import torch
 from torch import Tensor
 
 from dadlab.alignment import TAU, keep_above, keep_correct, keep_percentile
-from dadlab.files import content_of, fingerprint
+from dadlab.files import content_of, fingerprint, sha256
 from dadlab.openvocab import LABELS, NAMINGS
+from dadlab.photos import ASSETS
 from dadlab.profile import check_types, nearest
 from dadlab.students import check_student
 
+PROMPTS = ASSETS / "openvocab_prompts.json"
 LOSSES = {
     "cls": "L_cls",
     "mse": "L_mse",
@@ -75,7 +76,7 @@ class AlignRun:
     teacher: str = "resnet"
     student: str = "resnet_s"
     seed: int = 0
-    epochs: int = 16
+    epochs: int = 12
     batch: int = 128
     lr: float = 6e-3
     weight_decay: float = 0.05
@@ -119,8 +120,8 @@ class AlignRun:
             del used["k"]
         if "vlprox" not in self.terms and not self.keep_contrast:
             del used["keep"], used["keep_at"]
-        labels = hashlib.sha256(LABELS.read_bytes()).hexdigest()
-        return fingerprint({**used, "teacher": content_of(self.teacher), "labels": labels})
+        texts = [sha256(path) for path in (LABELS, PROMPTS)]
+        return fingerprint({**used, "teacher": content_of(self.teacher), "texts": texts})
 
     def folder(self, runs_dir: Path) -> Path:
         return Path(runs_dir) / f"align-{self.losses}-{self.student}-s{self.seed}-{self.fingerprint}"

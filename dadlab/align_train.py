@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
+from torch import Tensor
 
 from dadlab import captions
 from dadlab.ahead import local_device
@@ -39,7 +39,7 @@ from dadlab.alignment import (
 from dadlab.cache import TeacherCache, cache_teacher
 from dadlab.dataset import Dataset
 from dadlab.files import atomic_path, content_of, fill, load_weights, save_weights, write_json
-from dadlab.label_texts import LearntLabels, Texts, label_texts
+from dadlab.label_texts import Texts, label_texts
 from dadlab.language import text_features
 from dadlab.loop import terminated
 from dadlab.openvocab import Label, caption_texts, labels_of, load_open

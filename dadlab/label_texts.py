@@ -1,75 +1,42 @@
 """What labels are to a student: the teacher's features of their texts, fixed, with a learnt context, or learnt whole.
 
 Calling a module gives unit-length features (C, D) of the training labels; `of` gives those of any other labels, in
-the same terms. `OTHERS` are what `dadlab.openvocab` does not have: descriptions for the other three prompts of the paper
-(Table 7), written by hand and fixed before any result.
+the same terms. The template, and descriptions for the paper's other three prompts (Table 7), are data, in
+`assets/openvocab_prompts.json`.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dadlab import captions, enrichment
-from dadlab.align_run import AlignRun
+from dadlab.align_run import PROMPTS, AlignRun
 from dadlab.coop import PromptLearner
 from dadlab.language import enriched, prompts, text_features
 from dadlab.openvocab import Label
 from dadlab.teacher import ClipTeacher
 
-TEMPLATE = "a photo of a {}"  # of three, by the teacher's accuracy on `val` (notebooks/vlm_ood/enrichment.ipynb)
-# What the paper's other prompts ask for: broad and brief; short descriptive phrases; what sets it apart.
-OTHERS = {
-    "succinct": {
-        "t-shirt": "a {} top",
-        "trouser": "long {} legs",
-        "pullover": "a warm {} top",
-        "dress": "one long {} piece",
-        "coat": "a warm {} layer",
-        "sandal": "a light {} shoe",
-        "shirt": "a {} top with buttons",
-        "sneaker": "a flat {} shoe",
-        "bag": "a {} box with a handle",
-        "ankle boot": "a high {} shoe",
-    },
-    "detailed": {
-        "t-shirt": "a light {} top, short sleeves, a round neck, no collar, no buttons",
-        "trouser": "two long straight {} legs, a narrow waist, worn to the ankles",
-        "pullover": "a warm knitted {} top, long sleeves, a round neck, no buttons",
-        "dress": "one long {} piece, a narrow waist, a skirt, a round neck",
-        "coat": "a warm {} outer layer, long sleeves, an open front, buttons",
-        "sandal": "a light {} shoe, open straps, an open toe, a flat sole",
-        "shirt": "a {} top, a collar, a row of buttons, long sleeves",
-        "sneaker": "a low flat {} shoe, laces, a round toe, a rubber sole",
-        "bag": "a {} box, a strap, a handle on top, to carry things",
-        "ankle boot": "a high {} shoe, a heel, a shaft that covers the ankle",
-    },
-    "distinct": {
-        "t-shirt": "a {} top with short sleeves",
-        "trouser": "two {} legs",
-        "pullover": "a {} knitted top pulled over the head",
-        "dress": "a {} top and a skirt in one",
-        "coat": "a {} outer layer with an open front",
-        "sandal": "a {} shoe with open straps around the foot",
-        "shirt": "a {} collar and a row of buttons",
-        "sneaker": "a {} shoe with laces and a rubber sole",
-        "bag": "a {} handle on top to carry things",
-        "ankle boot": "a {} shoe that covers the ankle",
-    },
-}
+
+@functools.lru_cache(maxsize=1)
+def _prompts() -> dict[str, Any]:
+    return json.loads(PROMPTS.read_text(encoding="utf-8"))
 
 
 def described(labels: Sequence[Label], naming: str, kind: str, *, seed: int) -> list[str]:
-    """Each label's name with its text of a kind, ready for a template or a learnt context; plain ones the name alone."""
-    if kind not in OTHERS:
+    """Each label's name with its text of a kind, ready for a template or a learnt context; the name alone for plain."""
+    if kind not in _prompts():
         return enrichment.texts(labels, naming, kind, seed=seed, template="{}")
     told = {}
     for label in labels:
         colour, garment = label.plain.split(" ", 1)
-        told[label.name(naming)] = OTHERS[kind][garment].format(colour)
+        told[label.name(naming)] = _prompts()[kind][garment].format(colour)
     return enriched([label.name(naming) for label in labels], told)
 
 
@@ -85,7 +52,7 @@ class FixedTexts(nn.Module):
 
     def of(self, labels: Sequence[Label]) -> Tensor:
         run, teacher = self._outside
-        texts = prompts(described(labels, run.naming, run.text, seed=run.seed), TEMPLATE)
+        texts = prompts(described(labels, run.naming, run.text, seed=run.seed), _prompts()["template"])
         return text_features(teacher.clip, captions.tokenizer(), texts)
 
     def forward(self) -> Tensor:
@@ -103,7 +70,8 @@ class LearntContext(nn.Module):
         )
 
     def _texts(self, labels: Sequence[Label]) -> list[str]:
-        return [f"{text}." for text in described(labels, self._run.naming, self._run.text, seed=self._run.seed)]
+        texts = described(labels, self._run.naming, self._run.text, seed=self._run.seed)
+        return [f"{text}." for text in texts] if self._run.text == "plain" else texts
 
     @torch.no_grad()
     def of(self, labels: Sequence[Label]) -> Tensor:

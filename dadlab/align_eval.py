@@ -33,6 +33,7 @@ DRAWINGS = 4  # of every test photograph
 SHOT_STEPS = 60  # about fourteen passes over the shots at 64 a step
 SHOT_RATE = 0.06  # peak rate as a share of training's: the paper's .003 of .05
 GEOMETRY = ("train", "ood")
+PLAIN, FEW_SHOT, HALVES, TEACHER = (f"measured/{name}.npz" for name in ("plain", "few-shot", "halves", "teacher"))
 Values = dict[str, np.ndarray]
 
 
@@ -49,10 +50,10 @@ def measure_aligned(run: AlignRun, runs_dir: Path, *, few_shot: bool = True) -> 
         fine-tuning and `retrieval`; of single images, on `train` and `ood`: `distance`, `M_rel`, `M_neigh 3` and so
         on, `M_vlalign 2` and so on. What a closed-set classifier cannot answer is left out.
     """
-    home = run.folder(runs_dir) / "measured"
-    found = _kept(home / "plain.npz", lambda: _measure(run, runs_dir))
+    home = run.folder(runs_dir)
+    found = _kept(home / PLAIN, lambda: _measure(run, runs_dir))
     if few_shot:
-        found |= _kept(home / "few-shot.npz", lambda: {"5-shot": after_shots(run, runs_dir, labels_of("ood"))["tuned"]})
+        found |= _kept(home / FEW_SHOT, lambda: {"5-shot": after_shots(run, runs_dir, labels_of("ood"))["tuned"]})
     return found
 
 
@@ -70,14 +71,18 @@ def measure_halves(run: AlignRun, runs_dir: Path) -> Values:
         named = {"zero-shot first half": before[0], "zero-shot second half": before[1]}
         return named | {"after shots first half": after["tuned"], "after shots second half": after["others"]}
 
-    return _kept(run.folder(runs_dir) / "measured" / "halves.npz", measure)
+    return _kept(run.folder(runs_dir) / HALVES, measure)
 
 
-def teacher_values(run: AlignRun, *, drawings: int = DRAWINGS) -> Values:
-    """The teacher itself as the classifier, with the run's label texts: `val`, `id`, `ood`."""
-    teacher = teacher_of(run)
-    texts = label_texts(run, teacher, labels_of("train"))
-    return {split: _on(run, teacher.features, texts, split, drawings) for split in ("val", "id", "ood")}
+def teacher_values(run: AlignRun, runs_dir: Path) -> Values:
+    """The teacher as the classifier, with the run's label texts, on `val`, `id`, `ood`; kept in the run's folder."""
+
+    def measure() -> Values:
+        teacher = teacher_of(run)
+        texts = label_texts(run, teacher, labels_of("train"))
+        return {split: _on(run, teacher.features, texts, split) for split in ("val", "id", "ood")}
+
+    return _kept(run.folder(runs_dir) / TEACHER, measure)
 
 
 def after_shots(
@@ -114,7 +119,7 @@ def _kept(path: Path, measure: Callable[[], Values]) -> Values:
     if not path.is_file():
         found = measure()
         with atomic_path(path) as temporary, temporary.open("wb") as out:
-            np.savez(out, **found)
+            np.savez(out, allow_pickle=False, **found)
     with np.load(path) as stored:
         return dict(stored)
 
@@ -122,7 +127,7 @@ def _kept(path: Path, measure: Callable[[], Values]) -> Values:
 def _measure(run: AlignRun, runs_dir: Path) -> Values:
     student, texts = train_aligned(run, runs_dir)
     closed = isinstance(texts, LearntLabels)
-    found = {split: _on(run, student, texts, split, DRAWINGS) for split in ("val", "id", *(() if closed else ("ood",)))}
+    found = {split: _on(run, student, texts, split) for split in ("val", "id", *(() if closed else ("ood",)))}
     if closed:
         return found
     shots = load_open("shots", naming=run.naming, drawing=run.seed)
@@ -161,10 +166,10 @@ def _reader(encode: Encoder) -> Encoder:
     return lambda images: encode(images.to(device)).float().cpu()
 
 
-def _on(run: AlignRun, encode: Encoder, texts: Texts, split: str, drawings: int) -> np.ndarray:
+def _on(run: AlignRun, encode: Encoder, texts: Texts, split: str) -> np.ndarray:
     """Correctness (N,) of a split's photographs, averaged over drawings."""
     text = texts.of(labels_of(split)).cpu()
-    return _averaged([_right(run, encode, text, split, drawing) for drawing in range(drawings)])
+    return _averaged([_right(run, encode, text, split, drawing) for drawing in range(DRAWINGS)])
 
 
 def _right(run: AlignRun, encode: Encoder, text: Tensor, split: str, drawing: int) -> Tensor:

@@ -40,6 +40,11 @@ def described(labels: Sequence[Label], naming: str, kind: str, *, seed: int) -> 
     return enriched([label.name(naming) for label in labels], told)
 
 
+def prompted(labels: Sequence[Label], naming: str, kind: str, *, seed: int) -> list[str]:
+    """The same in the template."""
+    return prompts(described(labels, naming, kind, seed=seed), _prompts()["template"])
+
+
 class FixedTexts(nn.Module):
     """Frozen features of "a photo of a …"."""
 
@@ -52,7 +57,7 @@ class FixedTexts(nn.Module):
 
     def of(self, labels: Sequence[Label]) -> Tensor:
         run, teacher = self._outside
-        texts = prompts(described(labels, run.naming, run.text, seed=run.seed), _prompts()["template"])
+        texts = prompted(labels, run.naming, run.text, seed=run.seed)
         return text_features(teacher.clip, captions.tokenizer(), texts)
 
     def forward(self) -> Tensor:

@@ -30,14 +30,13 @@ def spectra(features: Mapping[str, Tensor], *, top: int = 10, width: float = 7.0
         top: values to draw, as many as there are at most.
         width: of the figure, in inches.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(width, 0.4 * width))
+    figure, axes = plt.subplots(1, 2, figsize=(width, 0.5 * width))
     plt.close(figure)
     sigma = {title: singular_values(found) for title, found in features.items()}
     for ax, name, power in zip(axes, ("σ", "σ²"), (1, 2), strict=True):
         ranked = {f"{title}, {effective_rank(found**power):.1f}": found**power for title, found in sigma.items()}
         _curves(ax, {title: found[:top].tolist() for title, found in ranked.items()}, name)
-        ax.set_ylim(top=1.08 * ax.get_ylim()[1])  # room for the legend above where curves are flat
-        ax.legend(title=f"effective rank of {name}", alignment="left", loc="upper right")
+        ax.legend(title=f"effective rank of {name}", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return figure
 
 

@@ -32,10 +32,16 @@ def squared_distance(student: Tensor, teacher: Tensor) -> tuple[float, float]:
     >>> squared_distance(torch.eye(2), torch.eye(2).flip(0))
     (2.0, 90.0)
     """
+    found = squared_distances(student, teacher).mean().item()
+    return found, math.degrees(math.acos(max(-1.0, 1 - found / 2)))
+
+
+@torch.inference_mode()
+def squared_distances(student: Tensor, teacher: Tensor) -> Tensor:
+    """‖S − T‖² of every image (N,); features (N, D) are normalised here."""
     _check_pairs(student, teacher)
     student, teacher = (F.normalize(_place(features), dim=1) for features in (student, teacher))
-    found = (student - teacher).square().sum(1).mean().item()
-    return found, math.degrees(math.acos(max(-1.0, 1 - found / 2)))
+    return (student - teacher).square().sum(1)
 
 
 @torch.inference_mode()
@@ -52,13 +58,19 @@ def relative_coherence(student: Tensor, teacher: Tensor) -> float:
     >>> relative_coherence(torch.tensor([[0.0], [0.9], [0.8]]), torch.tensor([[0.0], [1.0], [2.0]]))
     0.6666666666666666
     """
+    return relative_hits(student, teacher).sum().item() / len(student)
+
+
+@torch.inference_mode()
+def relative_hits(student: Tensor, teacher: Tensor) -> Tensor:
+    """M_rel image by image: (N,) bool of features (N, D)."""
     _check_pairs(student, teacher)
     student, teacher = _place(student), _place(teacher)
-    hits = torch.zeros((), dtype=torch.int64, device=student.device)
+    hits = torch.empty(len(student), dtype=torch.bool, device=student.device)
     for rows, distances in _distances(student, teacher, "M_rel"):
         own = distances[torch.arange(len(distances)), torch.arange(rows.start, rows.stop)]
-        hits += (own <= distances.amin(1)).sum()
-    return hits.item() / len(student)
+        hits[rows] = own <= distances.amin(1)
+    return hits
 
 
 @torch.inference_mode()
@@ -79,11 +91,18 @@ def neighbour_coherence(student: Tensor, teacher: Tensor, ks: Sequence[int] = (3
     >>> neighbour_coherence(points, -points, ks=(1, 2))
     {1: 1.0, 2: 1.0}
     """
+    found = shared_neighbours(student, teacher, ks)
+    return {k: int(shared.sum()) / (k * len(student)) for k, shared in found.items()}
+
+
+@torch.inference_mode()
+def shared_neighbours(student: Tensor, teacher: Tensor, ks: Sequence[int] = (3, 5, 10)) -> dict[int, Tensor]:
+    """How many of an image's k nearest images both spaces agree on: (N,) int64 for every k; M_neigh is its mean / k."""
     if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
         raise ValueError(f"features must be of the same images, got {tuple(student.shape)} and {tuple(teacher.shape)}")
     _check_ks(ks, len(student) - 1, "other images")
     near = [_neighbours(_place(features), max(ks)) for features in (student, teacher)]
-    return {k: _shared(near[0][:, :k], near[1][:, :k]) / (k * len(student)) for k in ks}
+    return {k: _shared(near[0][:, :k], near[1][:, :k]) for k in ks}
 
 
 @torch.inference_mode()
@@ -108,19 +127,26 @@ def language_coherence(
     >>> language_coherence(torch.tensor([[2.9]]), torch.tensor([[0.1]]), texts, ks=(2, 3))  # the order is reversed
     {2: 1.0, 3: 3.0}
     """
+    found = inversions(student, teacher, text, ks)
+    return {k: int(swapped.sum()) / len(student) for k, swapped in found.items()}
+
+
+@torch.inference_mode()
+def inversions(student: Tensor, teacher: Tensor, text: Tensor, ks: Sequence[int] = (2, 3, 5)) -> dict[int, Tensor]:
+    """M_vlalign image by image: (N,) int64 for every k; arguments as in `language_coherence`."""
     _check_pairs(student, teacher)
     if text.ndim != 2 or text.shape[1] != student.shape[1]:
         raise ValueError(f"text features must be (C, {student.shape[1]}), got {tuple(text.shape)}")
     _check_ks(ks, len(text), "texts")
     student, teacher, text = _place(student), _place(teacher), _place(text)
-    swapped = torch.zeros(max(ks), max(ks), dtype=torch.int64, device=student.device)
+    swapped = {k: torch.zeros(len(student), dtype=torch.int64, device=student.device) for k in ks}
     for rows, distances in _distances(teacher, text, "M_vlalign"):
         nearest = distances.topk(max(ks), largest=False).indices
         found = _to_keys(student[rows], text).gather(1, nearest)
-        for first in range(max(ks)):
-            swapped[first] += (found[:, first, None] > found).sum(0)
-    pairs = swapped.triu(1)
-    return {k: pairs[:k, :k].sum().item() / len(student) for k in ks}
+        for k in ks:
+            for first in range(k):
+                swapped[k][rows] += (found[:, first, None] > found[:, first + 1 : k]).sum(1)
+    return swapped
 
 
 def _distances(queries: Tensor, keys: Tensor, what: str) -> Iterator[tuple[slice, Tensor]]:
@@ -144,8 +170,8 @@ def _neighbours(features: Tensor, k: int) -> Tensor:
     return found
 
 
-def _shared(first: Tensor, second: Tensor) -> int:
-    return sum(int((column[:, None] == second).sum()) for column in first.T)
+def _shared(first: Tensor, second: Tensor) -> Tensor:
+    return torch.stack([(column[:, None] == second).sum(1) for column in first.T]).sum(0)
 
 
 def _place(features: Tensor) -> Tensor:

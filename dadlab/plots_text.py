@@ -30,13 +30,13 @@ def spectra(features: Mapping[str, Tensor], *, top: int = 10, width: float = 7.0
         top: values to draw, as many as there are at most.
         width: of the figure, in inches.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(width, 0.4 * width))
+    figure, axes = plt.subplots(1, 2, figsize=(width, 0.5 * width))
     plt.close(figure)
     sigma = {title: singular_values(found) for title, found in features.items()}
     for ax, name, power in zip(axes, ("σ", "σ²"), (1, 2), strict=True):
         ranked = {f"{title}, {effective_rank(found**power):.1f}": found**power for title, found in sigma.items()}
         _curves(ax, {title: found[:top].tolist() for title, found in ranked.items()}, name)
-        ax.legend(title=f"effective rank of {name}", alignment="left")
+        ax.legend(title=f"effective rank of {name}", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return figure
 
 
@@ -63,22 +63,23 @@ def _curves(ax: Axes, values: Mapping[str, Sequence[float]], name: str) -> None:
 
 
 @styled
-def cosines(features: Mapping[str, Tensor], *, bins: int = 40, width: float = 4.6) -> Figure:
+def cosines(features: Mapping[str, Tensor], *, bins: int = 24, width: float = 6.0) -> Figure:
     """How the cosines of all pairs are distributed, means as lines.
 
     Args:
         features: title → (N, D), at most six.
-        bins: of the histogram, the same for all.
+        bins: of the histogram, the same for all; drawn as lines, which may cross.
         width: of the figure, in inches.
     """
     found = {title: pairwise_cosines(values).numpy() for title, values in features.items()}
     every = np.concatenate(list(found.values()))
     edges = np.linspace(every.min(), every.max() + 1e-6, bins + 1)
-    figure, ax = plt.subplots(figsize=(width, 0.5 * width))
+    figure, ax = plt.subplots(figsize=(width, 0.42 * width))
     plt.close(figure)
-    for (title, values), colour in zip(found.items(), COLOURS, strict=False):
+    for (title, values), colour, marker in zip(found.items(), COLOURS, MARKERS, strict=False):
         share = 100 * np.histogram(values, edges)[0] / len(values)
-        ax.stairs(share, edges, color=colour, linewidth=1.3, label=f"{title}, mean {values.mean():.3f}")
+        name = f"{title}, mean {values.mean():.3f}"
+        ax.plot((edges[:-1] + edges[1:]) / 2, share, f"{marker}-", color=colour, markersize=3, label=name)
         ax.axvline(values.mean(), color=colour, linewidth=0.9, linestyle=":")
     ax.set_xlabel("cosine of two labels")
     ax.set_ylabel("pairs (%)")

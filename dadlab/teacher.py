@@ -42,6 +42,8 @@ class ClipTeacher(Frozen):
         templates: prompt templates, each with one `{}`.
     """
 
+    text_features: Tensor
+
     def __init__(
         self, clip: CLIP, tokenizer: Tokenizer, preprocess: Preprocess, classes: Sequence[str], templates: Sequence[str]
     ):

@@ -176,3 +176,30 @@ def test_enrichment_writes_its_record(tmp_path):
     assert len(record["rows"]) == 2 * 2 * 4
     assert {row["n"] for row in record["rows"]} == {55}
     assert record["template"] in record["templates"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "tables"),
+    [
+        ("table_01_alignment", ["1"]),
+        ("table_02_geometry", ["2", "M_neigh", "M_rel", "M_vlalign"]),
+        ("table_05_language", ["5", "6", "7"]),
+        ("table_08_vit", ["8"]),
+        ("table_09_filter", ["9"]),
+        ("table_10_shots", ["10", "11"]),
+    ],
+)
+def test_tables_of_the_second_paper(tmp_path, name, tables):
+    toy = {"epochs": 1, "batch": 16, "views": 1, "limit": 55}
+    given = {"seeds": [0, 1], "shared": toy, "runs_dir": str(tmp_path / "runs"), "out": str(tmp_path / "table.json")}
+    execute(f"vlm_ood/{name}", tmp_path, **given)
+    record = json.loads((tmp_path / "table.json").read_text())
+    assert sorted(record["tables"]) == tables
+    for table in record["tables"].values():
+        assert "not run" not in {row["missing"] for row in table["rows"]}
+        assert {claim["verdict"] for claim in table["claims"]} <= {
+            "holds",
+            "does not hold",
+            "cannot be told at this scale",
+        }

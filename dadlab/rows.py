@@ -107,4 +107,9 @@ class _Base:
         unknown = set(given) - {entry.name for entry in fields(Profile)} - set(self.shared)
         if spec["method"] not in METHODS or unknown:
             return Row(name, common, missing=NOT_YET)
-        return Row(name, make_profile(self.preset, **given), spec["method"], student)
+        row = Row(name, make_profile(self.preset, **given), spec["method"], student)
+        try:
+            row.run(0)
+        except ValueError as error:  # such as AdvProp for a student without batch norm
+            return Row(name, common, missing=str(error))
+        return row

@@ -219,5 +219,6 @@ def test_at_imagenets_scale_nothing_is_trained_and_all_that_is_missing_is_said(t
     assert measured.values == {}
     assert measured.missing["teacher · CLIP"] == "not run (teacher)"
     assert measured.missing["ResNet50 · DAD (Ours)"] == "not run (dad, resnet50)"
+    assert "has no batch norm" in measured.missing["ViT-B/16 · Advprop"]  # a run that cannot be says why
     assert len(styled(measured).data) == len(rows)
     assert not list(tmp_path.iterdir())

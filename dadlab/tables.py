@@ -130,7 +130,7 @@ def average(parts: Sequence[np.ndarray]) -> np.ndarray:
     Args:
         parts: each (N_k,).
 
-    >>> average([np.array([0.0, 1.0]), np.array([1.0])]).mean()
+    >>> float(average([np.array([0.0, 1.0]), np.array([1.0])]).mean())
     0.75
     """
     total, mean = sum(map(len, parts)), float(np.mean([part.mean() for part in parts]))

@@ -20,19 +20,15 @@ from statistics import median
 import torch
 from accelerate import Accelerator
 
-from dadlab.auxiliary import add_auxiliary
 from dadlab.cost import step_cost
 from dadlab.data import load_split
 from dadlab.files import write_json
 from dadlab.loop import Loop, Service
-from dadlab.materials import prepare
 from dadlab.methods import METHODS
 from dadlab.profile import Profile, make_profile, nearest
 from dadlab.results import commit, machine
 from dadlab.run import Run
-from dadlab.steps import Steps
-from dadlab.students import Student
-from dadlab.train import precision
+from dadlab.train import begin_training, precision
 
 
 def supported(profile: Profile, methods: Sequence[str], student: str) -> dict[str, Run]:
@@ -49,11 +45,7 @@ def supported(profile: Profile, methods: Sequence[str], student: str) -> dict[st
 def ready(run: Run, folder: Path) -> Loop:
     """A run's training before its first step."""
     accelerator = Accelerator(mixed_precision=precision())
-    materials = prepare(run.profile, METHODS[run.method], folder)
-    student = Student(run.student, len(materials.clean.dataset.classes), run.profile.image_size)
-    if METHODS[run.method].auxiliary_norm:
-        add_auxiliary(student)
-    loop = Loop(Steps(run, materials), student, folder / run.method, accelerator, Service())
+    loop = begin_training(run, folder, folder / run.method, accelerator, Service())
     loop.model.train()
     return loop
 
@@ -62,7 +54,7 @@ def seconds(loop: Loop, turn: int) -> tuple[float, float]:
     """Seconds and CPU seconds of one step."""
     batches = loop.steps[turn % len(loop.steps)]
     started, processor = time.perf_counter(), time.process_time()
-    float(loop._learn(batches))  # waits for a GPU
+    float(loop.learn(batches))  # waits for a GPU
     return time.perf_counter() - started, time.process_time() - processor
 
 

@@ -138,7 +138,7 @@ class Loop:
         waited = time.monotonic() - started
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         torch.manual_seed((self.run.seed * 1_000_003 + progress.steps) * ranks + rank)  # dropout, where there is any
-        loss = self._learn(batches)
+        loss = self.learn(batches)
         progress.loss += self.accelerator.reduce(loss, "mean") if ranks > 1 else loss
         progress.steps += 1
         progress.waiting += waited
@@ -148,7 +148,7 @@ class Loop:
         if progress.steps % self.steps.an_epoch == 0:
             self._close_epoch()
 
-    def _learn(self, batches: list[Batch]) -> Tensor:
+    def learn(self, batches: list[Batch]) -> Tensor:
         """One update from a batch's parts; this process's share of the loss, times the number of processes."""
         method, total = METHODS[self.run.method], torch.zeros((), device=self.accelerator.device)
         seed = self.run.seed * 1_000_003 + self.progress.steps

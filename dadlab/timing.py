@@ -7,23 +7,20 @@ method's own attack on the student is.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from accelerate import Accelerator
 
-from dadlab.ahead import local_device
-from dadlab.discretizer import load_discretizer
-from dadlab.materials import prepare
-from dadlab.methods import METHODS, Tools
+from dadlab.loop import Service
 from dadlab.rows import Row
 from dadlab.run import Run
-from dadlab.steps import Steps
-from dadlab.students import Student
 from dadlab.tables import Measured, Values
+from dadlab.train import begin_training, precision
 
 
 def step_seconds(runs: Mapping[str, Run], runs_dir: Path, *, rounds: int = 8, steps: int = 5) -> pd.DataFrame:
@@ -60,23 +57,13 @@ def _median(learner: Iterator[float], steps: int) -> float:
 
 def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
     """Train on and on, yielding the seconds of every step."""
-    method, device = METHODS[run.method], local_device()
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    steps = Steps(run, prepare(run.profile, method, runs_dir))
-    student = Student(run.student, len(steps.materials.clean.dataset.classes), run.profile.image_size)
-    student.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    asks = "discretizer" in method.online
-    discretizer = load_discretizer(run.profile.discretizer).to(device) if asks else None
-    optimizer = torch.optim.AdamW(student.parameters(), run.profile.lr)
-    for step in range(10**9):
+    accelerator = Accelerator(mixed_precision=precision())
+    loop = begin_training(run, runs_dir, Path(runs_dir) / "timing", accelerator, Service())
+    loop.model.train()
+    clock = time.perf_counter if accelerator.device.type == "cuda" else time.process_time
+    for step in itertools.count():
         started = clock()
-        (batch,) = steps[step % len(steps)]
-        loss = method.loss(student, batch.each(lambda part: part.to(device)), Tools(run.profile, student, discretizer))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        float(loop.learn(loop.steps[step % len(loop.steps)]))  # waits for a GPU
         yield clock() - started
 
 

@@ -65,6 +65,24 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
 
 
 def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, service: Service) -> None:
+    loop = begin_training(run, runs_dir, folder, accelerator, service)
+    if accelerator.is_main_process:
+        write_json(folder / "run.json", dataclasses.asdict(run))
+    loop.fit()
+    if accelerator.is_main_process:
+        save_student(folder / "student.safetensors", remove_auxiliary(loop.result()))
+        loop.checkpoint.unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+
+
+def begin_training(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, service: Service) -> Loop:
+    """A run's training before its next step, with everything it needs made or found.
+
+    Args:
+        run, runs_dir, service: see `train`.
+        folder: where its checkpoint is, if it has one.
+        accelerator: of this process.
+    """
     materials = prepare(run.profile, METHODS[run.method], runs_dir)
     steps = Steps(run, materials, accelerator.process_index, accelerator.num_processes)
     torch.manual_seed(run.seed)
@@ -76,16 +94,9 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
         dropout=run.profile.dropout,
         drop_path=run.profile.drop_path,
     )
-    if accelerator.is_main_process:
-        write_json(folder / "run.json", dataclasses.asdict(run))
     if METHODS[run.method].auxiliary_norm:
         add_auxiliary(student)
-    loop = Loop(steps, student, folder, accelerator, service)
-    loop.fit()
-    if accelerator.is_main_process:
-        save_student(folder / "student.safetensors", remove_auxiliary(loop.result()))
-        loop.checkpoint.unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
+    return Loop(steps, student, folder, accelerator, service)
 
 
 @contextlib.contextmanager

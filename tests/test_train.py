@@ -105,14 +105,14 @@ class Stopped(Exception):
 
 def stop_at(monkeypatch, step):
     """Die while a step is computed."""
-    real = Loop._learn
+    real = Loop.learn
 
     def learn(loop, batches):
         if loop.progress.steps == step:
             raise Stopped
         return real(loop, batches)
 
-    monkeypatch.setattr(Loop, "_learn", learn)
+    monkeypatch.setattr(Loop, "learn", learn)
 
 
 def losses(run, folder):
@@ -159,14 +159,14 @@ def test_a_resumed_run_does_not_repeat_what_is_in_its_checkpoint(profile, tmp_pa
         stop_at(patch, 9)
         with pytest.raises(Stopped):
             train(run, tmp_path, Service(checkpoint_seconds=0))
-    done, real = [], Loop._learn
-    monkeypatch.setattr(Loop, "_learn", lambda loop, batches: done.append(loop.progress.steps) or real(loop, batches))
+    done, real = [], Loop.learn
+    monkeypatch.setattr(Loop, "learn", lambda loop, batches: done.append(loop.progress.steps) or real(loop, batches))
     train(run, tmp_path)
     assert done == list(range(9, 15))
 
 
 def test_sigterm_saves_the_last_step_and_ends(profile, tmp_path, monkeypatch):
-    run, real = Run(profile, "plain"), Loop._learn
+    run, real = Run(profile, "plain"), Loop.learn
 
     def learn(loop, batches):
         if loop.progress.steps == 6:
@@ -174,7 +174,7 @@ def test_sigterm_saves_the_last_step_and_ends(profile, tmp_path, monkeypatch):
         return real(loop, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_learn", learn)
+        patch.setattr(Loop, "learn", learn)
         with pytest.raises(SystemExit, match="143"):
             train(run, tmp_path)
     assert load_snapshot(run.folder(tmp_path) / "training.safetensors")["progress"]["steps"] == 7

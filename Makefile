@@ -27,8 +27,8 @@ tables: $(STAMP) ## run the first paper's tables and figures and write papers/da
 test: lint ## linter, formatter, type checker, then the tests
 	@$(BIN)/python -m pytest
 
-test-slow: $(STAMP) ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow || { code=$$?; [ $$code -eq 5 ] && echo "no test is marked slow" || exit $$code; }
+test-slow: $(STAMP) ## the tests that take minutes, two files at a time
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile || { code=$$?; [ $$code -eq 5 ] && echo "no test is marked slow" || exit $$code; }
 
 test-browser: $(STAMP) ## drive notebooks/inspect.ipynb in Chromium; pictures of it in build/browser/
 	@$(BIN)/python -m pytest -m browser

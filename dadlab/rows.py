@@ -15,6 +15,7 @@ from dadlab.methods import METHODS
 from dadlab.profile import PROFILES, Profile, make_profile, nearest
 from dadlab.published import PAPERS
 from dadlab.run import Run
+from dadlab.students import check_start
 
 ROWS = PAPERS / "dad" / "rows.json"
 SEPARATOR = " · "  # between the parts of a row's name
@@ -109,7 +110,7 @@ class _Base:
             return Row(name, common, missing=NOT_YET)
         row = Row(name, make_profile(self.preset, **given), spec["method"], student)
         try:
-            row.run(0)
+            check_start(row.student, row.run(0).profile.start)
         except ValueError as error:  # such as AdvProp for a student without batch norm
             return Row(name, common, missing=str(error))
         return row

@@ -133,3 +133,9 @@ def test_published_weights_bring_their_pixels(tmp_path, monkeypatch):
     overlay["file"] = str(tmp_path / "gone.pth")
     with pytest.raises(ValueError, match="start 'pretrained': timm's weights of test_resnet cannot be fetched"):
         begin_student("test_resnet", 4, 32, start="pretrained")
+
+
+def test_embedded_weights_that_are_not_there_are_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("dadlab.students.ASSETS", tmp_path)
+    with pytest.raises(ValueError, match=r"start 'pretrained': no weights of resnet_s are embedded; `dadlab.pretrain`"):
+        check_start("resnet_s", "pretrained")

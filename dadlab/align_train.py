@@ -44,10 +44,11 @@ from dadlab.language import text_features
 from dadlab.loop import terminated
 from dadlab.openvocab import Label, caption_texts, labels_of, load_open
 from dadlab.progress import track
-from dadlab.snapshot import load_snapshot, save_snapshot
+from dadlab.snapshot import load_snapshot, restore, save_snapshot
 from dadlab.steps import epoch_order
 from dadlab.students import Student, load_student, save_student
 from dadlab.teacher import ClipTeacher, load_teacher
+from dadlab.train import precision
 from dadlab.wrappers import Frozen
 
 CAPTIONS = 8  # a label; an epoch shows each image one of them
@@ -208,7 +209,7 @@ class Loop:
         )
         self.done, self.sums, self.curve = 0, torch.zeros(2), list[dict[str, float]]()
         self.order = functools.lru_cache(2)(self._order)
-        self.precision = torch.bfloat16 if _has_bfloat16(self.device) else torch.float32
+        self.precision = torch.bfloat16 if precision() == "bf16" else torch.float32
 
     def fit(self) -> None:
         """Train from where the run is to its end.
@@ -286,16 +287,5 @@ class Loop:
         if not self.checkpoint.is_file():
             return
         saved = load_snapshot(self.checkpoint)
-        for name, part in self._parts().items():
-            part.load_state_dict(saved[name])
-        for parameter, state in self.optimizer.state.items():  # in the parameter's layout: sums depend on it
-            for name, value in state.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        restore(self._parts(), saved)
         self.done, self.sums, self.curve = saved["done"], saved["sums"], saved["curve"]
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))

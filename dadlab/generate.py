@@ -77,16 +77,9 @@ def generate(
     store = open_store(folder, -(-samples // SHARD), manifest)
     if not store.missing():
         return store
-    device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
-    compute = compute_on(device) if compute is None else compute
-    exact = _Job(dataset, teacher, discretizer, attack, seed, device)
-    teacher, discretizer = with_towers(teacher, compute), with_towers(discretizer, compute)
-    job = dataclasses.replace(exact, teacher=teacher, discretizer=discretizer)
-    tile = TILE if device.type == "cpu" else compute.batch or largest_batch(lambda size: job.columns(ROW_ZERO, size))
-    if (device.type != "cpu" or compute.precision != "float32") and len(store.missing()) == store.shards:
-        print(_agreement(exact, job), flush=True)
-    if compute.compiled:
-        compile_towers(teacher, discretizer)
+    job = _Job(dataset, teacher, discretizer, attack, seed)
+    compute = compute_on(job.device) if compute is None else compute
+    job, tile = _prepared(job, compute, begins=len(store.missing()) == store.shards)
 
     def make(shard: int) -> None:
         rows = torch.arange(shard * SHARD, min((shard + 1) * SHARD, samples))
@@ -95,17 +88,24 @@ def generate(
         write_shard(store, shard, columns, precision=compute.precision)
 
     threads = torch.get_num_threads()
+    at_once = threads if job.device.type == "cpu" else min(8, os.cpu_count() or 1)
     try:
-        fill(
-            store.paths,
-            make,
-            "generating shards",
-            threads=threads if device.type == "cpu" else min(8, os.cpu_count() or 1),
-            initializer=lambda: torch.set_num_threads(1),
-        )
+        fill(store.paths, make, "generating shards", threads=at_once, initializer=lambda: torch.set_num_threads(1))
     finally:
         torch.set_num_threads(threads)
     return store
+
+
+def _prepared(exact: _Job, compute: Compute, *, begins: bool) -> tuple[_Job, int]:
+    """The job as it will be computed, and how many samples at once; a store that begins says how its codes agree."""
+    towers = {name: with_towers(getattr(exact, name), compute) for name in ("teacher", "discretizer")}
+    job, cpu = dataclasses.replace(exact, **towers), exact.device.type == "cpu"
+    tile = TILE if cpu else compute.batch or largest_batch(lambda size: job.columns(ROW_ZERO, size))
+    if begins and not (cpu and compute.precision == "float32"):
+        print(_agreement(exact, job), flush=True)
+    if compute.compiled:
+        compile_towers(job.teacher, job.discretizer)
+    return job, tile
 
 
 ROW_ZERO = torch.zeros(1, dtype=torch.int64)
@@ -120,8 +120,12 @@ class _Job:
     discretizer: Discretizer
     attack: Attack
     seed: int
-    device: torch.device
     busy: Lock = dataclasses.field(default_factory=Lock)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the teacher's weights lie."""
+        return next((p.device for p in self.teacher.parameters()), torch.device("cpu"))
 
     def columns(self, rows: Tensor, tile: int) -> dict[str, list[Any]]:
         """Rows of the store for at most `tile` samples, computed at full tile size."""
@@ -140,9 +144,9 @@ class _Job:
 
 def _agreement(exact: _Job, job: _Job, most: int = 8) -> str:
     """A line that says how a store's first samples agree with what a CPU makes of them in float32."""
-    rows, cpu = torch.arange(min(most, len(exact.dataset))), torch.device("cpu")
-    models = {name: copy.deepcopy(getattr(exact, name)).to(cpu) for name in ("teacher", "discretizer")}
-    reference = dataclasses.replace(exact, **models, device=cpu).columns(rows, len(rows))
+    rows = torch.arange(min(most, len(exact.dataset)))
+    models = {name: copy.deepcopy(getattr(exact, name)).cpu() for name in ("teacher", "discretizer")}
+    reference = dataclasses.replace(exact, **models).columns(rows, len(rows))
     found = job.columns(rows, len(rows))
     same = {
         name: np.mean(np.stack(found[name]) == np.stack(reference[name]))

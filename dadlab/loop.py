@@ -31,7 +31,7 @@ from dadlab.files import atomic_path
 from dadlab.methods import METHODS
 from dadlab.norms import synchronize
 from dadlab.progress import track
-from dadlab.snapshot import load_snapshot, save_snapshot
+from dadlab.snapshot import load_snapshot, restore, save_snapshot
 from dadlab.steps import Steps
 from dadlab.students import Student
 from dadlab.tracking import settings
@@ -193,12 +193,7 @@ class Loop:
         if not self.checkpoint.is_file():
             return
         saved = load_snapshot(self.checkpoint)
-        for name, part in self._parts().items():
-            part.load_state_dict(saved[name])
-        for parameter, state in self.optimizer.state.items():  # in the parameter's layout: sums depend on it
-            for name, value in state.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        restore(self._parts(), saved)
         self.progress = Progress(**saved["progress"])
         self.progress.loss = self._to_device(self.progress.loss)
 

@@ -6,10 +6,12 @@ The header holds the tree, with a name in each tensor's place. A checkpoint is w
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -37,6 +39,19 @@ def load_snapshot(path: Path) -> Any:
     except (safetensors.SafetensorError, OSError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to start the run again") from None
     return _unpack(tree, tensors)
+
+
+def restore(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Load the state of each part of a training, by name; an optimizer's in its parameters' memory layout.
+
+    Sums depend on the layout, so that a resumed training would not end with the same bytes without it.
+    """
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+        for parameter, state in part.state.items() if isinstance(part, torch.optim.Optimizer) else ():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -35,7 +35,7 @@ def styled(measured: Measured, *, digits: int = 1) -> Styler:
     """`beside` for the eye: measured cells as mean ± half their interval, the best of each block bold."""
     frame, lower = beside(measured), measured.published.attrs.get("lower_is_better", [])
     best = _best(frame, lower)
-    shown = frame.map(lambda cell: _printed(cell, digits))
+    shown = frame.map(lambda cell: cell_text(cell, digits))
     return (
         shown.style.apply(lambda _: best.map(lambda bold: "font-weight: bold" if bold else ""), axis=None)
         .set_properties(**{"text-align": "right", "white-space": "nowrap"})
@@ -59,7 +59,8 @@ def _best(frame: pd.DataFrame, lower: Sequence[str]) -> pd.DataFrame:
     return best
 
 
-def _printed(cell: Any, digits: int) -> str:
+def cell_text(cell: Any, digits: int) -> str:
+    """A cell as tables print it: an `Estimate` as mean ± half its interval, a remark as it is, — for nothing."""
     if isinstance(cell, Estimate):
         return f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}"
     if isinstance(cell, str):

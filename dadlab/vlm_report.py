@@ -18,6 +18,7 @@ from dadlab import verdicts
 from dadlab.published import TABLES_VLM, load_table
 from dadlab.results import Estimate, accuracy, commit, machine
 from dadlab.style import KEPT, REJECTED
+from dadlab.table_view import cell_text
 from dadlab.verdicts import Claim, Verdict
 from dadlab.vlm_rows import Measured, Row
 
@@ -43,7 +44,7 @@ def styled(measured: Measured) -> Styler:
     """`beside` for the eye: measured as mean ± half its 95 % interval."""
     frame, facts = beside(measured), load_table(measured.number, TABLES_VLM).attrs
     scale = next(iter(measured.quantities.values())).get("scale", 100.0)
-    shown = frame.map(lambda cell: _shown(cell, 1 if scale == 100 else 3))
+    shown = frame.map(lambda cell: cell_text(cell, 1 if scale == 100 else 3))
     caption = f"{facts['title']} ({facts['unit']}); published: mean over {_how_many(measured)}. {measured.remark}"
     return (
         shown.style.set_properties(**{"text-align": "right", "white-space": "nowrap"})
@@ -126,11 +127,3 @@ def _printed_in(number: str, row: Row, columns: Sequence[str]) -> float | None:
         return None
     value = float(table.loc[key, list(columns)].mean())
     return None if np.isnan(value) else value
-
-
-def _shown(cell: Any, digits: int) -> str:
-    if isinstance(cell, Estimate):
-        return f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}"
-    if isinstance(cell, str):
-        return cell
-    return "—" if cell is None or pd.isna(cell) else f"{cell:.{digits}f}"

@@ -63,7 +63,8 @@ def button(name: str, tip: str, act: Callable[[], None], **options: Any) -> widg
 class View(widgets.VBox):
     """A view: controls and pictures, a status line, a progress bar with a button to cancel, and a place for errors.
 
-    Slow work goes through `start`, where only the newest job counts. `figure` gives the static picture.
+    Slow work goes through `start`, where only the newest job counts. Every view adds `figure`, the
+    static picture of what it shows now.
     """
 
     def __init__(self, children: Sequence[widgets.Widget] = ()):
@@ -76,10 +77,6 @@ class View(widgets.VBox):
         self.latest = Latest(self.tell, self._progress)
         super().__init__([*children, widgets.HBox([self.status, self.work]), self.problem])
         self.add_class("dadlab-view")
-
-    def figure(self) -> Figure:
-        """The static picture of what the view shows now."""
-        raise NotImplementedError
 
     def start(self, job: Job) -> None:
         """Run a job in the background; one that was asked for before and has not begun is forgotten."""

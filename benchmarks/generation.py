@@ -38,7 +38,7 @@ from dadlab.files import write_json
 from dadlab.generate import TILE, generate
 from dadlab.profile import ATTACKS, Attack
 from dadlab.progress import track
-from dadlab.results import machine
+from dadlab.results import commit, machine
 from dadlab.store import open_dataset, to_bytes
 from dadlab.students import Student
 from dadlab.teacher import ClipTeacher, StudentTeacher, load_teacher
@@ -207,7 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     found = compare(given.shapes, given.samples, given.repeats, given.batch, torch.device(given.device))
     command = " ".join(["python -m benchmarks.generation", *(sys.argv[1:] if arguments is None else arguments)])
-    found |= {"command": command, "note": given.note}
+    found |= {"command": command, "commit": commit(), "note": given.note}
     speed, ratio = found["images a second"], found["ratio"]
     print(f"{speed['straightforward']} → {speed['dadlab']} images a second: {ratio['median']:.2f} times")
     print(f"between {ratio['low']:.2f} and {ratio['high']:.2f} in {ratio['n']} repetitions")

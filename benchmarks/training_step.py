@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from dadlab.data import load_split
 from dadlab.files import write_json
 from dadlab.loop import Service
 from dadlab.profile import Profile, make_profile
-from dadlab.results import machine
+from dadlab.results import commit, machine
 from dadlab.run import Run
 from dadlab.steps import epoch_order
 from dadlab.teacher import load_teacher
@@ -88,6 +89,8 @@ def main() -> None:
     step = {method: median(found[method, seed][0] for seed in range(seeds)) for method in METHODS}
     teacher = teacher_seconds(profile)
     result = {
+        "command": " ".join(["python -m benchmarks.training_step", *sys.argv[1:]]),
+        "commit": commit(),
         "machine": machine(),
         "settings": {**given, "student": student, "seeds": seeds, "steps an epoch": steps},
         "seconds a step": {method: round(value, 5) for method, value in step.items()},

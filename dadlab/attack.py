@@ -6,7 +6,9 @@ here; that belongs to the model.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,14 @@ from torch import Tensor
 from dadlab.profile import Attack
 
 Classifier = Callable[[Tensor], Tensor]
+
+
+def described(attack: Attack) -> dict[str, Any]:
+    """An attack as fingerprints and manifests see it: its settings, and how `perturb` carries them out today.
+
+    What an earlier `perturb` made, which clipped inside the loss, is not taken for today's. No attack is as it was.
+    """
+    return dataclasses.asdict(attack) | ({"clipped": "after every step"} if attack.steps else {})
 
 
 def perturb(

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dadlab.attack import described
 from dadlab.claims import fill
 from dadlab.compute import Compute, compile_towers, compute_on, largest_batch, with_towers
 from dadlab.data import Dataset
@@ -69,7 +70,7 @@ def generate(
         "data": dataset.fingerprint,
         "teacher": module_fingerprint(teacher),
         "discretizer": module_fingerprint(discretizer),
-        "attack": dataclasses.asdict(attack),
+        "attack": described(attack),
         "variants": variants,
         "seed": seed,
         "samples": samples,

@@ -17,6 +17,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from dadlab.ahead import local_device
+from dadlab.attack import described
 from dadlab.augreg import AugRegViews, augreg_views
 from dadlab.cache import TeacherCache, cache_teacher, check_top
 from dadlab.data import Dataset, load_split
@@ -127,7 +128,7 @@ def kept_share(clean: Dataset, profile: Profile, runs_dir: Path) -> float:
 
 def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
     models = content_of(profile.teacher), content_of(profile.discretizer)
-    key = fingerprint(clean.fingerprint, *models, profile.attack, profile.variants)
+    key = fingerprint(clean.fingerprint, *models, described(profile.attack), profile.variants)
     return Path(runs_dir) / "stores" / key
 
 

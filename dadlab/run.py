@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dadlab.attack import described
 from dadlab.data import identity
 from dadlab.files import content_of, fingerprint
 from dadlab.methods import METHODS
@@ -43,14 +44,15 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        described = dataclasses.asdict(self)
-        described["profile"]["data"] = identity(self.profile.data, self.profile.train)
+        whole, own = dataclasses.asdict(self), METHODS[self.method].attack
+        whole["profile"] |= {"data": identity(self.profile.data, self.profile.train)}
+        whole["profile"] |= {"attack": described(self.profile.attack)}
         for name in _LATER:
             if getattr(self.profile, name) == getattr(Profile, name):
-                del described["profile"][name]
-        for name in {"teacher", "discretizer", "start", "transfer"} & described["profile"].keys():
-            described["profile"][name] = content_of(described["profile"][name])
-        return fingerprint(described)
+                del whole["profile"][name]
+        for name in {"teacher", "discretizer", "start", "transfer"} & whole["profile"].keys():
+            whole["profile"][name] = content_of(whole["profile"][name])
+        return fingerprint(whole, *([described(own)] if own else []))
 
     def folder(self, runs_dir: Path) -> Path:
         return Path(runs_dir) / f"{self.method}-{self.student}-s{self.seed}-{self.fingerprint}"

@@ -1,10 +1,13 @@
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dadlab.attack import perturb
+from dadlab.attack import described, perturb
 from dadlab.examples import sample_generators
+from dadlab.profile import ATTACKS as PRESETS
 from dadlab.profile import Attack
 
 ATTACKS = [
@@ -88,3 +91,9 @@ def test_a_pixel_that_starts_outside_the_range_finds_its_way_back(model, batch):
     attack = Attack(norm="linf", epsilon=0.1, step_size=0.05, steps=5, start=1.0)
     found = perturb(linear, images, labels, attack, sample_generators(torch.arange(6), 0))
     torch.testing.assert_close(found, (images - 0.1 * weight.sign()).clamp(0, 1))
+
+
+def test_no_attack_is_described_as_ever():
+    """So that what was made without attack is found again."""
+    assert described(PRESETS["none"]) == dataclasses.asdict(PRESETS["none"])
+    assert described(PRESETS["paper"]).keys() - dataclasses.asdict(PRESETS["paper"]).keys() == {"clipped"}

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import os
 import random
 import re
@@ -138,6 +140,15 @@ def test_another_attack_is_refused(photos40, tiny_teacher, tiny_vqgan, tmp_path)
     generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path)
     with pytest.raises(ValueError, match="another attack"):
         generate(photos40, tiny_teacher, tiny_vqgan, Attack(), tmp_path)
+
+
+def test_what_an_earlier_attack_made_is_not_taken_for_todays(photos40, tiny_teacher, tiny_vqgan, tmp_path):
+    """Manifests from before attacked images were clipped after every step had the attack's settings alone."""
+    generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "attack": dataclasses.asdict(ATTACK)}))
+    with pytest.raises(ValueError, match="another attack"):
+        generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path)
 
 
 def test_stages_and_verdicts(photos40, tiny_teacher, tiny_vqgan):

@@ -22,7 +22,7 @@ demo: $(STAMP) ## run notebooks/quickstart.ipynb, print its table, say where the
 	@$(BIN)/python -m dadlab.demo
 
 tables: $(STAMP) ## run the first paper's tables and figures and write papers/dad/report.html; PROFILE=imagenet
-	@$(BIN)/python -m dadlab.overnight --profile $(PROFILE)
+	@$(BIN)/python -m dadlab.tables.overnight --profile $(PROFILE)
 
 test: lint ## linter, formatter, type checker, then the tests
 	@$(BIN)/python -m pytest

@@ -2,7 +2,7 @@
 
 A frozen encoder, AdaIN on its deepest features, and a decoder that draws them again. The layers are those of the
 published network, a VGG-19 up to `relu4_1` and its mirror image; the embedded one is the same in small, trained by
-`dadlab.train_adain`. The published weights, `vgg_normalised.pth` and `decoder.pth`, are made one file by
+`dadlab.making.adain`. The published weights, `vgg_normalised.pth` and `decoder.pth`, are made one file by
 
     python -m dadlab.adain vgg_normalised.pth decoder.pth adain_vgg.safetensors
 """

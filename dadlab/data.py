@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dadlab import folders, imagenet, parquet
 from dadlab.dataset import Dataset
-from dadlab.encoded import Encoded
+from dadlab.disk import folders, imagenet, parquet
+from dadlab.disk.encoded import Encoded
 from dadlab.files import content_of
 from dadlab.photos import ASSETS, CLASSES, load_photos
 from dadlab.render import render
@@ -45,11 +45,11 @@ def load_split(data: str, split: str, *, image_size: int = 32, limit: int = 0) -
     """One split of the embedded benchmark or of images on disk; asking again reads nothing again.
 
     Args:
-        data: `fashion`; the path of a folder with one sub-folder a split (`dadlab.folders`); `imagenet:` and the
-            path of ImageNet's folders (`dadlab.imagenet`); or `hf:` and the path or name of a Hugging Face dataset,
-            `hf-stream:` to read its Parquet files where they lie (`dadlab.parquet`).
+        data: `fashion`; the path of a folder with one sub-folder a split (`dadlab.disk.folders`); `imagenet:` and the
+            path of ImageNet's folders (`dadlab.disk.imagenet`); or `hf:` and the path or name of a Hugging Face
+            dataset, `hf-stream:` to read its Parquet files where they lie (`dadlab.disk.parquet`).
         split: see the module docstring.
-        image_size: side in pixels of images on disk; `dadlab.encoded` says how they are cut.
+        image_size: side in pixels of images on disk; `dadlab.disk.encoded` says how they are cut.
         limit: keep about this many samples, class by class; 0 keeps all.
 
     Raises:
@@ -151,7 +151,9 @@ def _read(data: str, split: str, image_size: int, limit: int, when: Hashable) ->
         return dataset.in_memory()
     broken = list(dataset.pixels.unreadable(dataset.pixels.sample()))
     if broken:
-        raise ValueError(f"{split}: unreadable images in a sample, first {broken[0]}; dadlab.check finds all with full")
+        raise ValueError(
+            f"{split}: unreadable images in a sample, first {broken[0]}; dadlab.disk.check finds all with full"
+        )
     return dataset
 
 

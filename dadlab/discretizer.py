@@ -125,7 +125,7 @@ class FrozenVQGAN(Frozen, VQGAN):
 
 
 def load_vqgan(weights: Path) -> FrozenVQGAN:
-    """A frozen VQGAN from a file written by `dadlab.train_discretizer` or `dadlab.checkpoints`.
+    """A frozen VQGAN from a file written by `dadlab.making.discretizer` or `dadlab.checkpoints`.
 
     Raises:
         ValueError: missing or unreadable weights.
@@ -142,7 +142,7 @@ def load_discretizer(name: str = "studio") -> Discretizer:
 
     Args:
         name: `studio` (trained on the students' style alone), `broad` (on all the teacher's styles), `identity`, or a
-            safetensors file written by `dadlab.train_discretizer` or, from a published checkpoint, by
+            safetensors file written by `dadlab.making.discretizer` or, from a published checkpoint, by
             `dadlab.checkpoints`.
 
     Raises:

@@ -22,9 +22,9 @@ from skimage.util import random_noise
 from torch import Tensor, nn
 
 from dadlab.ahead import ahead, usual_workers
-from dadlab.check import check
 from dadlab.data import has_corruptions, load_split, split_names
 from dadlab.dataset import Dataset
+from dadlab.disk.check import check
 from dadlab.files import atomic_path
 from dadlab.photos import ASSETS
 from dadlab.progress import track

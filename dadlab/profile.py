@@ -57,8 +57,8 @@ class Profile:
         limit: keep about this many training photographs; 0 keeps all.
         image_size: side in pixels.
         teacher: `resnet` or `vit` (embedded CLIP); `open_clip:MODEL/TAG` or `timm:MODEL`, or either with a PATH for
-            the weights; or a file written by `dadlab.train_teacher`, `dadlab.tokens` or a run.
-        discretizer: `studio`, `broad`, `identity`, or a file written by `dadlab.train_discretizer` or converted by
+            the weights; or a file written by `dadlab.making.teacher`, `dadlab.tokens` or a run.
+        discretizer: `studio`, `broad`, `identity`, or a file written by `dadlab.making.discretizer` or converted by
             `dadlab.checkpoints`.
         attack: how adversarial examples are made.
         variants: adversarial examples a photograph, each of another replayable view of it.

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from dadlab.ahead import local_device
-from dadlab.check import check
 from dadlab.data import has_corruptions, home_split, load_split
+from dadlab.disk.check import check
+from dadlab.disk.imagenet import corruption
 from dadlab.evaluate import (
     C_PHOTOS,
     CORRUPTIONS,
@@ -32,7 +33,6 @@ from dadlab.evaluate import (
     mean_error,
 )
 from dadlab.files import atomic_path, write_json
-from dadlab.imagenet import corruption
 from dadlab.profile import Profile
 from dadlab.run import Run
 from dadlab.train import train

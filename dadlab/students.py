@@ -185,7 +185,7 @@ def check_start(name: str, start: str) -> None:
             raise ValueError(f"start {start!r}: timm publishes no weights of {name}")
         return
     if start == "pretrained" and not path.is_file():
-        raise ValueError(f"start {start!r}: no weights of {name} are embedded; `dadlab.pretrain` makes them")
+        raise ValueError(f"start {start!r}: no weights of {name} are embedded; `dadlab.making.pretrain` makes them")
     _, config = load_weights(path)
     if config.get("student") != name:
         found = f"weights of {config['student']}" if "student" in config else "no student's weights"

@@ -85,7 +85,7 @@ def build_clip(config: dict[str, Any]) -> CLIP:
 
 
 def load_clip_teacher(weights: Path, classes: Sequence[str], templates: Sequence[str]) -> ClipTeacher:
-    """A CLIP written by `dadlab.train_teacher`, with a zero-shot head for `classes`."""
+    """A CLIP written by `dadlab.making.teacher`, with a zero-shot head for `classes`."""
     state, config = load_weights(weights)
     clip = fill(weights, lambda: build_clip(config), state)
     preprocess = Preprocess(config["vision_cfg"]["image_size"], config["mean"], config["std"])
@@ -136,7 +136,7 @@ def load_teacher(
             `resnet`, `vit`: the embedded CLIP towers for 32×32 images;
             `open_clip:MODEL/TAG`, `open_clip:MODEL/PATH`: any CLIP of open_clip's, such as `open_clip:ViT-L-14/openai`;
             `timm:MODEL`, `timm:MODEL/PATH`: a classifier of timm's with timm's weights or those of a file;
-            a safetensors file: a CLIP written by `dadlab.train_teacher`, the student of any run, or a Discrete ViT
+            a safetensors file: a CLIP written by `dadlab.making.teacher`, the student of any run, or a Discrete ViT
             written by `dadlab.tokens`.
         classes: class names in label order.
         templates: prompt templates of a CLIP's zero-shot head, each with one `{}`; CLIP's own eighty for open_clip's

@@ -9,10 +9,10 @@ import pytest
 import torch
 from published_imagenet import TOY, write_toy_imagenet
 
-from dadlab import imagenet
 from dadlab.adain import StyleTransfer
 from dadlab.data import Dataset, load_split
 from dadlab.discretizer import VQGAN, FrozenVQGAN
+from dadlab.disk import imagenet
 from dadlab.files import save_weights
 from dadlab.students import Student, save_student
 from dadlab.teacher import StudentTeacher

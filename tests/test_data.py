@@ -12,7 +12,7 @@ from PIL import Image
 
 from dadlab import data as module
 from dadlab.data import FASHION, Dataset, class_names, load_split, natural_adversarial, split_names
-from dadlab.encoded import Encoded
+from dadlab.disk.encoded import Encoded
 from dadlab.photos import CLASSES, load_photos
 
 PINNED = {  # SHA-256 of every split's pixels, first 16 digits: the benchmark is frozen

@@ -9,6 +9,7 @@ from torch import nn
 from dadlab import evaluate as module
 from dadlab.data import load_split
 from dadlab.dataset import Dataset
+from dadlab.disk.imagenet import SPLITS
 from dadlab.evaluate import (
     CORRUPTIONS,
     SHIFTS,
@@ -22,7 +23,6 @@ from dadlab.evaluate import (
     shifts_of,
     top1,
 )
-from dadlab.imagenet import SPLITS
 
 
 class Oracle(nn.Module):

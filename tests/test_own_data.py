@@ -11,12 +11,12 @@ from published import a_class
 
 from dadlab import Run, load_discretizer, load_split, load_teacher, make_profile, measure, split_names
 from dadlab.discretizer import VQGAN
-from dadlab.encoded import Encoded
+from dadlab.disk.encoded import Encoded
+from dadlab.making.discretizer import train_vqgan
 from dadlab.photos import load_photos
 from dadlab.render import render
 from dadlab.store import open_dataset, tally
 from dadlab.teacher import ClipTeacher, StudentTeacher
-from dadlab.train_discretizer import train_vqgan
 
 CLASSES = ("bag or trouser", "shoe", "top")
 MERGED = ("top", "bag_or_trouser", "top", "top", "top", "shoe", "top", "shoe", "bag_or_trouser", "shoe")

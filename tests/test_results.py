@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dadlab import results as module
+from dadlab.disk.imagenet import SPLITS
 from dadlab.evaluate import mce, mce_baseline
-from dadlab.imagenet import SPLITS
 from dadlab.profile import make_profile
 from dadlab.report import markdown_table
 from dadlab.results import Estimate, accuracy, combined, compare, difference, measure, measure_corruptions, stack

@@ -137,5 +137,7 @@ def test_published_weights_bring_their_pixels(tmp_path, monkeypatch):
 
 def test_embedded_weights_that_are_not_there_are_said(monkeypatch, tmp_path):
     monkeypatch.setattr("dadlab.students.ASSETS", tmp_path)
-    with pytest.raises(ValueError, match=r"start 'pretrained': no weights of resnet_s are embedded; `dadlab.pretrain`"):
+    with pytest.raises(
+        ValueError, match=r"start 'pretrained': no weights of resnet_s are embedded; `dadlab.making.pretrain`"
+    ):
         check_start("resnet_s", "pretrained")

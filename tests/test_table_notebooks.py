@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from test_other_notebooks import execute
 
-from dadlab.published import load_table
-from dadlab.rows import read_rows
+from dadlab.tables.published import load_table
+from dadlab.tables.rows import read_rows
 
 pytestmark = pytest.mark.slow
 TOY = {"limit": 40, "epochs": 1, "views": 2, "variants": 1, "batch": 8}

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from dadlab.encoded import Framing, frame
+from dadlab.disk.encoded import Framing, frame
 from dadlab.views import DRAWS, SMALL, augment, counter_hash, resized_crop, square_views, uniforms
 
 IMAGES = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))

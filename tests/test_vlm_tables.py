@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dadlab.alignment import proximity_loss
-from dadlab.spectrum import effective_rank
+from dadlab.vlm.losses import proximity_loss
+from dadlab.vlm.spectrum import effective_rank
 
 TABLES = json.loads((Path(__file__).parents[1] / "papers/vlm_ood/tables.json").read_text(encoding="utf-8"))["tables"]
 DATA = ["Birds", "Cars", "Flower", "Food", "SUN", "tiered"]

@@ -10,10 +10,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dadlab.language import JOIN, PLAIN, enriched, prompts
-from dadlab.plots_text import spectra
-from dadlab.spectrum import effective_rank, nearest_pairs, pairwise_cosines, singular_values
-from dadlab.text_encoders import TextEncoder
+from dadlab.vlm.language import JOIN, PLAIN, enriched, prompts
+from dadlab.vlm.plots_text import spectra
+from dadlab.vlm.spectrum import effective_rank, nearest_pairs, pairwise_cosines, singular_values
+from dadlab.vlm.text_encoders import TextEncoder
 from dadlab.widgets.frame import View, button, control, said, themed
 
 
@@ -26,7 +26,7 @@ class Spectrum(View):
     Args:
         encode: texts to features (N, D).
         descriptions: what each label looks like, by name.
-        template, join: see `dadlab.language`.
+        template, join: see `dadlab.vlm.language`.
         top: values to draw.
     """
 

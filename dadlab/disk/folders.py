@@ -1,0 +1,140 @@
+"""Images in class folders: listed once a process, never decoded before they are asked for.
+
+One's own images lie in `root/train/<class>/…`, `root/val/…`, and every further folder is a test shift; class names
+are folder names, `_` read as a space.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from dadlab.dataset import Dataset
+from dadlab.disk.encoded import Encoded, Framing, threads
+from dadlab.files import fingerprint
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+Stamp = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files below a folder, class folder after class folder.
+
+    Attributes:
+        root: the folder.
+        names: their paths below it.
+        counts: how many each class folder has.
+        fingerprint: of their names, sizes and times.
+    """
+
+    root: str
+    names: list[str] = field(repr=False)
+    counts: tuple[int, ...] = field(repr=False)
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def open(self, row: int) -> str:
+        return os.path.join(self.root, self.names[row])
+
+    def where(self, row: int) -> str:
+        return self.open(row)
+
+
+def stamp(root: Path) -> Stamp:
+    """Times of a folder and of its sub-folders: another stamp when files came or went."""
+    paths = [root, *subfolders(root)] if root.is_dir() else []
+    return tuple((path.name, path.stat().st_mtime_ns) for path in paths)
+
+
+def list_files(root: Path, folders: Sequence[str]) -> Files:
+    """The image files in the given sub-folders; asking again is free until a file comes or goes.
+
+    A file rewritten in place is noticed by the next process.
+    """
+    return _list_files(root, tuple(folders), stamp(root))
+
+
+@functools.lru_cache(maxsize=32)
+def _list_files(root: Path, folders: tuple[str, ...], when: Stamp) -> Files:
+    found = list(threads().map(lambda folder: _below(root / folder, folder), folders))
+    entries = [entry for part in found for entry in part]
+    return Files(str(root), [name for name, _, _ in entries], tuple(map(len, found)), fingerprint(entries))
+
+
+def _below(folder: Path, name: str) -> list[tuple[str, int, int]]:
+    """Path, size and time of every image below a folder, in order."""
+    found = []
+    for place, _, files in os.walk(folder):
+        below = os.path.join(name, os.path.relpath(place, folder)) if place != str(folder) else name
+        for file in files:
+            if os.path.splitext(file)[1].lower() in SUFFIXES and not file.startswith("."):
+                about = os.stat(os.path.join(place, file))
+                found.append((os.path.join(below, file), about.st_size, about.st_mtime_ns))
+    return sorted(found, key=lambda entry: entry[0].split(os.sep))
+
+
+def class_folders(
+    name: str,
+    root: Path,
+    labels: dict[str, int],
+    classes: tuple[str, ...],
+    framing: Framing,
+    among: tuple[int, ...] | None = None,
+) -> Dataset:
+    """The images of a folder whose sub-folders say the label.
+
+    Args:
+        name: of the split.
+        root: the folder.
+        labels: label of each sub-folder that is to be read.
+        classes: class names in label order.
+        framing: how pictures become squares.
+        among: labels that a model may answer with.
+    """
+    files = list_files(root, list(labels))
+    every = torch.repeat_interleave(torch.tensor(list(labels.values())), torch.tensor(files.counts))
+    return Dataset(name, classes, Encoded(files, framing, torch.arange(len(files))), every, among)
+
+
+def split_names(root: Path) -> list[str]:
+    """Splits of a folder of images, training splits first.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder; give 'fashion' or a folder with train/ and val/ inside")
+    return sorted((p.name for p in subfolders(root)), key=lambda n: (n not in ("train", "val"), n))
+
+
+def open_split(root: Path, split: str, size: int) -> Dataset:
+    """One split of a folder of images.
+
+    Raises:
+        ValueError: missing folder or split, class folders that training lacks, no images; names the offender.
+    """
+    names = split_names(root)
+    if split not in names:
+        raise ValueError(f"{root}: no split {split!r}: it has {', '.join(names) or 'no folders'}")
+    reference = root / ("train" if "train" in names else split)
+    folders = [p.name for p in subfolders(reference)]
+    unknown = [p.name for p in subfolders(root / split) if p.name not in folders]
+    if unknown:
+        raise ValueError(f"{root / split}: class folders {', '.join(unknown)} are not in {reference}")
+    labels, classes = {name: k for k, name in enumerate(folders)}, tuple(name.replace("_", " ") for name in folders)
+    dataset = class_folders(split, root / split, labels, classes, Framing(size))
+    if not len(dataset):
+        raise ValueError(f"{root / split}: no images ({', '.join(sorted(SUFFIXES))}) in class folders")
+    return dataset
+
+
+def subfolders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -1,0 +1,164 @@
+"""Hugging Face datasets with an image and a label column: a local folder of Parquet files, or a name on the hub.
+
+`hf:` opens a memory-mapped table, any row at once, as training wants it; `datasets` first makes an Arrow copy as
+large as the files, once. `hf-stream:` makes no copy: Parquet row groups are read when needed and the last few kept.
+That is quick for whatever goes through samples in order, as tests, teacher cache and generation do; training jumps
+about and would read a row group for every image.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import threading
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import datasets
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from datasets import ClassLabel, Features, Image
+
+from dadlab.dataset import Dataset
+from dadlab.disk import imagenet
+from dadlab.disk.encoded import Encoded, Framing, Source
+from dadlab.files import fingerprint
+
+KEPT_GROUPS = 8  # row groups in memory; 100 pictures of ImageNet each, about 11 MB
+
+
+class Table:
+    """Rows of a memory-mapped table."""
+
+    def __init__(self, rows: datasets.Dataset, column: str, name: str, stamp: str):
+        self.rows, self.column, self.name, self.fingerprint = rows.select_columns([column]), column, name, stamp
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def open(self, row: int) -> str | BinaryIO:
+        return _picture(self.rows[row][self.column])
+
+    def where(self, row: int) -> str:
+        return f"{self.name} row {row}"
+
+
+class RowGroups:
+    """Rows of Parquet files, read a row group at a time."""
+
+    def __init__(self, urls: list[str], column: str, name: str, stamp: str):
+        self.column, self.name, self.fingerprint = column, name, stamp
+        self._groups = [(url, group) for url in urls for group in range(_parquet(url).num_row_groups)]
+        sizes = (_parquet(url).metadata.row_group(group).num_rows for url, group in self._groups)
+        self._starts = list(accumulate(sizes, initial=0))
+        self._lock = threading.Lock()
+        self._read = functools.lru_cache(maxsize=KEPT_GROUPS)(self._read_group)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def open(self, row: int) -> str | BinaryIO:
+        group = bisect_right(self._starts, row) - 1
+        with self._lock:
+            cells = self._read(group)
+        return _picture(cells[row - self._starts[group]].as_py())
+
+    def where(self, row: int) -> str:
+        return f"{self.name} row {row}"
+
+    def _read_group(self, number: int) -> Any:
+        url, group = self._groups[number]
+        return _parquet(url).read_row_group(group, columns=[self.column]).column(self.column)
+
+
+def split_names(place: str) -> list[str]:
+    """Splits of a Hugging Face dataset."""
+    return list(_files(place))
+
+
+def open_split(place: str, split: str, size: int, *, stream: bool) -> Dataset:
+    """One split, decoded on demand.
+
+    Raises:
+        ValueError: no such dataset or split, no image or label column, samples without label.
+    """
+    found, name = _files(place), f"{place} {split}"
+    if split not in found:
+        raise ValueError(f"{place}: no split {split!r}: it has {', '.join(found)}")
+    stamp = fingerprint([_stamp(url) for url in found[split]])
+    if stream:
+        urls = found[split]
+        features = Features.from_arrow_schema(_parquet(urls[0]).schema_arrow)
+        image, label = _columns(features, name)
+        labels = np.concatenate([_parquet(url).read(columns=[label]).column(label).to_numpy() for url in urls])
+        source: Source = RowGroups(urls, image, name, stamp)
+    else:
+        rows = datasets.load_dataset(place, split=split)
+        features = rows.features
+        image, label = _columns(features, name)
+        labels = rows.data.column(label).to_numpy()
+        raw = rows.cast_column(image, Image(decode=False)) if isinstance(features[image], Image) else rows
+        source = Table(raw, image, name, stamp)
+    if len(labels) == 0 or labels.min() < 0:
+        raise ValueError(f"{name}: {int((labels < 0).sum())} of {len(labels)} samples without label")
+    classes = _classes(features[label], int(labels.max()) + 1)
+    encoded = Encoded(source, Framing(size), torch.arange(len(labels)))
+    return Dataset(split, classes, encoded, torch.from_numpy(labels.astype(np.int64)))
+
+
+@functools.lru_cache(maxsize=4)
+def _files(place: str) -> dict[str, list[str]]:
+    """The data files of every split, as `datasets` finds them."""
+    try:
+        found = datasets.load_dataset_builder(place).config.data_files
+        return {str(split): list(files) for split, files in found.items()}
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{place}: neither a folder of Parquet files nor a dataset on the hub ({reason})") from None
+
+
+def _parquet(url: str) -> pq.ParquetFile:
+    """A Parquet file, opened once a process: processes that share a handle would move each other's place in it."""
+    return _opened(url, str(_stamp(url)), os.getpid())
+
+
+@functools.lru_cache(maxsize=4096)
+def _opened(url: str, stamp: str, process: int) -> pq.ParquetFile:
+    system, path = fsspec.core.url_to_fs(url)
+    if not path.endswith(".parquet"):
+        raise ValueError(f"{url}: only Parquet files can be streamed; use hf: instead of hf-stream:")
+    return pq.ParquetFile(system.open(path))
+
+
+def _columns(features: Features, name: str) -> tuple[str, str]:
+    """Names of the image and the label column: by kind, or else called `image` and `label`."""
+    wanted = (("image", Image), ("label", ClassLabel))
+    found = [
+        [key for key, kind in features.items() if isinstance(kind, typed)] or [called] * (called in features)
+        for called, typed in wanted
+    ]
+    if [len(keys) for keys in found] != [1, 1]:
+        raise ValueError(f"{name}: wants one image and one label column, has {', '.join(features)}")
+    return found[0][0], found[1][0]
+
+
+def _classes(feature: Any, count: int) -> tuple[str, ...]:
+    """Class names as prompts want them; plain numbers where the column has none."""
+    return imagenet.prompt_names(feature.names if isinstance(feature, ClassLabel) else [str(k) for k in range(count)])
+
+
+def _picture(cell: dict[str, Any] | bytes) -> str | BinaryIO:
+    if isinstance(cell, bytes):
+        return io.BytesIO(cell)
+    return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]
+
+
+def _stamp(url: str) -> list[Any]:
+    """A local file by name, size and time; a file of the hub by its address, which has the revision in it."""
+    path = Path(url)
+    return [path.name, os.stat(path).st_size, os.stat(path).st_mtime_ns] if path.is_file() else [url]

@@ -1,0 +1,1 @@
+"""How the embedded assets were made."""

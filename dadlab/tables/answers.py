@@ -1,0 +1,94 @@
+"""Answers: logits of a student or of the teacher on a test split, kept beside the runs.
+
+Correctness alone (`dadlab.results`) does not say how sure a model was, nor what it took an image for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dadlab.ahead import local_device
+from dadlab.data import Dataset, class_names, has_corruptions, home_split, load_split
+from dadlab.disk.imagenet import corruption
+from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, corruption_errors
+from dadlab.files import atomic_path, content_of, fingerprint, write_json
+from dadlab.profile import Profile
+from dadlab.run import Run
+from dadlab.teacher import load_teacher
+from dadlab.train import train
+
+
+def student_logits(run: Run, runs_dir: Path, split: str) -> np.ndarray:
+    """Logits (N, C) float32 of a run's student on a split; the run is trained if need be."""
+    kept = run.folder(runs_dir) / "logits" / f"{split}.npy"
+    return _kept(kept, lambda: _logits(train(run, runs_dir), _load(run.profile, split)))
+
+
+def teacher_logits(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
+    """Logits (N, C) float32 of the profile's teacher on a split."""
+    dataset, kept = _load(profile, split), _teacher_path(profile, runs_dir, split)
+    return _kept(kept, lambda: _logits(load_teacher(profile.teacher, dataset.classes), dataset))
+
+
+def teacher_answered(profile: Profile, runs_dir: Path, split: str) -> bool:
+    """Whether the teacher's logits on a split are there, so that reading them loads no teacher."""
+    return _teacher_path(profile, runs_dir, split).is_file()
+
+
+def teacher_correct(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
+    """Whether the profile's teacher is right on each sample of a split: (N,) bool."""
+    dataset = _load(profile, split)
+    said = answers(torch.from_numpy(teacher_logits(profile, runs_dir, split)), dataset.among)
+    return (said == dataset.labels).numpy()
+
+
+def teacher_corruptions(profile: Profile, runs_dir: Path) -> dict[str, float]:
+    """The teacher's error rate under each corruption, as `dadlab.results.measure_corruptions` has a run's."""
+    path = _teacher_path(profile, runs_dir, home_split(profile.data)).with_name("corruptions.json")
+    if not path.is_file():
+        write_json(path, _corruptions(profile, runs_dir))
+    return json.loads(path.read_text())
+
+
+def _corruptions(profile: Profile, runs_dir: Path) -> dict[str, float]:
+    if has_corruptions(profile.data):
+        return {
+            kind: 1 - np.mean([teacher_correct(profile, runs_dir, corruption(kind, s)).mean() for s in SEVERITIES])
+            for kind in CORRUPTIONS
+        }
+    clean = load_split(profile.data, home_split(profile.data), image_size=profile.image_size, limit=C_PHOTOS)
+    teacher = load_teacher(profile.teacher, clean.classes).to(local_device())
+    return corruption_errors(teacher, clean, Path(runs_dir) / "corrupted")
+
+
+def _teacher_path(profile: Profile, runs_dir: Path, split: str) -> Path:
+    classes = class_names(profile.data, split)
+    key = fingerprint(profile.data, profile.image_size, content_of(profile.teacher), list(classes))
+    return Path(runs_dir) / "teachers" / key / f"{split}.npy"
+
+
+def _load(profile: Profile, split: str) -> Dataset:
+    return load_split(profile.data, split, image_size=profile.image_size)
+
+
+def _kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    if not path.is_file():
+        with atomic_path(path) as temporary, temporary.open("wb") as out:
+            np.save(out, make())
+    return np.load(path)
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, dataset: Dataset) -> np.ndarray:
+    model = model.to(local_device())
+    parts = [
+        model(dataset.images(rows).to(local_device()).contiguous(memory_format=torch.channels_last)).float().cpu()
+        for rows in torch.arange(len(dataset)).split(256)
+    ]
+    return torch.cat(parts).numpy()

@@ -1,0 +1,68 @@
+"""Audit: reliability of a grid of runs, one row a method, seed and split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dadlab.data import load_split
+from dadlab.progress import track
+from dadlab.results import measure_corruptions
+from dadlab.run import Run
+from dadlab.tables.answers import student_logits, teacher_logits
+from dadlab.tables.reliability import (
+    calibration_error,
+    effective_robustness,
+    expected_away,
+    selective_accuracy,
+    shared_errors,
+)
+
+COVERAGES = (0.5, 0.8)
+
+
+def audit(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:
+    """Top-1, calibration, selective accuracy and errors shared with the teacher, all in per cent or points.
+
+    Args:
+        runs: (method, seed) → run; trained if need be.
+        splits: test splits.
+        runs_dir: where runs live; logits are kept beside them.
+    """
+    lines = [
+        {"method": method, "seed": seed, "split": split, **_line(run, split, runs_dir)}
+        for (method, seed), run in track(runs.items(), "auditing", len(runs))
+        for split in splits
+    ]
+    return pd.DataFrame(lines)
+
+
+def _line(run: Run, split: str, runs_dir: Path) -> dict[str, float]:
+    labels = load_split(run.profile.data, split, image_size=run.profile.image_size).labels.numpy()
+    said, told = student_logits(run, runs_dir, split), teacher_logits(run.profile, runs_dir, split)
+    line = {"top-1": 100 * float((said.argmax(1) == labels).mean()), "ECE": calibration_error(said, labels)}
+    line |= {f"top-1 of surest {c:.0%}": selective_accuracy(said, labels, c) for c in COVERAGES}
+    return line | shared_errors(said, told, labels)
+
+
+def above_the_line(audited: pd.DataFrame, home: str, fitted: Sequence[str]) -> pd.DataFrame:
+    """Effective robustness: points above the line of the `fitted` methods, a row a method and a column a split.
+
+    Raises:
+        ValueError: the fitted methods have one accuracy in distribution.
+    """
+    top1 = audited.pivot(index=["method", "seed"], columns="split", values="top-1")
+    part = top1[top1.index.get_level_values("method").isin(fitted)]
+    above = {}
+    for split in (name for name in top1.columns if name != home):
+        _, line = effective_robustness(part[home], part[split])
+        above[split] = top1[split] - expected_away(top1[home], line)
+    return pd.DataFrame(above).groupby(level="method", sort=False).mean()
+
+
+def by_corruption(runs: Mapping[tuple[str, int], Run], runs_dir: Path) -> pd.DataFrame:
+    """Error in per cent under each corruption, a row a corruption and a column a method, averaged over seeds."""
+    found = {key: measure_corruptions(run, runs_dir) for key, run in runs.items()}
+    return (100 * pd.DataFrame(found)).T.groupby(level=0, sort=False).mean().T

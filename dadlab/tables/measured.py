@@ -1,0 +1,138 @@
+"""Tables: the rows of a published table, measured here.
+
+Rows are trained if they are missing, or else the table says what is missing. All values are kept a seed and a test
+image, so that claims about a table are paired tests (`dadlab.tables.verdicts`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dadlab.data import home_split, split_names
+from dadlab.evaluate import mce, mce_baseline, mean_error
+from dadlab.results import Estimate, accuracy, measure, measure_corruptions
+from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corruptions
+from dadlab.tables.rows import NOT_YET, Row
+
+NOT_RUN = "not run"
+Values = dict[str, dict[int, np.ndarray]]  # column → seed → (N,) values in [0, 1]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What stands behind a table: `values` of the rows that could be had, and of the others why not."""
+
+    published: pd.DataFrame
+    rows: Sequence[Row]
+    seeds: Sequence[int]
+    values: dict[str, Values]
+    missing: dict[str, str]
+
+    def matrix(self, row: str, column: str, seeds: Sequence[int] | None = None) -> np.ndarray:
+        """(S, N) of one cell."""
+        found = self.values[row][column]
+        return np.stack([found[seed] for seed in (sorted(found) if seeds is None else seeds)])
+
+    @functools.cached_property
+    def estimates(self) -> dict[tuple[str, str], Estimate]:
+        """(row, column) → per cent with its 95 % interval, of all cells that could be measured."""
+        cells = [(row, column) for row, values in self.values.items() for column in values]
+        return {cell: accuracy(self.matrix(*cell)) for cell in cells}
+
+
+def measure_rows(
+    published: pd.DataFrame,
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    runs_dir: Path,
+    *,
+    columns: Sequence[str] = (),
+    train: bool = True,
+) -> Measured:
+    """Measure a table's rows, and its averages from them.
+
+    Args:
+        published: from `dadlab.tables.published.load_table`: its columns name the tests, its `averages` what they are
+            over.
+        rows: from `dadlab.tables.rows.read_rows`.
+        seeds: of every row.
+        runs_dir: where runs live.
+        columns: some of the table's; all unless told.
+        train: train what is missing; else only runs that are there count, with the seeds that are there, and the
+            teacher only if it was asked before.
+    """
+    wanted = [name for name in published.columns if not columns or name in columns]
+    measured = Measured(published, rows, seeds, {}, {})
+    for row in rows:
+        there = [seed for seed in seeds if row.missing or train or _trained(row, seed, runs_dir)]
+        if row.missing or not there:
+            measured.missing[row.key] = row.missing or f"{NOT_RUN} ({row.what})"
+            continue
+        found: Values = {name: {} for name in wanted}
+        for seed in there:
+            cells = _cells(row, seed, runs_dir, wanted)
+            for name, parts in published.attrs.get("averages", {}).items():
+                if name in wanted and set(parts) <= set(cells):
+                    lower = published.attrs["lower_is_better"]
+                    cells[name] = average([1 - cells[part] if part in lower else cells[part] for part in parts])
+            for name, cell in cells.items():
+                found[name][seed] = cell
+        measured.values[row.key] = {name: by_seed for name, by_seed in found.items() if by_seed}
+        if not measured.values[row.key]:
+            measured.missing[row.key] = NOT_YET
+            continue
+        if len(there) < len(seeds):
+            measured.missing[row.key] = f"seeds {', '.join(map(str, there))} alone"
+    return measured
+
+
+def split_of(column: str, data: str) -> str | None:
+    """The test split that stands for a column, or None where the data have none."""
+    split = home_split(data) if column == "ImageNet" else column.lower()
+    return split if split in split_names(data) else None
+
+
+def _trained(row: Row, seed: int, runs_dir: Path) -> bool:
+    if not row.method:
+        return teacher_answered(row.profile, runs_dir, home_split(row.profile.data))
+    return (row.run(seed).folder(runs_dir) / "student.safetensors").is_file()
+
+
+def _cells(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Column → (N,) for one seed; C is one number, mCE as a fraction (or plain error without a baseline)."""
+    data = row.profile.data
+    splits = {name: split for name in columns if (split := split_of(name, data)) is not None}
+    if row.method:
+        found = measure(row.run(seed), runs_dir, list(splits.values()))
+        cells = {name: found[split].astype(float) for name, split in splits.items()}
+    else:
+        cells = {name: teacher_correct(row.profile, runs_dir, split).astype(float) for name, split in splits.items()}
+    if "C" in columns:
+        errors = (
+            measure_corruptions(row.run(seed), runs_dir) if row.method else teacher_corruptions(row.profile, runs_dir)
+        )
+        baseline = mce_baseline(data)
+        cells["C"] = np.array([(mce(errors, baseline) if baseline else mean_error(errors)) / 100])
+    return cells
+
+
+def average(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Values whose mean is the mean of the parts' means, one for each image of all parts.
+
+    Resampling them varies as much as resampling each part apart; images of different parts count as different ones,
+    also where two styles show the same photograph.
+
+    Args:
+        parts: each (N_k,).
+
+    >>> float(average([np.array([0.0, 1.0]), np.array([1.0])]).mean())
+    0.75
+    """
+    total, mean = sum(map(len, parts)), float(np.mean([part.mean() for part in parts]))
+    return np.concatenate([mean + (part - part.mean()) * total / (len(parts) * len(part)) for part in parts])

@@ -1,0 +1,133 @@
+"""Overnight: all notebooks of the first paper by papermill, then the report; what is done already is not run again.
+
+python -m dadlab.tables.overnight
+python -m dadlab.tables.overnight --profile imagenet --jobs 1 --only table_01 table_02
+python -m dadlab.tables.overnight -p seeds "[0, 1]"
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import papermill
+
+from dadlab.demo import ROOT, execute, shown, write_html
+from dadlab.files import fingerprint
+from dadlab.profile import PROFILES, nearest
+from dadlab.results import commit
+from dadlab.tables.report_page import write_page
+
+FOLDERS = ("tables", "figures")
+OTHERS = ("spectra",)  # notebooks of the second paper
+
+
+def notebooks(only: Sequence[str] = ()) -> list[Path]:
+    """The first paper's tables and figures, or those named.
+
+    Raises:
+        ValueError: no notebook of that name.
+    """
+    found = {path.stem: path for name in FOLDERS for path in sorted((ROOT / "notebooks" / name).glob("*.ipynb"))}
+    found = {name: path for name, path in found.items() if name not in OTHERS}
+    return [nearest(name, found, "notebook") for name in only] if only else list(found.values())
+
+
+def run_all(
+    parameters: Mapping[Path, dict[str, Any]], executed: Path, *, jobs: int = 1, again: bool = False
+) -> dict[str, str]:
+    """Run notebooks, saying one line a notebook.
+
+    A notebook is done once it has run to its end with the same parameters at the same commit; after a kill the next
+    call begins with those that are not.
+
+    Args:
+        parameters: notebook → its parameters; those that it does not know are left out.
+        executed: folder for executed notebooks and their HTML.
+        jobs: notebooks at a time.
+        again: also those that are done.
+
+    Returns:
+        Name → the line of the cell that failed, or "" for those that ran to their end.
+    """
+    executed.mkdir(parents=True, exist_ok=True)
+    failures: dict[str, str] = {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {}
+        for path, every in parameters.items():
+            known = papermill.inspect_notebook(path)
+            given = {name: value for name, value in every.items() if name in known}
+            stamp, key = executed / f"{path.stem}.done", fingerprint(path.read_text(), given, commit())
+            if not again and stamp.is_file() and stamp.read_text() == key:
+                failures[path.stem] = ""
+                print(f"{path.stem:12} done before", flush=True)
+            else:
+                stamp.unlink(missing_ok=True)
+                waiting[pool.submit(_run, path, executed, given)] = (path, stamp, key)
+        for future in as_completed(waiting):
+            path, stamp, key = waiting[future]
+            failures[path.stem], seconds = future.result()
+            print(f"{path.stem:12} {failures[path.stem] or f'done in {seconds:.0f} s'}", flush=True)
+            if not failures[path.stem]:
+                stamp.write_text(key)
+    return failures
+
+
+def _run(path: Path, executed: Path, parameters: dict[str, Any]) -> tuple[str, float]:
+    started = time.monotonic()
+    failure = execute(path, executed / path.name, parameters)
+    if not failure:
+        write_html(executed / path.name)
+    return failure, time.monotonic() - started
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, run the notebooks, write the report, return the exit status."""
+    parser = argparse.ArgumentParser("python -m dadlab.tables.overnight", description="run the first paper's notebooks")
+    parser.add_argument("--profile", default="fashion", help="fashion or imagenet")
+    parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--results", default="papers/dad/results", help="where records are written")
+    parser.add_argument("--report", default="papers/dad/report.html")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="notebooks at a time")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="some notebooks, such as table_01")
+    parser.add_argument("--again", action="store_true", help="also those that are done")
+    parser.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter of all"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        nearest(given.profile, PROFILES, "profile")
+        if given.jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {given.jobs}")
+        paths = notebooks(given.only)
+    except ValueError as error:
+        print(f"dadlab.tables.overnight: {error}", file=sys.stderr)
+        return 1
+    if given.jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    shared = {"profile": given.profile, "runs_dir": given.runs_dir} | {name: _typed(value) for name, value in given.p}
+    each = {path: {**shared, "out": f"{given.results}/{path.stem}.json"} for path in paths}
+    executed = ROOT / given.runs_dir / "notebooks" / given.profile
+    failures = run_all(each, executed, jobs=given.jobs, again=given.again)
+    write_page(ROOT / given.results, ROOT / given.report)
+    print(f"notebooks: {shown(executed)}\nreport:    {shown(ROOT / given.report)}")
+    return int(any(failures.values()))
+
+
+def _typed(text: str) -> Any:
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(text)
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""The record of a table: what its JSON file says, so that any number can be followed to its runs.
+
+Every cell has the published value, the measured one with its interval and seeds, and the gain over the first row of
+its block; every row its runs' folders; the table its profile, seeds, commit and machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dadlab.results import Estimate, commit, difference, machine
+from dadlab.tables.measured import Measured
+from dadlab.tables.rows import SEPARATOR, Row
+
+
+def record(measured: Measured, **more: Any) -> dict[str, Any]:
+    """Everything a table says, for a JSON file: every cell published and measured, its seeds, its runs.
+
+    Args:
+        measured: the table.
+        more: further entries, such as `claims` and the `command`.
+    """
+    profile = asdict(measured.rows[0].profile) if measured.rows else {}
+    firsts = _firsts(measured)
+    lines = [_line(measured, row, firsts.get(_block(row), "")) for row in measured.rows]
+    facts = {"seeds": list(measured.seeds), "machine": machine(), "commit": commit()}
+    printed = {name: measured.published.attrs.get(name) for name in ("title", "unit", "lower_is_better")}
+    return {**printed, "profile": profile, **facts, "rows": lines, **more}
+
+
+def _block(row: Row) -> str:
+    return row.name[0] if len(row.name) > 1 else ""
+
+
+def _firsts(measured: Measured) -> dict[str, str]:
+    """Block → its first published row that was measured, which gains are over; the teacher has no part in it."""
+    published = {SEPARATOR.join(np.atleast_1d(name)) for name in measured.published.index}
+    there = [row for row in measured.rows if row.method and row.key in measured.values and row.key in published]
+    return {_block(row): row.key for row in reversed(there)}
+
+
+def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
+    values = measured.values.get(row.key, {})
+    seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
+    runs = {str(seed): row.run(seed).folder(Path()).name for seed in seeds} if row.method else {}
+    cells = {name: _cell(measured, row.key, name, first if row.method else "") for name in measured.published.columns}
+    differs = {
+        key: value for key, value in asdict(row.profile).items() if value != asdict(measured.rows[0].profile)[key]
+    }
+    line = {"row": list(row.name), "method": row.method or "teacher", "student": row.student, "profile": differs}
+    return {**line, "runs": runs, "missing": measured.missing.get(row.key, ""), "cells": cells}
+
+
+def _cell(measured: Measured, row: str, column: str, first: str) -> dict[str, Any]:
+    printed = printed_in(measured.published, row, column)
+    found = measured.estimates.get((row, column))
+    if found is None:
+        return {"published": printed}
+    by_seed = measured.values[row][column]
+    each = {str(seed): round(100 * float(values.mean()), 2) for seed, values in by_seed.items()}
+    cell: dict[str, Any] = {
+        "published": printed,
+        **_rounded(found),
+        "seeds": each,
+        "n": len(next(iter(by_seed.values()))),
+    }
+    seeds = sorted(set(by_seed) & set(measured.values.get(first, {}).get(column, {})))
+    if seeds and row != first:
+        gained = difference(*(measured.matrix(name, column, seeds) for name in (row, first)))
+        cell["gain"] = {"over": first, "published": _less(printed, printed_in(measured.published, first, column))}
+        cell["gain"] |= _rounded(gained)
+    return cell
+
+
+def _rounded(found: Estimate) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in asdict(found).items()}
+
+
+def _less(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else round(first - second, 2)
+
+
+def printed_in(published: pd.DataFrame, row: str, column: str) -> float | None:
+    """A cell of a published table by its row's name, or None where the table has no such row or leaves it empty."""
+    keys = {SEPARATOR.join(np.atleast_1d(name)): name for name in published.index}
+    value = published.loc[keys[row], column] if row in keys else None
+    return None if value is None or np.isnan(value) else float(value)

@@ -1,0 +1,145 @@
+"""Sentences: what a paper says of a table, put as comparisons and judged by `dadlab.tables.verdicts`.
+
+They are data (`papers/dad/rows.json`), written down before the results of this version. A sentence holds if all its
+comparisons hold and does not hold if one of them does not; every comparison of a table counts in the correction,
+those that could not be made included.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from dadlab.profile import nearest
+from dadlab.style import KEPT, REJECTED
+from dadlab.tables.measured import Measured
+from dadlab.tables.rows import ROWS
+from dadlab.tables.verdicts import DRAWS, FAILS, HOLDS, OPEN, Claim, Verdict, claims_record, judge, printed
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of the paper about a table, and the comparisons that it amounts to."""
+
+    text: str
+    comparisons: tuple[Claim, ...]
+
+
+def read_sentences(number: int | str, lower_is_better: Sequence[str] = (), path: Path = ROWS) -> list[Sentence]:
+    """What the paper says of a table; `first` of each comparison is said to be the better one.
+
+    Args:
+        number: of the table.
+        lower_is_better: its columns in which less is better.
+        path: where the sentences are written down.
+
+    Raises:
+        ValueError: unknown table.
+    """
+    entries = nearest(str(number), json.loads(path.read_text(encoding="utf-8"))["tables"], "table")["claims"]
+    return [Sentence(entry["text"], tuple(_comparisons(entry, lower_is_better))) for entry in entries]
+
+
+def _comparisons(entry: dict[str, Any], lower_is_better: Sequence[str]) -> list[Claim]:
+    edge = entry.get("above", 0.0)
+    return [
+        Claim(entry["text"], entry["first"], second, column, -np.inf, -edge)
+        if column in lower_is_better
+        else Claim(entry["text"], entry["first"], second, column, edge)
+        for second in entry["than"]
+        for column in entry["on"]
+    ]
+
+
+def as_listed(sentences: Sequence[Sentence]) -> pd.DataFrame:
+    """The sentences before any result: what is compared with what, and on which columns."""
+    lines = [
+        {
+            "claim": sentence.text,
+            "better": sentence.comparisons[0].first,
+            "than": ", ".join(dict.fromkeys(claim.second for claim in sentence.comparisons)),
+            "on": ", ".join(dict.fromkeys(claim.on for claim in sentence.comparisons)),
+        }
+        for sentence in sentences
+    ]
+    return pd.DataFrame(lines).set_index("claim")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A sentence with the verdict of each of its comparisons, None for those that could not be made."""
+
+    sentence: Sentence
+    verdicts: tuple[Verdict | None, ...]
+
+    @property
+    def verdict(self) -> str:
+        said = [NOT_MEASURED if found is None else found.verdict for found in self.verdicts]
+        for worst in (FAILS, NOT_MEASURED, OPEN):
+            if worst in said:
+                return worst
+        return HOLDS
+
+
+def judge_sentences(sentences: Sequence[Sentence], measured: Measured, *, draws: int = DRAWS) -> list[Judged]:
+    """Judge all that is said of a table, by the seeds that both rows of a comparison have."""
+    total = sum(len(sentence.comparisons) for sentence in sentences)
+    return [
+        Judged(sentence, tuple(_judge(claim, measured, total, draws) for claim in sentence.comparisons))
+        for sentence in sentences
+    ]
+
+
+def _judge(claim: Claim, measured: Measured, total: int, draws: int) -> Verdict | None:
+    first, second = (measured.values.get(row, {}).get(claim.on, {}) for row in (claim.first, claim.second))
+    seeds = sorted(set(first) & set(second))
+    if not seeds:
+        return None
+    values = (measured.matrix(row, claim.on, seeds) for row in (claim.first, claim.second))
+    return judge(*values, claims=total, above=claim.above, below=claim.below, draws=draws)
+
+
+def verdict_table(judged: Sequence[Judged]) -> Styler:
+    """A line a comparison below its sentence and verdict: effect with its corrected interval, and what would tell."""
+    lines = [
+        {
+            "claim": found.sentence.text,
+            "verdict": found.verdict,
+            "comparison": f"{claim.first} − {claim.second}",
+            "on": claim.on,
+            "effect (points)": "—" if verdict is None else printed(verdict.effect),
+            "by itself": NOT_MEASURED if verdict is None else verdict.verdict,
+            "would tell": "" if verdict is None else verdict.would_tell,
+        }
+        for found in judged
+        for claim, verdict in zip(found.sentence.comparisons, found.verdicts, strict=True)
+    ]
+    frame = pd.DataFrame(lines).set_index(["claim", "verdict", "comparison", "on"])
+    colours = {HOLDS: f"color: {KEPT}", FAILS: f"color: {REJECTED}"}
+    return frame.style.map(lambda cell: colours.get(cell, ""), subset=["by itself"]).set_uuid("v")
+
+
+def record_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """The same for a JSON file."""
+    return [
+        {
+            "claim": found.sentence.text,
+            "verdict": found.verdict,
+            "comparisons": [
+                {"first": claim.first, "second": claim.second, "on": claim.on, "verdict": NOT_MEASURED}
+                if verdict is None
+                else claims_record([claim], [verdict])[0]
+                for claim, verdict in zip(found.sentence.comparisons, found.verdicts, strict=True)
+            ],
+        }
+        for found in judged
+    ]

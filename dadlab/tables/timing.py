@@ -1,0 +1,83 @@
+"""Timing: seconds a training step of each method, as a multiple of a plain step (Zhou et al., 2023, Table 7).
+
+Methods take turns in one process, so that whatever else the machine does touches all of them alike; on a CPU its own
+seconds are counted, not the clock's. What is made before training (samples, teacher logits) is not a step's cost; a
+method's own attack on the student is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+
+from dadlab.loop import Service
+from dadlab.run import Run
+from dadlab.tables.measured import Measured, Values
+from dadlab.tables.rows import Row
+from dadlab.train import begin_training, precision
+
+
+def step_seconds(runs: Mapping[str, Run], runs_dir: Path, *, rounds: int = 8, steps: int = 5) -> pd.DataFrame:
+    """Seconds a step, a line a round and a column a run; the median of a round's steps.
+
+    Args:
+        runs: name → run; samples and teacher logits that it needs are made first if missing.
+        runs_dir: where those live.
+        rounds: how often the methods take turns, after one round that is not counted.
+        steps: of each method in a round.
+
+    Raises:
+        ValueError: fewer than two rounds.
+    """
+    if rounds < 2:
+        raise ValueError(f"rounds must be at least 2, got {rounds}")
+    learners = {name: _steps(run, runs_dir) for name, run in runs.items()}
+    lines = [{name: _median(learner, steps) for name, learner in learners.items()} for _ in range(rounds + 1)]
+    return pd.DataFrame(lines[1:])
+
+
+def budgets(seconds: pd.DataFrame, standard: str) -> pd.DataFrame:
+    """Seconds as multiples of a standard method's in the same round.
+
+    >>> budgets(pd.DataFrame({"plain": [1.0, 2.0], "dad": [2.0, 5.0]}), "plain")["dad"].tolist()
+    [2.0, 2.5]
+    """
+    return seconds.div(seconds[standard], axis=0)
+
+
+def _median(learner: Iterator[float], steps: int) -> float:
+    return float(np.median([next(learner) for _ in range(steps)]))
+
+
+def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
+    """Train on and on, yielding the seconds of every step."""
+    accelerator = Accelerator(mixed_precision=precision())
+    loop = begin_training(run, runs_dir, Path(runs_dir) / "timing", accelerator, Service())
+    loop.model.train()
+    clock = time.perf_counter if accelerator.device.type == "cuda" else time.process_time
+    for step in itertools.count():
+        started = clock()
+        float(loop.learn(loop.steps[step % len(loop.steps)]))  # waits for a GPU
+        yield clock() - started
+
+
+def timed(published: pd.DataFrame, rows: Sequence[Row], budgets: pd.DataFrame) -> Measured:
+    """Table 7 from multiples of a standard step: rounds take the place of seeds.
+
+    Args:
+        published: the table, whose `Training Budget` is measured.
+        rows: its rows.
+        budgets: from `budgets`, a column a row and a line a round.
+    """
+    column = "Training Budget"
+    values: dict[str, Values] = {
+        str(name): {column: {turn: np.array([value / 100]) for turn, value in enumerate(budgets[name])}}
+        for name in budgets
+    }
+    return Measured(published, rows, list(range(len(budgets))), values, {r.key: r.missing for r in rows if r.missing})

@@ -1,0 +1,129 @@
+"""The second paper's tables for the eye and for files: published beside measured, claims with their verdicts.
+
+The paper prints six data sets where there is one here: beside a measured number stands the mean of the published ones
+of the same quantity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from dadlab.results import Estimate, accuracy, commit, machine
+from dadlab.style import KEPT, REJECTED
+from dadlab.tables import verdicts
+from dadlab.tables.published import TABLES_VLM, load_table
+from dadlab.tables.verdicts import Claim, Verdict
+from dadlab.tables.view import cell_text
+from dadlab.vlm.rows import Measured, Row
+
+_LOOKS = {verdicts.HOLDS: KEPT, verdicts.FAILS: REJECTED}
+
+
+def beside(measured: Measured) -> pd.DataFrame:
+    """Published means and measured `Estimate`s side by side, and a remark where something is missing."""
+    lines = []
+    for row in measured.rows:
+        line: dict[tuple[str, str], Any] = {}
+        for quantity, facts in measured.quantities.items():
+            line["published", quantity] = _printed_in(measured.number, row, facts["columns"])
+            line["measured", quantity] = _estimate(measured, row, quantity)
+        line["", "remark"] = measured.missing.get(row.label, "")
+        lines.append(line)
+    frame = pd.DataFrame(lines, index=[row.label for row in measured.rows])
+    frame.columns = pd.MultiIndex.from_tuples(frame.columns)
+    return frame.sort_index(axis=1, level=0, ascending=False, sort_remaining=False, kind="stable")
+
+
+def styled(measured: Measured) -> Styler:
+    """`beside` for the eye: measured as mean ± half its 95 % interval."""
+    frame, facts = beside(measured), load_table(measured.number, TABLES_VLM).attrs
+    scale = next(iter(measured.quantities.values())).get("scale", 100.0)
+    shown = frame.map(lambda cell: cell_text(cell, 1 if scale == 100 else 3))
+    caption = f"{facts['title']} ({facts['unit']}); published: mean over {_how_many(measured)}. {measured.remark}"
+    return (
+        shown.style.set_properties(**{"text-align": "right", "white-space": "nowrap"})
+        .set_caption(caption)
+        .set_uuid("t")
+    )
+
+
+def _how_many(measured: Measured) -> str:
+    """How many published columns a number stands beside."""
+    count = max(len(facts["columns"]) for facts in measured.quantities.values())
+    return f"{count} data sets" if count > 1 else "the one column printed"
+
+
+def claims(measured: Measured) -> Styler:
+    """What the paper says of the table, and what was found: effect, interval, verdict, and what would tell."""
+    lines = []
+    for claim, found in zip(measured.claims, measured.verdicts, strict=True):
+        line = {"claim": claim.text, "difference": f"{claim.first} − {claim.second}", "on": claim.on}
+        if found is None:
+            lines.append({**line, "effect": "—", "verdict": "not measured", "would tell": "the runs"})
+            continue
+        effect = verdicts.printed(found.effect, claim.scale)
+        lines.append({**line, "effect": effect, "verdict": found.verdict, "would tell": found.would_tell})
+    frame = pd.DataFrame(lines)
+    level = 100 * (1 - verdicts.ERROR / len(measured.claims))
+    return (
+        frame.style.hide(axis="index")
+        .map(lambda verdict: f"color: {_LOOKS.get(verdict, '#555555')}; font-weight: bold", subset=["verdict"])
+        .set_properties(**{"text-align": "left"})
+        .set_caption(f"Paired differences with {level:.2f} % intervals: 95 % for all {len(frame)} claims together.")
+        .set_uuid("c")
+    )
+
+
+def record(tables: Sequence[Measured], **more: Any) -> dict[str, Any]:
+    """Everything the tables say, for a JSON file."""
+    found = {}
+    for measured in tables:
+        rows = []
+        for row in measured.rows:
+            cells = {name: _cell(measured, row, name) for name in measured.quantities}
+            facts = {"name": list(row.name), "seeds": list(measured.seeds[row.label]), "cells": cells}
+            run = {"run": dataclasses.asdict(row.run)} if row.run else {}
+            rows.append({**facts, **run, "missing": measured.missing.get(row.label, "")})
+        judged = zip(measured.claims, measured.verdicts, strict=True)
+        told = [_told(claim, verdict) for claim, verdict in judged]
+        found[measured.number] = {"rows": rows, "claims": told, "remark": measured.remark}
+    return {"tables": found, "machine": machine(), "commit": commit(), **more}
+
+
+def _told(claim: Claim, verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {**dataclasses.asdict(claim), "verdict": "not measured", "below": None, "above": None}
+    return verdicts.claims_record([claim], [verdict])[0]
+
+
+def _cell(measured: Measured, row: Row, quantity: str) -> dict[str, Any]:
+    printed = _printed_in(measured.number, row, measured.quantities[quantity]["columns"])
+    estimate = _estimate(measured, row, quantity)
+    if estimate is None:
+        return {"published": printed}
+    scale = measured.quantities[quantity].get("scale", 100.0)
+    values = measured.values[row.label, quantity]
+    each = [round(scale * float(of_seed.mean()), 4) for of_seed in values]
+    spread = {key: round(value, 4) for key, value in dataclasses.asdict(estimate).items()}
+    return {"published": printed, **spread, "each seed": each, "n": values.shape[1]}
+
+
+def _estimate(measured: Measured, row: Row, quantity: str) -> Estimate | None:
+    values = measured.values.get((row.label, quantity))
+    return None if values is None else accuracy(values, scale=measured.quantities[quantity].get("scale", 100.0))
+
+
+def _printed_in(number: str, row: Row, columns: Sequence[str]) -> float | None:
+    number, name = row.source.get("published", (number, row.name))
+    table = load_table(number, TABLES_VLM)
+    key = tuple(name) if table.index.nlevels > 1 else name[0]
+    if key not in table.index:
+        return None
+    value = float(table.loc[key, list(columns)].mean())
+    return None if np.isnan(value) else value

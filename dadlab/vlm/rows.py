@@ -1,0 +1,168 @@
+"""The second paper's tables, measured: which run stands for which row, its values, its claims' verdicts.
+
+Rows and claims are data (`papers/vlm_ood/experiments.json`), written before any result of these notebooks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dadlab import captions
+from dadlab.profile import nearest, strict
+from dadlab.tables.published import PAPERS
+from dadlab.tables.verdicts import Claim, Verdict, judge
+from dadlab.vlm.evaluate import FEW_SHOT, HALVES, Values, measure_aligned, measure_halves, teacher_values
+from dadlab.vlm.label_texts import prompted
+from dadlab.vlm.language import text_features
+from dadlab.vlm.openvocab import caption_texts, labels_of
+from dadlab.vlm.run import AlignRun
+from dadlab.vlm.train import teacher_of
+
+EXPERIMENTS = PAPERS / "vlm_ood" / "experiments.json"
+CAPTIONS = 8  # a label, in Table 6
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its published name, and the run that stands for it, or why there is none.
+
+    Attributes:
+        name: as the published table's index has it; or a control's, in the same form.
+        label: what claims call it.
+        run: with any seed; None for the teacher itself, for texts alone, or where nothing stands for it.
+        source: the row's entry in the file.
+    """
+
+    name: tuple[Any, ...]
+    label: str
+    run: AlignRun | None
+    source: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A table with what was measured: `values` (row's label, quantity) → (S, N), and why others are missing."""
+
+    number: str
+    rows: Sequence[Row]
+    quantities: Mapping[str, Mapping[str, Any]]
+    claims: Sequence[Claim]
+    seeds: Mapping[str, Sequence[int]]
+    values: Mapping[tuple[str, str], np.ndarray]
+    missing: Mapping[str, str]
+    remark: str
+
+    @functools.cached_property
+    def verdicts(self) -> list[Verdict | None]:
+        """One a claim, None where one of its rows was not measured; the level counts all claims of the table."""
+        return [self._judge(claim) for claim in self.claims]
+
+    def _judge(self, claim: Claim) -> Verdict | None:
+        pair = [(label, claim.on) for label in (claim.first, claim.second)]
+        if not set(pair) <= self.values.keys():
+            return None
+        shared = sorted(set(self.seeds[claim.first]) & set(self.seeds[claim.second]))
+        first, second = (self.values[key][[list(self.seeds[key[0]]).index(s) for s in shared]] for key in pair)
+        if not shared:
+            return None
+        return judge(first, second, claims=len(self.claims), above=claim.above, below=claim.below, scale=claim.scale)
+
+
+def read_experiment(number: str, path: Path = EXPERIMENTS, **shared: Any) -> tuple[list[Row], dict[str, Any]]:
+    """A table's rows, and its whole entry in the file.
+
+    Args:
+        number: as in `dadlab.tables.published.load_table`.
+        path: the file.
+        shared: fields of `AlignRun` that all runs are given, such as `epochs`.
+
+    Raises:
+        ValueError: unknown table, run or field.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    entry = nearest(number, content["tables"], "table")
+    rows = []
+    for source in entry["rows"]:
+        name = tuple(source["name"])
+        named = source.get("run") or source.get("teacher")
+        run = strict(AlignRun, {**nearest(named, content["runs"], "run"), **shared}) if named else None
+        rows.append(Row(name, source.get("label", name[-1]), run, source))
+    return rows, entry
+
+
+def measure_table(
+    number: str, seeds: Sequence[int], runs_dir: Path, *, train: bool = True, path: Path = EXPERIMENTS, **shared: Any
+) -> Measured:
+    """Measure a table's rows, training what is missing.
+
+    Args:
+        number: of the table.
+        seeds: of every run.
+        runs_dir: where runs live.
+        train: train what is missing; else only what is there counts, and a remark says what is not.
+        path: the file of rows and claims.
+        shared: fields of `AlignRun` that all runs are given.
+    """
+    rows, entry = read_experiment(number, path, **shared)
+    keys = {name: facts["value"] for name, facts in entry["quantities"].items()}
+    had: dict[str, list[int]] = {}
+    values: dict[tuple[str, str], np.ndarray] = {}
+    missing = {row.label: row.source["missing"] for row in rows if "missing" in row.source}
+    for row in rows:
+        found = _row_values(row, seeds, Path(runs_dir), train, **shared) if row.label not in missing else {}
+        had[row.label] = sorted(found)
+        if len(found) < len(seeds) and row.label not in missing:
+            missing[row.label] = f"seeds {', '.join(map(str, sorted(found)))} alone" if found else "not run"
+        for quantity, key in {**keys, **row.source.get("measured", {})}.items():
+            if found and all(key in of_seed for of_seed in found.values()):
+                values[row.label, quantity] = np.stack([found[seed][key] for seed in sorted(found)])
+    for quantity in keys:
+        shape = next((found.shape for (_, on), found in values.items() if on == quantity), (0, 0))
+        values["zero", quantity] = np.zeros((len(seeds), shape[1]))
+    had["zero"] = list(seeds)
+    claims = [_claim(told) for told in entry["claims"]]
+    return Measured(number, rows, entry["quantities"], claims, had, values, missing, entry.get("remark", ""))
+
+
+def _claim(told: Mapping[str, Any]) -> Claim:
+    """A claim that only has an upper bound has no lower one; without either, it is that the difference is positive."""
+    return Claim(**{"above": -math.inf, **told} if "below" in told else told)
+
+
+def _row_values(row: Row, seeds: Sequence[int], runs_dir: Path, train: bool, **shared: Any) -> dict[int, Values]:
+    """Seed → key → (N,)."""
+    if "text" in row.source:
+        return {seed: _cosines(row.source["text"], **shared) for seed in seeds}
+    assert row.run is not None
+    if "teacher" in row.source:
+        values = teacher_values(row.run, runs_dir)
+        return {seed: values for seed in seeds}
+    found = {}
+    for seed in seeds:
+        run = dataclasses.replace(row.run, seed=seed)
+        wanted = HALVES if row.source.get("halves") else FEW_SHOT
+        if train or (run.folder(runs_dir) / wanted).is_file():
+            found[seed] = measure_halves(run, runs_dir) if row.source.get("halves") else measure_aligned(run, runs_dir)
+    return found
+
+
+def _cosines(text: str, **shared: Any) -> dict[str, np.ndarray]:
+    """Table 6: each unseen label's mean cosine with the others (N,); no seed enters, only labels are resampled."""
+    run, labels = AlignRun(**shared), labels_of("ood")
+    clip, tokenizer = teacher_of(run).clip, captions.tokenizer()
+    if text == "caption":
+        texts, _ = caption_texts(labels, CAPTIONS)
+        features = text_features(clip, tokenizer, texts).view(len(labels), CAPTIONS, -1).mean(1)
+    else:
+        features = text_features(clip, tokenizer, prompted(labels, "plain", text, seed=0))
+    unit = features / features.norm(dim=1, keepdim=True)
+    return {"cosine": ((unit @ unit.T).sum(1) - 1).div(len(labels) - 1).cpu().numpy()}

@@ -1,0 +1,137 @@
+"""A training of the second paper's as data: which losses, which filter, which label texts, which recipe, which seed.
+
+*Distilling Large Vision-Language Model with Out-of-Distribution Generalizability* (Li et al., ICCV 2023). A run's
+fingerprint names its folder, so that notebooks share runs and none is trained twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dadlab.files import content_of, fingerprint, sha256
+from dadlab.photos import ASSETS
+from dadlab.profile import check_types, nearest
+from dadlab.students import check_student
+from dadlab.vlm.losses import TAU, keep_above, keep_correct, keep_percentile
+from dadlab.vlm.openvocab import LABELS, NAMINGS
+
+PROMPTS = ASSETS / "openvocab_prompts.json"
+LOSSES = {
+    "cls": "L_cls",
+    "mse": "L_mse",
+    "log_mse": "L_mse, the code's other form",
+    "cst": "L_im-cst",
+    "cst_single": "L_im-cst, student to teacher only",
+    "vlprox": "L_vlprox",
+    "cap": "L_cap",
+}
+TEXTS = {
+    "plain": "names",
+    "description": "names and descriptions",
+    "shuffled": "names and other labels' descriptions",
+    "random words": "names and as many random words",
+    "succinct": "names and brief descriptions",
+    "detailed": "names and detailed descriptions",
+    "distinct": "names and what sets each apart",
+    "learnt": "no text: a vector a label, learnt",
+}
+KEEPS = ("all", "correct", "above", "percentile")
+
+
+@dataclass(frozen=True)
+class AlignRun:
+    """One student into a teacher's text space.
+
+    Attributes:
+        losses: terms of the plain sum, from `LOSSES`, joined by `+`.
+        keep: I(x) of L_vlprox: `correct`, `above` a probability, from a `percentile` upwards, or `all`.
+        keep_at: that probability, or that percentile of the batch.
+        keep_contrast: apply I(x) in L_im-cst too (Table 9).
+        k: labels in L_vlprox.
+        text: what a label is called in training and in tests, one of `TEXTS`; `learnt` is the closed-set classifier.
+        naming: which names, one of `dadlab.vlm.openvocab.NAMINGS`.
+        context: learnt context tokens in place of "a photo of" (CoOp); 0 for none.
+        tau: τ of every loss with a temperature, L_cap's aside (1, as in the released code).
+        teacher: an embedded CLIP tower, or a file written by `dadlab.making.teacher`.
+        student, seed: as in `dadlab.run.Run`.
+        epochs, batch, lr, weight_decay: optimization (AdamW, one cycle, 5 % warm-up).
+        views: replayable augmented views of a sample; epoch e shows view e mod views.
+        limit: about so many images of each split; 0 for all.
+    """
+
+    losses: str = "cls"
+    keep: str = "correct"
+    keep_at: float = 0.0
+    keep_contrast: bool = False
+    k: int = 256
+    text: str = "plain"
+    naming: str = "plain"
+    context: int = 0
+    tau: float = TAU
+    teacher: str = "resnet"
+    student: str = "resnet_s"
+    seed: int = 0
+    epochs: int = 12
+    batch: int = 128
+    lr: float = 6e-3
+    weight_decay: float = 0.05
+    views: int = 8
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_student(self.student)
+        for name in self.terms:
+            nearest(name, LOSSES, "loss")
+        if len(set(self.terms)) < len(self.terms) or {"cst", "cst_single"} <= set(self.terms):
+            raise ValueError(f"losses {self.losses!r}: a loss is there twice")
+        nearest(self.text, TEXTS, "kind of text")
+        nearest(self.naming, dict.fromkeys(NAMINGS), "naming")
+        nearest(self.keep, dict.fromkeys(KEEPS), "filter")
+        if self.keep_contrast and not {"cst", "cst_single"} & set(self.terms):
+            raise ValueError(f"losses {self.losses!r}: keep_contrast filters L_im-cst, which is not there")
+        if not 0 <= self.keep_at <= (100 if self.keep == "percentile" else 1):
+            raise ValueError(f"keep_at {self.keep_at}: a probability in [0, 1], or a percentile in [0, 100]")
+        if self.text == "learnt" and (self.context or self.losses != "cls"):
+            raise ValueError("text 'learnt' is the closed-set classifier: losses must be 'cls', context 0")
+        for name in ("k", "epochs", "batch", "views"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.tau, self.lr) <= 0 or min(self.context, self.seed, self.limit, self.weight_decay) < 0:
+            raise ValueError("tau and lr must be positive; context, seed, limit and weight_decay must not be negative")
+
+    @property
+    def terms(self) -> list[str]:
+        return self.losses.split("+")
+
+    @property
+    def title(self) -> str:
+        return " + ".join(LOSSES[term] for term in self.terms)
+
+    @property
+    def fingerprint(self) -> str:
+        used = dataclasses.asdict(self)
+        if "vlprox" not in self.terms:
+            del used["k"]
+        if "vlprox" not in self.terms and not self.keep_contrast:
+            del used["keep"], used["keep_at"]
+        texts = [sha256(path) for path in (LABELS, PROMPTS)]
+        return fingerprint({**used, "teacher": content_of(self.teacher), "texts": texts})
+
+    def folder(self, runs_dir: Path) -> Path:
+        return Path(runs_dir) / f"align-{self.losses}-{self.student}-s{self.seed}-{self.fingerprint}"
+
+    def keeps(self, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+        """I(x) of a batch: teacher logits (B, C) and labels (B,) to (B,) bool."""
+        if self.keep == "all":
+            return torch.ones_like(labels, dtype=torch.bool)
+        if self.keep == "correct":
+            return keep_correct(teacher_logits, labels)
+        if self.keep == "above":
+            return keep_above(teacher_logits, labels, threshold=self.keep_at)
+        return keep_percentile(teacher_logits, labels, percentile=self.keep_at)

@@ -1,0 +1,38 @@
+"""Three kinds of adversarial example, and the rule by which photographs are chosen."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dadlab.profile import Attack
+from dadlab.tables.kinds import KINDS, chosen, three_kinds
+
+
+def test_kinds_stay_images_and_only_pixel_space_stays_near(photos40, tiny_teacher, tiny_student, tiny_vqgan):
+    index = torch.arange(4)
+    images, labels = photos40.images(index), photos40.labels[index]
+    models = {"teacher": tiny_teacher, "student": tiny_student, "discretizer": tiny_vqgan}
+    made = three_kinds(images, labels, **models, attack=Attack(epsilon=1.0, step_size=1.0))
+    assert tuple(made) == KINDS
+    lengths = {kind: (found - images).flatten(1).norm(dim=1).max() for kind, found in made.items()}
+    assert all(found.min() >= 0 and found.max() <= 1 for found in made.values())
+    assert lengths["pixel space"] <= 1 + 1e-5
+    assert min(lengths["DAD (teacher)"], lengths["DAT (student)"]) > 1
+
+
+class Brightness(nn.Module):
+    """Says 1 of bright images and 0 of dark ones."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bright = images.mean((1, 2, 3))
+        return torch.stack([1 - bright, bright], 1)
+
+
+def test_photographs_are_chosen_by_the_rule():
+    dark, bright = torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)
+    images, labels = torch.cat([dark, dark, dark, bright]), torch.zeros(4, dtype=torch.int64)
+    # photograph 0 is never fooled, 1 by one kind, 2 by both; 3 is not known in the first place
+    kinds = {"a": torch.cat([dark, bright, bright, bright]), "b": torch.cat([dark, dark, bright, bright])}
+    assert chosen(Brightness(), images, labels, kinds, 1).tolist() == [2]
+    assert chosen(Brightness(), images, labels, kinds, 4).tolist() == [2, 1, 0]

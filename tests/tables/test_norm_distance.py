@@ -1,0 +1,45 @@
+"""Statistics of batch normalization, and distances by them, on networks and images small enough to check by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dadlab.data import Dataset
+from dadlab.tables.norm_distance import Norms, norm_statistics, norm_w2
+
+
+def plain_images(values: list[int]) -> Dataset:
+    pixels = torch.tensor(values, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4).contiguous()
+    return Dataset("x", ("a",), pixels, torch.zeros(len(values), dtype=torch.int64))
+
+
+def test_statistics_are_means_over_batches():
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    (found,) = norm_statistics(network, plain_images([0, 255, 0, 255]), batches=3, batch=4)
+    assert found.mean.tolist() == pytest.approx([0.5] * 3)
+    assert found.variance.tolist() == pytest.approx([0.25 * 64 / 63] * 3)  # unbiased over 4 × 4 × 4 values
+    assert network[0].num_batches_tracked == 0
+    assert network[0].momentum == 0.1
+
+
+def test_distance_of_a_shift_in_light_is_the_shift():
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    dark, light = plain_images([0, 51] * 4), plain_images([51, 102] * 4)
+    one, other = (norm_statistics(network, data, batches=2, batch=8) for data in (dark, light))
+    assert norm_w2(one, one) == 0
+    assert norm_w2(one, other) == pytest.approx(0.2 * 3**0.5)
+
+
+def test_layers_count_alike():
+    near = [Norms(torch.zeros(2), torch.ones(2)), Norms(torch.zeros(1), torch.ones(1))]
+    far = [Norms(torch.zeros(2), torch.ones(2)), Norms(torch.ones(1) * 4, torch.ones(1))]
+    assert norm_w2(near, far) == 2.0
+
+
+def test_refuses_what_cannot_be_compared():
+    with pytest.raises(ValueError, match="Linear has no batch normalization"):
+        norm_statistics(nn.Linear(2, 2), plain_images([0]))
+    with pytest.raises(ValueError, match="different networks"):
+        norm_w2([Norms(torch.zeros(1), torch.ones(1))], [])

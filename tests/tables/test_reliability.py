@@ -1,0 +1,49 @@
+"""Calibration, selection and agreement by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dadlab.tables import reliability
+
+LABELS = np.array([0, 0, 1, 1])
+
+
+def said(*answers: int) -> np.ndarray:
+    return 10.0 * np.eye(3)[list(answers)]
+
+
+def test_calibration_of_a_sure_and_right_model_is_near_zero():
+    assert reliability.calibration_error(100 * said(0, 0, 1, 1), LABELS) == pytest.approx(0, abs=1e-6)
+    assert reliability.calibration_error(100 * said(1, 1, 0, 0), LABELS) == pytest.approx(100)
+
+
+def test_the_surest_half_is_judged_alone():
+    logits = np.array([[9.0, 0.0], [8.0, 0.0], [1.0, 0.0], [1.1, 0.0]])
+    assert reliability.selective_accuracy(logits, LABELS, 0.5) == 100
+    assert reliability.selective_accuracy(logits, LABELS, 1.0) == 50
+    with pytest.raises(ValueError, match="coverage"):
+        reliability.selective_accuracy(logits, LABELS, 0)
+
+
+def test_errors_shared_with_the_teacher():
+    found = reliability.shared_errors(said(1, 2, 1, 0), said(1, 1, 0, 1), LABELS)
+    # the student errs on samples 0, 1 and 3, the teacher on 0, 1 and 2; on 0 alone they say the same
+    assert found == pytest.approx({"shared": 200 / 3, "expected": 75.0, "same answer": 50.0})
+    assert np.isnan(reliability.shared_errors(said(0, 0, 1, 1), said(0, 0, 1, 1), LABELS)["shared"])
+
+
+def test_accuracy_of_each_class():
+    assert reliability.per_class(said(0, 1, 1, 1), LABELS, ["a", "b"]) == {"a": 50.0, "b": 100.0}
+
+
+def test_models_on_one_line_have_no_effective_robustness():
+    home = np.array([50.0, 70.0, 90.0])
+    line = (1.0, -1.0)
+    away = reliability.expected_away(home, line)
+    residuals, found = reliability.effective_robustness(home, away)
+    assert residuals == pytest.approx(np.zeros(3), abs=1e-9)
+    assert found == pytest.approx(line)
+    with pytest.raises(ValueError, match="two models"):
+        reliability.effective_robustness([50.0], [40.0])

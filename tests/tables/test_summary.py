@@ -1,0 +1,90 @@
+"""Gains and rank correlations of made-up records; cost by a made-up clock."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dadlab.tables.plots import published_measured
+from dadlab.tables.published import load_table
+from dadlab.tables.rows import read_rows
+from dadlab.tables.sentences import judge_sentences, read_sentences
+from dadlab.tables.summary import gains, rank_correlations, read_records, verdicts
+from dadlab.tables.timing import budgets, step_seconds, timed
+from dadlab.tables.verdicts import HOLDS
+
+
+def row(name: str, published: float, mean: float) -> dict:
+    gain = {"over": "N · a", "published": published, "mean": mean, "low": mean - 1, "high": mean + 2}
+    cells = {"ImageNet": {"published": 1.0, "mean": 1.0, "gain": gain}, "C": {"published": 1.0, "gain": gain}}
+    return {"row": ["N", name], "method": "kd", "cells": {**cells, "Avg": cells["ImageNet"]}}
+
+
+RECORD = {
+    "lower_is_better": ["C"],
+    "rows": [
+        {"row": ["N", "a"], "method": "plain", "cells": {"ImageNet": {"published": 5.0, "mean": 4.0}}},
+        row("b", 2.0, 3.0),
+        row("c", 4.0, 1.0),
+    ],
+    "claims": [{"claim": "b is best", "verdict": HOLDS, "comparisons": [{"second": "c", "on": "C"}]}],
+}
+
+
+def test_gains_turn_the_sign_where_less_is_better():
+    found = gains(RECORD, "t").set_index(["row", "column"])
+    assert found.loc[("b", "ImageNet"), ["published", "measured", "low", "high"]].tolist() == [2.0, 3.0, 2.0, 5.0]
+    assert found.loc[("b", "C"), ["published", "measured", "low", "high"]].tolist() == [-2.0, -3.0, -5.0, -2.0]
+    assert "Avg" not in found.index.get_level_values("column")
+    assert gains({**RECORD, "unit": "training cost"}).empty
+
+
+def test_rank_correlation_counts_the_reference_as_zero():
+    found = rank_correlations(gains(RECORD, "t"))
+    assert found.loc["t", "columns"] == 2
+    assert found.loc["t", "rank correlation"] == pytest.approx(0.5)  # 0, 2, 4 against 0, 3, 1
+
+
+def test_nothing_measured_has_no_correlation():
+    found = rank_correlations(gains({"rows": []}))
+    assert np.isnan(found.loc["all", "rank correlation"])
+    assert published_measured(gains({"rows": []})).axes
+
+
+def test_records_are_read_in_order_and_their_verdicts_listed(tmp_path):
+    for name in ("table_02", "table_01", "other"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(RECORD))
+    records = read_records(tmp_path)
+    assert list(records) == ["table_01", "table_02"]
+    assert verdicts(records)["effects"].tolist() == ["—", "—"]
+
+
+def test_scatter_has_a_mark_for_every_column():
+    figure = published_measured(gains(RECORD, "t"))
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["ImageNet", "C"]
+
+
+def test_budgets_are_paired_by_round_and_judged():
+    seconds = pd.DataFrame({"ImageNet": [1.0, 2.0, 1.0], "DAD (Ours)": [2.0, 4.2, 1.9], "DAT": [3.0, 7.0, 3.4]})
+    published = load_table(7)
+    measured = timed(published, read_rows(7), budgets(seconds, "ImageNet"))
+    assert measured.estimates["DAD (Ours)", "Training Budget"].mean == pytest.approx(2.0)
+    (found,) = judge_sentences(read_sentences(7, published.attrs["lower_is_better"]), measured, draws=2000)
+    told = dict(zip([c.second for c in found.sentence.comparisons], found.verdicts, strict=True))
+    assert told["DAT"] is not None
+    assert told["DAT"].verdict == HOLDS
+    assert told["DAT"].effect.mean == pytest.approx(2.0 - (3 + 3.5 + 3.4) / 3)
+
+
+def test_runs_take_turns(tmp_path):
+    shared = {"limit": 40, "views": 2, "epochs": 1}
+    (plain,) = [row for row in read_rows(7, shared=shared) if row.method == "plain"]
+    runs = {"one": plain.run(0), "again": plain.run(1)}
+    seconds = step_seconds(runs, tmp_path, rounds=3, steps=2)
+    assert seconds.shape == (3, 2)
+    assert (seconds > 0).all(axis=None)
+    with pytest.raises(ValueError, match="rounds must be at least 2"):
+        step_seconds(runs, tmp_path, rounds=1)

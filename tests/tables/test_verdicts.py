@@ -1,0 +1,156 @@
+import math
+
+import numpy as np
+import pytest
+
+from dadlab.results import difference
+from dadlab.tables.verdicts import (
+    FAILS,
+    HOLDS,
+    OPEN,
+    Claim,
+    claims_record,
+    claims_table,
+    judge,
+    judge_all,
+    printed,
+    variance_components,
+    would_tell,
+)
+
+WRONG = np.zeros((5, 200))
+
+
+def runs(gain: float, *, seed: int = 0, shape: tuple[int, int] = (5, 400)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.random(shape) < 0.5 + gain, rng.random(shape) < 0.5
+
+
+def shifted(points: float, shape: tuple[int, int] = (5, 200)) -> np.ndarray:
+    """A difference to `WRONG` of so many points, with a little noise of seeds and images."""
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(shape[0], 1)) + rng.normal(size=(1, shape[1]))
+    return (points + 0.2 * (noise - noise.mean())) / 100
+
+
+@pytest.mark.parametrize(
+    ("points", "above", "below", "verdict"),
+    [
+        (5, 0, math.inf, HOLDS),
+        (-5, 0, math.inf, FAILS),
+        (0.01, 0, math.inf, OPEN),
+        (-0.5, -1, math.inf, HOLDS),  # no worse by more than a point
+        (-5, -math.inf, 0, HOLDS),  # lower is better
+        (5, -math.inf, 0, FAILS),
+        (0.2, -1, 1, HOLDS),  # as good as
+        (3, -1, 1, FAILS),
+        (1, -1, 1, OPEN),
+    ],
+)
+def test_verdict_is_where_the_interval_lies(points, above, below, verdict):
+    assert judge(shifted(points), WRONG, claims=4, above=above, below=below).verdict == verdict
+
+
+def test_constant_difference_on_the_edge_does_not_hold():
+    assert judge(WRONG, WRONG, claims=1).verdict == FAILS
+
+
+def test_more_claims_widen_the_interval_and_can_undo_a_verdict():
+    first, second = runs(0.06, shape=(5, 600))
+    one, many = (judge(first, second, claims=claims, draws=4000) for claims in (1, 20))
+    assert (one.level, many.level) == pytest.approx((0.95, 0.9975))
+    assert many.effect.low < one.effect.low < one.effect.high < many.effect.high
+    assert one.effect == difference(first, second)
+    assert (one.verdict, many.verdict) == (HOLDS, OPEN)
+
+
+def test_one_seed_never_tells():
+    found = judge(np.ones((1, 100)), np.zeros((1, 100)), claims=1)
+    assert (found.verdict, found.would_tell) == (OPEN, "at least 2 seeds")
+
+
+def test_chance_alone_seldom_makes_a_verdict():
+    """Seeds and images without any difference: at most the allowed share of verdicts."""
+    found = [judge(*runs(0.0, seed=s, shape=(5, 120)), claims=1, draws=400).verdict for s in range(100)]
+    assert sum(verdict != OPEN for verdict in found) <= 5
+
+
+def test_components_are_those_the_values_were_made_of():
+    rng = np.random.default_rng(0)
+    seeds, images = rng.normal(0, 3, (300, 1)), rng.normal(0, 2, (1, 500))
+    found = variance_components(seeds + images + rng.normal(0, 5, (300, 500)))
+    assert found == pytest.approx((9, 4, 25), rel=0.2)
+
+
+def test_number_of_seeds_that_would_tell_by_hand():
+    """Images alike, two seeds at 0 and 2 points: σ_s² = 2, reach 1.96 + 0.84, so 2 · 2.8² / 1² = 15.7 seeds."""
+    values = np.repeat([[0.0], [2.0]], 50, axis=1)
+    assert would_tell(values, above=0, below=math.inf, level=0.95) == "16 seeds"
+
+
+def test_where_images_are_too_few_more_images_are_asked_for():
+    values = np.tile(np.array([-99.0, 101.0] * 50), (3, 1))  # seeds alike: no number of them helps
+    assert would_tell(values, above=0, below=math.inf, level=0.95) == "79,282 images"  # 10,101 · 2.8016² / 1²
+
+
+def test_the_number_named_does_tell():
+    first, second = runs(0.02, shape=(3, 400), seed=11)
+    found = judge(first, second, claims=1)
+    assert found.verdict == OPEN
+    needed, unit = found.would_tell.split(" ")
+    assert unit == "seeds"
+    gain = found.effect.mean / 100
+    again = [judge(*runs(gain, seed=s, shape=(int(needed), 400)), claims=1, draws=400).verdict for s in range(40)]
+    assert again.count(HOLDS) >= 24
+
+
+def test_an_effect_on_the_edge_cannot_be_told_by_any_number():
+    values = np.tile(np.array([-100.0, 100.0] * 50), (3, 1))
+    assert "edge" in would_tell(values, above=0, below=math.inf, level=0.95)
+
+
+CLAIMS = [Claim("A beats B", "A", "B", "ood"), Claim("A is nearer", "A", "B", "distance", -math.inf, 0, 1)]
+MEASURED = {
+    ("A", "ood"): shifted(5),
+    ("B", "ood"): WRONG,
+    ("A", "distance"): 0.5 + shifted(2),
+    ("B", "distance"): 0.75 + WRONG,
+}
+
+
+def test_a_table_of_claims_shares_its_level():
+    verdicts = judge_all(CLAIMS, MEASURED)
+    assert [found.verdict for found in verdicts] == [HOLDS, HOLDS]
+    assert {found.level for found in verdicts} == {0.975}
+    shown = claims_table(CLAIMS, verdicts)
+    assert shown.loc["A beats B", "effect"].startswith("+5.0 [+4.")
+    assert shown.loc["A is nearer", "effect"].startswith("-0.230 [")
+    assert shown.loc["A is nearer", "difference"] == "A − B"
+    record = claims_record(CLAIMS, verdicts)
+    assert record[1]["below"] == 0
+    assert "above" not in record[1], "JSON has no infinity"
+    assert record[0]["effect"]["mean"] == pytest.approx(5)
+
+
+def test_what_was_not_measured_is_named():
+    with pytest.raises(ValueError, match="'C' was not measured on 'ood'"):
+        judge_all([Claim("C beats B", "C", "B", "ood")], MEASURED)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda: judge(WRONG, WRONG[:2], claims=1), "seeds, images"),
+        (lambda: judge(WRONG, WRONG, claims=0), "claims must be at least 1"),
+        (lambda: Claim("nothing", "A", "B", "ood", 1, 1), "range from 1 to 1 is empty"),
+    ],
+)
+def test_bad_input_is_one_clear_line(broken, message):
+    with pytest.raises(ValueError, match=message):
+        broken()
+
+
+def test_effects_are_printed_with_the_decimals_they_deserve():
+    found = judge(np.full((2, 3), 0.25), np.zeros((2, 3)), claims=1)
+    assert printed(found.effect) == "+25.0 [+25.0, +25.0]"
+    assert printed(found.effect, scale=1) == "+25.000 [+25.000, +25.000]"

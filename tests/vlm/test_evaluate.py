@@ -1,0 +1,74 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dadlab.vlm import evaluate as module
+from dadlab.vlm.evaluate import measure_aligned, measure_halves, of_labels, teacher_values
+from dadlab.vlm.openvocab import labels_of, load_open
+from dadlab.vlm.run import AlignRun
+
+TOY = AlignRun("cls+cst", epochs=1, batch=16, views=2, limit=110, text="description")
+METRICS = ["distance", "M_rel", *(f"M_neigh {k}" for k in (3, 5, 10)), *(f"M_vlalign {k}" for k in (2, 3, 5))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "DRAWINGS", 2)
+        patch.setattr(module, "SHOT_STEPS", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def test_everything_is_measured_once(runs, monkeypatch):
+    found = measure_aligned(TOY, runs)
+    geometry = {f"{name} {split}" for name in METRICS for split in ("train", "ood")}
+    assert found.keys() == {"val", "id", "ood", "retrieval", "5-shot", *geometry}
+    assert {len(values) for values in found.values()} == {110}
+    assert set(np.unique(found["ood"])) <= {0.0, 0.5, 1.0}, "two drawings of every photograph"
+    assert 0 < found["distance ood"].mean() < 4
+    assert found["M_vlalign 5 ood"].max() <= 10
+    monkeypatch.setattr(module, "train_aligned", lambda *_: pytest.fail("measured again"))
+    again = measure_aligned(TOY, runs)
+    assert all(np.array_equal(again[name], values) for name, values in found.items())
+
+
+def test_the_teacher_knows_more_than_an_untrained_student_and_keeps_its_own_geometry(runs):
+    teacher = teacher_values(TOY, runs)
+    assert teacher["ood"].mean() > 0.7 > measure_aligned(TOY, runs, few_shot=False)["ood"].mean()
+
+
+def test_a_closed_set_classifier_answers_for_unseen_labels_after_shots_alone(runs):
+    found = measure_aligned(replace(TOY, losses="cls", text="learnt"), runs)
+    assert found.keys() == {"val", "id", "5-shot"}
+
+
+def test_halves_are_scored_apart(runs):
+    found = measure_halves(TOY, runs)
+    assert [len(found[f"{when} first half"]) for when in ("zero-shot", "after shots")] == [56, 56]
+    assert [len(found[f"{when} second half"]) for when in ("zero-shot", "after shots")] == [54, 54]
+
+
+def test_labels_are_numbered_anew():
+    dataset, labels = load_open("ood", limit=110), labels_of("ood")
+    half = of_labels(dataset, labels[1::2], 7)
+    assert half.labels.unique().tolist() == list(range(7, 34))
+    first = (dataset.labels == 1).nonzero()[:, 0]
+    assert torch.equal(half.pixels[half.labels == 7], dataset.pixels[first])
+
+
+@pytest.mark.slow
+def test_fine_tuning_learns_the_shots(runs, monkeypatch):
+    monkeypatch.setattr(module, "SHOT_STEPS", 40)
+    monkeypatch.setattr(module, "SHOT_RATE", 1.0)
+    run = replace(TOY, seed=3)
+    before = measure_aligned(run, runs, few_shot=False)["ood"].mean()
+    labels = labels_of("ood")[:4]
+    assert module.after_shots(run, runs, labels)["tuned"].mean() > before + 0.2

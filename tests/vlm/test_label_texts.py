@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from dadlab import captions
+from dadlab.photos import CLASSES
+from dadlab.vlm.label_texts import FixedTexts, LearntContext, LearntLabels, described, label_texts, prompted
+from dadlab.vlm.language import cut_texts
+from dadlab.vlm.openvocab import labels_of, load_labels
+from dadlab.vlm.run import TEXTS, AlignRun
+from dadlab.vlm.train import teacher_of
+
+SEEN, UNSEEN = labels_of("train"), labels_of("ood")
+KINDS = [kind for kind in TEXTS if kind != "learnt"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_fits_the_text_encoder(kind):
+    texts = prompted(load_labels(), "plain", kind, seed=0)
+    assert len(texts) == 110
+    assert cut_texts(captions.tokenizer(), texts) == []
+
+
+@pytest.mark.parametrize("kind", ["succinct", "detailed", "distinct"])
+def test_descriptions_name_the_colour_and_never_the_garment(kind):
+    for label, text in zip(load_labels(), described(load_labels(), "product", kind, seed=0), strict=True):
+        name, told = text.split(" . ")
+        assert name == label.product
+        assert label.plain.split(" ", 1)[0] in told
+        assert not [garment for garment in CLASSES if garment in told.split()]
+
+
+def test_plain_names_in_the_template():
+    assert prompted(SEEN[:1], "plain", "plain", seed=0) == [f"a photo of a {SEEN[0].plain}"]
+
+
+def test_fixed_texts_are_frozen_and_answer_for_other_labels():
+    run = AlignRun()
+    texts = label_texts(run, teacher_of(run), SEEN)
+    assert isinstance(texts, FixedTexts)
+    assert not texts.state_dict()
+    assert texts().shape == texts.of(UNSEEN).shape == (55, 64)
+    assert texts().norm(dim=1) == pytest.approx(torch.ones(55), abs=1e-5)
+    assert not texts().requires_grad
+
+
+def test_a_context_is_learnt_and_carries_over_to_other_labels():
+    run = AlignRun(context=8)
+    texts = label_texts(run, teacher_of(run), SEEN[:5])
+    assert isinstance(texts, LearntContext)
+    before, after = texts().detach(), texts.of(UNSEEN[:3])
+    assert after.shape == (3, 64)
+    assert torch.equal(texts(), before), "asking for other labels changes nothing"
+    texts()[0, 0].backward()
+    assert texts.prompt.context.grad.abs().sum() > 0
+    with torch.no_grad():
+        texts.prompt.context += 1
+    assert not torch.allclose(texts.of(UNSEEN[:3]), after)
+
+
+def test_learnt_labels_know_their_own_and_keep_what_was_known():
+    run = AlignRun(text="learnt")
+    texts = label_texts(run, teacher_of(run), SEEN)
+    assert isinstance(texts, LearntLabels)
+    with pytest.raises(ValueError, match="has no answer for"):
+        texts.of(UNSEEN)
+    wider = LearntLabels(run, 64, [*UNSEEN[:2], *SEEN], texts)
+    assert torch.equal(wider.of(SEEN), texts.of(SEEN))
+    assert wider.of(UNSEEN[:2]).shape == (2, 64)

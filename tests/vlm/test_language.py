@@ -1,0 +1,188 @@
+import json
+import warnings
+
+import pytest
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+
+from dadlab.captions import CONTEXT_LENGTH, tokenizer
+from dadlab.teacher import load_teacher, zero_shot_head
+from dadlab.vlm.language import (
+    cut_texts,
+    enriched,
+    labels_in,
+    prompts,
+    random_words,
+    read_captions,
+    read_descriptions,
+    shuffled,
+    text_features,
+)
+
+LABELS = ("owl", "garden gnome", "bag")
+TEXTS = {"owl": "A round bird.", "garden gnome": "A small man, in a red cap.", "bag": 'A box with a "handle".'}
+CSV = (
+    'label,description\nbag,"A box with a ""handle""."\nowl,A round bird.\ngarden gnome,"A small man, in a red cap."\n'
+)
+
+
+def test_enriched_prompt_is_one_string():
+    assert prompts(enriched(["owl"], TEXTS)) == ["a photo of owl . A round bird."]
+
+
+def test_join_is_what_stands_between_name_and_description():
+    assert enriched(["owl"], TEXTS, join=", ") == ["owl, A round bird."]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shuffled_descriptions_are_all_there_and_none_in_its_place(seed):
+    found = shuffled(TEXTS, seed=seed)
+    assert list(found) == list(TEXTS)
+    assert sorted(found.values()) == sorted(TEXTS.values())
+    assert not [label for label in TEXTS if found[label] == TEXTS[label]]
+
+
+def test_random_words_keep_lengths_and_vocabulary():
+    found = random_words(TEXTS, seed=0)
+    assert {label: len(text.split()) for label, text in found.items()} == {"owl": 3, "garden gnome": 7, "bag": 5}
+    assert {w for text in found.values() for w in text.split()} <= {w for text in TEXTS.values() for w in text.split()}
+    assert found == random_words(TEXTS, seed=0) != random_words(TEXTS, seed=1)
+
+
+def test_braces_in_a_description_stay():
+    assert prompts(enriched(["owl"], {"owl": "like {} or {0}"})) == ["a photo of owl . like {} or {0}"]
+
+
+@pytest.mark.parametrize("template", ["a photo", "a {} of {}"])
+def test_template_needs_one_place(template):
+    with pytest.raises(ValueError, match=r"exactly one \{\}"):
+        prompts(LABELS, template)
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "csv of a spreadsheet"])
+def test_descriptions_go_by_name_not_by_row(tmp_path, kind):
+    path = tmp_path / f"texts.{kind[:4].rstrip()}"
+    contents = {"json": json.dumps(dict(reversed(TEXTS.items()))), "csv": CSV}
+    contents["csv of a spreadsheet"] = "\ufeff" + CSV.replace("\n", "\r\n")
+    path.write_text(contents[kind], encoding="utf-8", newline="")
+    assert list(read_descriptions(path, LABELS).items()) == list(TEXTS.items())
+
+
+def test_labels_of_a_file_are_in_its_order(tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_text(CSV)
+    assert labels_in(path) == ["bag", "owl", "garden gnome"]
+
+
+def test_captions_go_by_name(tmp_path):
+    path = tmp_path / "captions.json"
+    path.write_text('{"bag": ["a bag"], "owl": ["an owl", "a bird"], "hat": []}')
+    texts, owner = read_captions(path, ["owl", "bag"])
+    assert (texts, owner.tolist()) == (["an owl", "a bird", "a bag"], [0, 0, 1])
+    with pytest.raises(ValueError, match=r"no list of captions for 'hat', 'cup'"):
+        read_captions(path, ["hat", "bag", "cup"])
+
+
+def test_white_space_in_a_description_is_made_plain(tmp_path):
+    path = tmp_path / "texts.json"
+    path.write_text('{"owl": " A round\\n\\tbird. "}')
+    assert read_descriptions(path, ["owl"]) == {"owl": "A round bird."}
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_every_problem_is_named_at_once(tmp_path, kind):
+    path = tmp_path / f"texts.{kind}"
+    contents = {
+        "json": '{"owl": "A bird.", "owl": "Another.", "bag": " ", "hat": "Round.", "owls": "Birds."}',
+        "csv": "label,description\nowl,A bird.\nowl,Another.\nbag\nhat,Round.\nowls,Birds.\n",
+    }
+    path.write_text(contents[kind])
+    with pytest.raises(ValueError, match="texts") as raised:
+        read_descriptions(path, [*LABELS, "cup", "cup"])
+    assert str(raised.value) == (
+        f"{path}: descriptions do not fit the 4 labels; missing: 'garden gnome', 'cup'; described twice: 'owl'; "
+        "unknown: 'hat', 'owls'; without text: 'bag'; twice in the label list: 'cup'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "names"),
+    [
+        ("texts.json", None, "not found"),
+        ("texts.json", "{", "Expecting"),
+        ("texts.json", '["owl"]', "not an object"),
+        ("texts.csv", "owl,A bird.\n", "columns label and description"),
+        ("texts.txt", "owl", r"\.json or a \.csv"),
+    ],
+)
+def test_unreadable_file_is_named(tmp_path, name, content, names):
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=rf"{path}: .*{names}"):
+        read_descriptions(path, LABELS)
+
+
+@pytest.mark.parametrize("encode", [tokenizer(), SimpleTokenizer()], ids=["embedded", "CLIP"])
+def test_texts_are_cut_from_the_first_token_too_many(encode):
+    limit = encode.context_length
+    fitting, cut, long = ("x " * count for count in (limit - 2, limit - 1, 3 * limit))
+    assert [tuple(found) for found in cut_texts(encode, [fitting, cut, "", long])] == [
+        (cut, limit + 1, limit),
+        (long, 3 * limit + 2, limit),
+    ]
+
+
+class Words:
+    """A tokenizer of another family: one token a word, its own padding, with an end token or without."""
+
+    def __init__(self, end: list[int], padding: int):
+        self.end, self.padding = end, padding
+
+    def __call__(self, texts: list[str], context_length: int = 6) -> torch.Tensor:
+        rows = []
+        for text in texts:
+            words = [7 + len(word) for word in text.split()][: context_length - len(self.end)]
+            rows.append((words + self.end + context_length * [self.padding])[:context_length])
+        return torch.tensor(rows)
+
+
+@pytest.mark.parametrize(
+    ("encode", "room"),
+    [(Words([1], 0), 5), (Words([1], 1), 5), (Words([], 0), 6)],
+    ids=["end and padding", "padded with the end", "no end"],
+)
+def test_tokenizers_of_other_families_are_understood(encode, room):
+    cut = cut_texts(encode, ["a " * room, "a " * (room + 1), "", "b " * 20])
+    assert [found.text[0] for found in cut] == ["a", "b"]
+    assert cut[0] == ("a " * (room + 1), 7, 6)
+
+
+def test_texts_too_long_to_count_are_still_reported():
+    assert [found.limit for found in cut_texts(tokenizer(), ["x " * 1000])] == [CONTEXT_LENGTH]
+
+
+def test_no_texts_no_cuts():
+    assert cut_texts(tokenizer(), []) == []
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_teacher("resnet").clip
+
+
+def test_features_are_those_of_the_zero_shot_head(clip):
+    head = zero_shot_head(clip, tokenizer(), LABELS, ("a photo of {}",))
+    torch.testing.assert_close(text_features(clip, tokenizer(), prompts(LABELS), batch=2), head)
+
+
+def test_cut_texts_are_reported(clip):
+    texts = ["a bag", "a " * 30, "a " * 40]
+    with pytest.warns(
+        UserWarning, match=r"2 of 3 texts exceed the text encoder's 24 tokens.*the longest has 42"
+    ) as said:
+        text_features(clip, tokenizer(), texts)
+    assert said[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text_features(clip, tokenizer(), texts[:1])

@@ -1,0 +1,109 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dadlab.tables.published import TABLES_VLM, load_table
+from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
+from dadlab.vlm import rows as module
+from dadlab.vlm.rows import EXPERIMENTS, measure_table, read_experiment
+from dadlab.vlm.run import AlignRun
+
+TABLES = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))["tables"]
+PRINTED = json.loads(TABLES_VLM.read_text(encoding="utf-8"))["tables"]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], list[str]]:
+    """Stands in for trainings: correctness of the given share by the run's losses; gives what was asked for."""
+
+    def stand_in(accuracy: dict[str, float]) -> list[str]:
+        asked: list[str] = []
+
+        def measure(run: AlignRun, runs_dir: Path) -> dict[str, np.ndarray]:
+            asked.append(f"{run.losses} {run.seed}")
+            ranks = np.random.default_rng(run.seed).permutation(150) / 150
+            return {key: (ranks < accuracy.get(run.losses, 0.5)).astype(float) for key in ("id", "ood", "5-shot")}
+
+        monkeypatch.setattr(module, "measure_aligned", measure)
+        monkeypatch.setattr(module, "teacher_values", lambda *_: {"id": np.ones(150), "ood": np.ones(150)})
+        return asked
+
+    return stand_in
+
+
+def test_every_table_but_the_robots_is_there():
+    assert TABLES.keys() == PRINTED.keys() - {"13", "Fig. 4"}, "split sizes and spectra are elsewhere"
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_rows_and_columns_are_the_published_ones(number):
+    rows, entry = read_experiment(number)
+    table = load_table(number, TABLES_VLM)
+    keys = [row.name if table.index.nlevels > 1 else row.name[0] for row in rows]
+    extra = {key for key in keys if key not in table.index}
+    assert all(any(word in str(key) for word in ("not in the paper", "control", "names", "plain")) for key in extra)
+    assert set(table.index) - set(keys) <= {("CLIP", "CLIP RN50")}
+    assert all(set(facts["columns"]) <= set(table) for facts in entry["quantities"].values())
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_claims_are_about_rows_and_quantities_of_their_table(number):
+    rows, entry = read_experiment(number)
+    labels = [row.label for row in rows]
+    assert len(set(labels)) == len(labels)
+    for told in entry["claims"]:
+        claim = module._claim(told)
+        assert {claim.first, claim.second} <= {*labels, "zero"}
+        assert claim.on in entry["quantities"]
+        assert claim.scale == entry["quantities"][claim.on].get("scale", 100)
+
+
+def test_shared_fields_reach_every_run():
+    rows, _ = read_experiment("9", epochs=3)
+    assert {row.run.epochs for row in rows} == {3}
+    with pytest.raises(ValueError, match="did you mean 'epochs'"):
+        read_experiment("9", epoch=3)
+    with pytest.raises(ValueError, match="unknown table '12'"):
+        read_experiment("12")
+
+
+def test_verdicts_follow_from_what_the_runs_do(stand_in, tmp_path):
+    stand_in({"cls": 0.5, "cls+mse": 0.4, "cls+cst": 0.8, "cls+mse+cst": 0.8})
+    table = measure_table("1", [0, 1, 2], tmp_path)
+    told = dict(zip([claim.text for claim in table.claims], table.verdicts, strict=True))
+    assert told["Relative alignment (L_im-cst) beats L_mse on zero-shot OOD"].verdict == HOLDS
+    assert told["Pulling features to the teacher's (L_mse) raises zero-shot OOD a little over L_cls"].verdict == FAILS
+    assert told["L_mse beside L_im-cst matters little: within two points of OOD"].verdict == HOLDS
+    assert {found.level for found in told.values()} == {1 - 0.05 / len(table.claims)}
+
+
+def test_without_training_only_what_is_there_counts(stand_in, tmp_path):
+    asked = stand_in({"cls+mse": 0.9})
+    for losses, seed in [("cls", 0), ("cls", 1), ("cls", 2), ("cls+mse", 1), ("cls+mse", 2)]:
+        path = AlignRun(losses, seed=seed).folder(tmp_path) / module.FEW_SHOT
+        path.parent.mkdir(parents=True)
+        path.touch()
+    table = measure_table("1", [0, 1, 2], tmp_path, train=False)
+    assert sorted(asked) == ["cls 0", "cls 1", "cls 2", "cls+mse 1", "cls+mse 2"]
+    assert table.missing["L_cls + L_mse"] == "seeds 1, 2 alone"
+    assert table.missing["L_im-cst"] == "not run"
+    verdicts = table.verdicts
+    assert (verdicts[0].seeds, verdicts[0].verdict) == (2, HOLDS), "seeds that both runs have"
+    assert verdicts[1] is None
+
+
+def test_one_seed_shows_an_effect_and_no_verdict(stand_in, tmp_path):
+    stand_in({"cls+mse": 0.9})
+    found = measure_table("1", [0], tmp_path).verdicts[0]
+    assert found.verdict == OPEN
+    assert found.effect.mean == pytest.approx(40)
+
+
+def test_text_features_need_no_run(tmp_path):
+    table = measure_table("6", [0, 1], tmp_path)
+    assert table.values["plain", "cosine"].shape == (2, 55)
+    assert 0 < table.values["plain", "cosine"].mean() < table.values["caption", "cosine"].mean() < 1
+    assert table.verdicts[1].verdict == HOLDS

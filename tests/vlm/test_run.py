@@ -1,0 +1,92 @@
+import dataclasses
+
+import pytest
+import torch
+
+from dadlab.vlm import run as module
+from dadlab.vlm.run import AlignRun
+
+LOGITS = torch.tensor([[4.0, 0.0], [0.0, 4.0], [0.1, 0.0], [0.0, 0.1]])
+LABELS = torch.zeros(4, dtype=torch.int64)  # right and sure, wrong and sure, right, wrong
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"losses": "cls+mze"}, "unknown loss 'mze': did you mean 'mse'"),
+        ({"losses": "cls+cls"}, "a loss is there twice"),
+        ({"losses": "cst+cst_single"}, "a loss is there twice"),
+        ({"text": "descriptions"}, "did you mean 'description'"),
+        ({"naming": "brand"}, "unknown naming 'brand'"),
+        ({"keep": "correkt"}, "did you mean 'correct'"),
+        ({"keep_contrast": True}, "keep_contrast filters L_im-cst, which is not there"),
+        ({"keep_at": 30.0}, "a probability in"),
+        ({"keep": "percentile", "keep_at": 101.0}, "a percentile in"),
+        ({"text": "learnt", "losses": "cls+cst"}, "closed-set classifier"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"tau": 0.0}, "tau and lr must be positive"),
+        ({"student": "resnet_xl"}, "unknown student"),
+        ({"epochs": "twelve"}, "must be int"),
+    ],
+)
+def test_bad_fields_are_one_clear_line(fields, message):
+    with pytest.raises(ValueError, match=message):
+        AlignRun(**fields)
+
+
+def test_every_field_counts_where_it_is_used():
+    base = AlignRun("cls+cst+vlprox")
+    changed = {
+        "losses": "cls+cst",
+        "keep": "all",
+        "keep_at": 0.5,
+        "keep_contrast": True,
+        "k": 10,
+        "text": "description",
+        "naming": "product",
+        "context": 8,
+        "tau": 0.1,
+        "teacher": "vit",
+        "student": "vit_s",
+        "seed": 1,
+        "epochs": 13,
+        "batch": 64,
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "views": 4,
+        "limit": 10,
+    }
+    assert changed.keys() == {entry.name for entry in dataclasses.fields(AlignRun)}
+    prints = [dataclasses.replace(base, **{name: value}).fingerprint for name, value in changed.items()]
+    assert len({base.fingerprint, *prints}) == 1 + len(changed)
+
+
+def test_what_a_loss_never_looks_at_does_not_count():
+    assert AlignRun("cls", k=10, keep="all").fingerprint == AlignRun("cls").fingerprint
+    filtered = AlignRun("cls+cst", keep_contrast=True)
+    assert dataclasses.replace(filtered, keep="all").fingerprint != filtered.fingerprint
+
+
+def test_other_texts_are_another_run(tmp_path, monkeypatch):
+    before = AlignRun().fingerprint
+    other = tmp_path / "prompts.json"
+    other.write_text("{}")
+    monkeypatch.setattr(module, "PROMPTS", other)
+    assert AlignRun().fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("keep", "at", "expected"),
+    [
+        ("all", 0.0, [True, True, True, True]),
+        ("correct", 0.0, [True, False, True, False]),
+        ("above", 0.9, [True, False, False, False]),
+        ("percentile", 50.0, [True, False, True, False]),
+    ],
+)
+def test_filters(keep, at, expected):
+    assert AlignRun("cls+vlprox", keep=keep, keep_at=at).keeps(LOGITS, LABELS).tolist() == expected
+
+
+def test_titles_are_the_papers():
+    assert AlignRun("cls+cst+vlprox").title == "L_cls + L_im-cst + L_vlprox"

@@ -1,0 +1,118 @@
+import itertools
+import json
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dadlab.students import save_student
+from dadlab.vlm import train as module
+from dadlab.vlm.losses import cls_loss, contrast_loss, mse_loss
+from dadlab.vlm.run import LOSSES, AlignRun
+from dadlab.vlm.train import Batch, Loop, objective, teacher_of, train_aligned
+
+TOY = AlignRun("cls+mse+cst+vlprox+cap", epochs=2, batch=16, views=2, limit=55)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def trained(runs: Path) -> dict[str, torch.Tensor]:
+    return dict(train_aligned(TOY, runs)[0].state_dict())
+
+
+def some_batch(count: int = 6) -> tuple[torch.Tensor, Batch]:
+    torch.manual_seed(0)
+    student, teacher, told, text = (torch.randn(n, 8) for n in (count, count, count, 5))
+    return student.requires_grad_(), Batch(torch.arange(count) % 5, teacher, told, text)
+
+
+def test_the_objective_is_the_plain_sum():
+    student, batch = some_batch()
+    parts = [
+        cls_loss(student, batch.text, batch.labels, tau=0.07),
+        mse_loss(student, batch.teacher),
+        contrast_loss(student, batch.teacher, tau=0.07),
+    ]
+    assert torch.isclose(objective(AlignRun("cls+mse+cst"), student, batch)[0], sum(parts))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_reaches_the_student(loss):
+    student, batch = some_batch()
+    objective(AlignRun(loss), student, batch)[0].backward()
+    assert student.grad.abs().sum() > 0
+
+
+def test_one_label_in_vlprox_teaches_nothing():
+    student, batch = some_batch()
+    assert objective(AlignRun("vlprox", keep="all", k=1), student, batch)[0] == 0
+
+
+def test_the_filter_reaches_the_losses_it_should():
+    student, batch = some_batch()
+    everything, filtered = AlignRun("vlprox", keep="all"), AlignRun("vlprox", keep="above", keep_at=1.0)
+    assert objective(everything, student, batch)[1] == 0
+    loss, share = objective(filtered, student, batch)
+    assert (loss, share) == (0, 1), "nothing is kept: no loss, and the log says so"
+    contrast = AlignRun("cst", keep="above", keep_at=1.0)
+    assert objective(contrast, student, batch)[0] > 0
+    assert objective(replace(contrast, keep_contrast=True), student, batch)[0] == 0
+
+
+def test_a_run_is_trained_once_and_says_how_it_went(runs, trained, monkeypatch):
+    lines = [json.loads(line) for line in (TOY.folder(runs) / "loss.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    assert 0 < lines[0]["filtered"] < 1
+    assert json.loads((TOY.folder(runs) / "run.json").read_text())["losses"] == TOY.losses
+    assert not (TOY.folder(runs) / "training.safetensors").exists()
+    monkeypatch.setattr(Loop, "fit", lambda self: pytest.fail("trained again"))
+    again, texts = train_aligned(TOY, runs)
+    assert all(torch.equal(value, trained[name]) for name, value in again.state_dict().items())
+    assert texts().shape == (55, 64)
+
+
+@pytest.mark.parametrize("context", [0, 4])
+def test_a_run_stopped_anywhere_ends_as_one_that_was_not(runs, tmp_path, trained, monkeypatch, context):
+    run = replace(TOY, context=context)
+    whole, texts = train_aligned(run, runs)
+    (tmp_path / "cache").symlink_to(runs / "cache")
+    counted, step = itertools.count(1), Loop._step
+
+    def stopping(loop: Loop, number: int) -> None:
+        step(loop, number)
+        if next(counted) == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert threading.current_thread() is threading.main_thread()
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", stopping)
+        with pytest.raises(SystemExit):
+            train_aligned(run, tmp_path)
+    assert (run.folder(tmp_path) / "training.safetensors").is_file()
+    resumed, its_texts = train_aligned(run, tmp_path)
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+    assert torch.equal(its_texts(), texts())
+    assert (run.folder(tmp_path) / "loss.jsonl").read_text() == (run.folder(runs) / "loss.jsonl").read_text()
+
+
+def test_a_teacher_without_texts_is_refused_before_training(tmp_path, tiny_student):
+    save_student(tmp_path / "student.safetensors", tiny_student)
+    with pytest.raises(ValueError, match="has no text encoder"):
+        train_aligned(replace(TOY, teacher=str(tmp_path / "student.safetensors")), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_cached_features_are_the_teachers(runs, trained):
+    dataset = module.load_open("train", limit=55)
+    material = module.sources(TOY, dataset, runs)
+    rows = torch.tensor([3, 11])
+    images, labels, features = material.read(rows, 1)
+    assert torch.equal(labels, dataset.labels[rows])
+    assert features == pytest.approx(teacher_of(TOY).features(images).detach(), abs=2e-3)

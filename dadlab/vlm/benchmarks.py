@@ -70,7 +70,7 @@ def load_benchmark(data: str, split: str, *, image_size: int = 224, limit: int =
         split: `train` and `id`, images of seen classes; `ood`, of unseen ones; `shots`, five of each of these, and
             `rest`, all others of them.
         image_size: side in pixels; `dadlab.disk.encoded` says how images are cut.
-        limit: keep about this many images, the first of every class; 0 keeps all.
+        limit: keep about this many images, the first of every class; 0 keeps all, and shots are all kept.
 
     Raises:
         ValueError: unknown data set or split; or a folder that is not as it must be: one line with all that was found.
@@ -81,7 +81,8 @@ def load_benchmark(data: str, split: str, *, image_size: int = 224, limit: int =
     number[list(classes)] = torch.arange(len(classes))
     images = Encoded(found.files, Framing(image_size), rows)
     dataset = Dataset(split, found.names_of(split), images, number[found.labels[rows]])
-    return ready(dataset.take(every_class(dataset.labels, limit)) if 0 < limit < len(dataset) else dataset)
+    part = 0 < limit < len(dataset) and split != "shots"
+    return ready(dataset.take(every_class(dataset.labels, limit)) if part else dataset)
 
 
 def listing(data: str) -> Listing:

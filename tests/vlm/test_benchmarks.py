@@ -1,22 +1,9 @@
 import pytest
 import torch
-from torchvision.datasets import Flowers102
-from toy_benchmarks import BIRDS, WRITE, draw, write_birds
+from toy_benchmarks import BIRDS, WRITE, draw, toy_sizes, write_birds
 
-from dadlab.vlm import benchmarks as module
 from dadlab.vlm.benchmarks import listing, load_benchmark, published_sizes
 from dadlab.vlm.split import LISTS
-
-TOY = {"train": 14, "id": 6, "ood": 20, "seen": 2, "unseen": 2}
-FLOWERS = {"train": 357, "id": 153, "ood": 510, "seen": 51, "unseen": 51}
-
-
-@pytest.fixture
-def toy(monkeypatch):
-    """Table 13 of the stand-ins; torchvision's sums of the true label files are not asked for."""
-    monkeypatch.setattr(module, "published_sizes", lambda kind: FLOWERS if kind == "flowers" else TOY)
-    sums = {name: (file, None) for name, (file, _) in Flowers102._file_dict.items()}
-    monkeypatch.setattr(Flowers102, "_file_dict", sums)
 
 
 def test_sizes_are_table_13():
@@ -25,8 +12,8 @@ def test_sizes_are_table_13():
 
 
 @pytest.mark.parametrize("kind", WRITE)
-def test_every_archive_is_read_as_it_lies(kind, toy, tmp_path, capsys):
-    data, sizes = f"{kind}:{WRITE[kind](tmp_path)}", FLOWERS if kind == "flowers" else TOY
+def test_every_archive_is_read_as_it_lies(kind, toy_benchmarks, tmp_path, capsys):
+    data, sizes = f"{kind}:{WRITE[kind](tmp_path)}", toy_sizes(kind)
     splits = {name: load_benchmark(data, name, image_size=32) for name in ("train", "id", "ood", "shots", "rest")}
     assert {name: len(splits[name]) for name in ("train", "id", "ood")} == {n: sizes[n] for n in ("train", "id", "ood")}
     assert len(splits["shots"]) == 5 * sizes["unseen"]
@@ -50,16 +37,16 @@ def test_every_archive_is_read_as_it_lies(kind, toy, tmp_path, capsys):
         ("cars", ("AM General Hummer SUV 2000", "Audi TT RS Coupe 2012", "Ram C/V Cargo Van Minivan 2012")),
     ],
 )
-def test_class_names_are_ready_for_prompts(kind, names, toy, tmp_path):
+def test_class_names_are_ready_for_prompts(kind, names, toy_benchmarks, tmp_path):
     assert listing(f"{kind}:{WRITE[kind](tmp_path)}").names[: len(names)] == names
 
 
-def test_tiered_keeps_its_authors_classes(toy, tmp_path):
+def test_tiered_keeps_its_authors_classes(toy_benchmarks, tmp_path):
     found = listing(f"tiered:{WRITE['tiered'](tmp_path)}")
     assert (found.split.seen, found.split.unseen) == ((0, 1), (2, 3))
 
 
-def test_the_authors_lists_decide(toy, tmp_path, capsys):
+def test_the_authors_lists_decide(toy_benchmarks, tmp_path, capsys):
     write_birds(tmp_path)
     file = "{0}/{1}/{2}_{3:04d}_{4}.jpg".format
     rows = {"train": (1, range(6)), "id": (1, range(6, 10)), "ood": (2, range(10))}
@@ -73,18 +60,18 @@ def test_the_authors_lists_decide(toy, tmp_path, capsys):
     assert told.count("\n") == 1
 
 
-def test_another_release_is_told_not_refused(toy, tmp_path, capsys):
+def test_another_release_is_told_not_refused(toy_benchmarks, tmp_path, capsys):
     write_birds(tmp_path, each=11)
     assert len(load_benchmark(f"birds:{tmp_path}", "ood")) == 22
     assert "44 images (40)" in capsys.readouterr().out
 
 
-def test_limit_takes_the_first_of_every_class(toy, tmp_path):
+def test_limit_takes_the_first_of_every_class(toy_benchmarks, tmp_path):
     dataset = load_benchmark(f"birds:{write_birds(tmp_path)}", "ood", image_size=32, limit=6)
     assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_all_that_is_wrong_is_said_at_once(toy, tmp_path):
+def test_all_that_is_wrong_is_said_at_once(toy_benchmarks, tmp_path):
     write_birds(tmp_path)
     home = tmp_path / "CUB_200_2011" / "images"
     for k in range(3):
@@ -95,7 +82,7 @@ def test_all_that_is_wrong_is_said_at_once(toy, tmp_path):
         load_benchmark(f"birds:{tmp_path}", "train")
 
 
-def test_images_that_are_listed_but_not_there_are_named(toy, tmp_path):
+def test_images_that_are_listed_but_not_there_are_named(toy_benchmarks, tmp_path):
     WRITE["food"](tmp_path)
     (tmp_path / "food-101" / "images" / "donuts" / "1003.jpg").unlink()
     with pytest.raises(ValueError, match=r"1 images are missing, first food-101/images/donuts/1003.jpg"):
@@ -115,7 +102,7 @@ def test_data_that_are_not_there(data, message):
         load_benchmark(data, "train")
 
 
-def test_a_damaged_archive_and_an_unknown_split_are_one_line(toy, tmp_path):
+def test_a_damaged_archive_and_an_unknown_split_are_one_line(toy_benchmarks, tmp_path):
     WRITE["birds"](tmp_path)
     with pytest.raises(ValueError, match=r"unknown split of birds:.*'idd': did you mean 'id'"):
         load_benchmark(f"birds:{tmp_path}", "idd")

@@ -40,9 +40,10 @@ def described(labels: Sequence[Label], naming: str, kind: str, *, seed: int) -> 
     return enriched([label.name(naming) for label in labels], told)
 
 
-def prompted(labels: Sequence[Label], naming: str, kind: str, *, seed: int, template: str = "") -> list[str]:
-    """The same in a template, the embedded benchmark's unless told."""
-    return prompts(described(labels, naming, kind, seed=seed), template or _prompts()["template"])
+def prompted(run: AlignRun, labels: Sequence[Label]) -> list[str]:
+    """A run's texts in the template: the paper's on disk, the embedded benchmark's own there."""
+    template = PLAIN if run.on_disk else _prompts()["template"]
+    return prompts(described(labels, run.naming, run.text, seed=run.seed), template)
 
 
 class FixedTexts(nn.Module):
@@ -57,9 +58,7 @@ class FixedTexts(nn.Module):
 
     def of(self, labels: Sequence[Label]) -> Tensor:
         run, teacher = self._outside
-        template = PLAIN if run.on_disk else ""
-        texts = prompted(labels, run.naming, run.text, seed=run.seed, template=template)
-        return text_features(teacher.clip, teacher.tokenizer, texts)
+        return text_features(teacher.clip, teacher.tokenizer, prompted(run, labels))
 
     def forward(self) -> Tensor:
         return self.features

@@ -1,5 +1,6 @@
-"""What a run trains on and is tested on: the embedded benchmark, or one of the paper's data sets on disk.
+"""What a run trains on and is tested on: labels, images, and the teacher's features of their views.
 
+Either the embedded benchmark or one of the paper's data sets on disk.
 Labels on disk have their class name alone, and a description where the run names a file of them.
 """
 
@@ -7,17 +8,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from dadlab import captions
+from dadlab.ahead import local_device
+from dadlab.augreg import AugRegViews
+from dadlab.cache import TeacherCache, cache_teacher
 from dadlab.dataset import Dataset
+from dadlab.files import content_of
+from dadlab.profile import AugReg
+from dadlab.teacher import ClipTeacher, load_teacher
 from dadlab.vlm import openvocab
 from dadlab.vlm.benchmarks import Listing, listing, load_benchmark
 from dadlab.vlm.language import read_descriptions
 from dadlab.vlm.openvocab import Label
 from dadlab.vlm.run import AlignRun
+from dadlab.wrappers import Frozen
 
 DRAWINGS = 4  # of every test photograph of the embedded benchmark
 
@@ -75,3 +85,57 @@ def of_labels(dataset: Dataset, every: Sequence[Label], labels: Sequence[Label],
     numbers = number[dataset.labels]
     kept = dataset.take((numbers >= 0).nonzero()[:, 0])
     return replace(kept, labels=numbers[numbers >= 0])
+
+
+class FeatureTeacher(Frozen):
+    """The teacher's image features (B, D), in logits' place in the cache."""
+
+    def __init__(self, teacher: ClipTeacher):
+        super().__init__()
+        self.teacher = teacher
+        self.freeze()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.teacher.features(images)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Images with the teacher's features of every view: what batches are read from."""
+
+    dataset: Dataset | AugRegViews
+    cache: TeacherCache
+
+    def read(self, rows: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B, 3, H, W), labels (B,), teacher features (B, D) of a view."""
+        images = self.dataset.images(rows, view).contiguous(memory_format=torch.channels_last)
+        return images, self.dataset.labels[rows], self.cache(rows, view)
+
+
+@functools.lru_cache(maxsize=1)
+def _teacher(name: str, content: str) -> ClipTeacher:
+    found = load_teacher(name, captions.CLASSES, captions.ZERO_SHOT_TEMPLATES)
+    if not isinstance(found, ClipTeacher):
+        raise ValueError(
+            f"teacher {name!r} has no text encoder: choose resnet, vit, open_clip:MODEL/TAG or a file of "
+            "dadlab.making.teacher"
+        )
+    return found.to(local_device())
+
+
+def teacher_of(run: AlignRun) -> ClipTeacher:
+    """The run's teacher.
+
+    Raises:
+        ValueError: it is no CLIP.
+    """
+    return _teacher(run.teacher, content_of(run.teacher))
+
+
+def sources(run: AlignRun, dataset: Dataset, runs_dir: Path) -> Sources:
+    """A dataset with the teacher's features of `run.views` views, made if missing."""
+    teacher = teacher_of(run)
+    columns = tuple(f"feature {k}" for k in range(teacher.text_features.shape[1]))
+    plain = replace(dataset, classes=columns)
+    shown = AugRegViews(plain, AugReg(layers=2, magnitude=run.magnitude)) if run.magnitude else plain
+    return Sources(shown, cache_teacher(shown, FeatureTeacher(teacher), Path(runs_dir) / "cache", views=run.views))

@@ -23,10 +23,9 @@ from dadlab.vlm.archives import ARCHIVES
 from dadlab.vlm.evaluate import FEW_SHOT, HALVES, Values, measure_aligned, measure_halves, teacher_values
 from dadlab.vlm.label_texts import prompted
 from dadlab.vlm.language import text_features
-from dadlab.vlm.material import labels_for
+from dadlab.vlm.material import labels_for, teacher_of
 from dadlab.vlm.openvocab import caption_texts
 from dadlab.vlm.run import AlignRun, Unfit
-from dadlab.vlm.train import teacher_of
 
 EXPERIMENTS = PAPERS / "vlm_ood" / "experiments.json"
 CAPTIONS = 8  # a label, in Table 6

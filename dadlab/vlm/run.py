@@ -48,7 +48,7 @@ RECIPES = {
     "steps": "SGD with momentum 0.9, a tenth of the rate after each third",
 }
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
-_LATER = ("data", "image_size", "descriptions", "recipe", "magnitude")
+_LATER = ("data", "image_size", "descriptions", "recipe", "magnitude", "last")
 _DESCRIBED = ("description", "shuffled", "random words")
 
 
@@ -81,6 +81,7 @@ class AlignRun:
         recipe: one of `RECIPES`. The paper's: `steps` with lr 0.05 and weight decay 1e-4 for ResNets, 450 epochs on
             birds, cars and flowers and 90 on others; `one-cycle` with 2e-4 and 0.01 for ViTs.
         magnitude: strength of two RandAugment operations on every view, timm's; 0 for none, 9 for the paper's ViTs.
+        last: accuracies are means over the students of so many last epochs; 5 in the paper.
     """
 
     losses: str = "cls"
@@ -106,6 +107,7 @@ class AlignRun:
     descriptions: str = ""
     recipe: str = "one-cycle"
     magnitude: int = 0
+    last: int = 1
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -125,7 +127,7 @@ class AlignRun:
             raise ValueError("text 'learnt' is the closed-set classifier: losses must be 'cls', context 0")
         nearest(self.recipe, RECIPES, "recipe")
         self._check_data()
-        for name in ("k", "epochs", "batch", "views", "image_size"):
+        for name in ("k", "epochs", "batch", "views", "image_size", "last"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if min(self.tau, self.lr) <= 0:

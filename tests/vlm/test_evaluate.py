@@ -50,6 +50,14 @@ def test_a_closed_set_classifier_answers_for_unseen_labels_after_shots_alone(run
     assert found.keys() == {"val", "id", "5-shot"}
 
 
+def test_zero_shot_accuracy_is_the_mean_over_the_last_epochs(runs, monkeypatch):
+    run = replace(TOY, epochs=2, last=2)
+    found = measure_aligned(run, runs, few_shot=False)
+    each = [module._on(run, *module.train_aligned(run, runs, before=k), "ood") for k in (0, 1)]
+    assert np.array_equal(found["ood"], (each[0] + each[1]) / 2)
+    assert not np.array_equal(each[0], each[1])
+
+
 def test_halves_are_scored_apart(runs):
     found = measure_halves(TOY, runs)
     assert [len(found[f"{when} first half"]) for when in ("zero-shot", "after shots")] == [56, 56]

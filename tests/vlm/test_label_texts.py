@@ -7,9 +7,9 @@ from dadlab.photos import CLASSES
 from dadlab.teacher import PublishedClip, build_clip
 from dadlab.vlm.label_texts import FixedTexts, LearntContext, LearntLabels, described, label_texts, prompted
 from dadlab.vlm.language import cut_texts
+from dadlab.vlm.material import teacher_of
 from dadlab.vlm.openvocab import labels_of, load_labels
 from dadlab.vlm.run import TEXTS, AlignRun
-from dadlab.vlm.train import teacher_of
 from dadlab.wrappers import Preprocess
 
 SEEN, UNSEEN = labels_of("train"), labels_of("ood")

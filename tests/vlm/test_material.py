@@ -10,10 +10,10 @@ from dadlab.vlm import evaluate
 from dadlab.vlm.evaluate import measure_aligned, measure_halves, teacher_values
 from dadlab.vlm.label_texts import FixedTexts
 from dadlab.vlm.language import text_features
-from dadlab.vlm.material import dataset_for, labels_for, of_labels
+from dadlab.vlm.material import dataset_for, labels_for, of_labels, teacher_of
 from dadlab.vlm.openvocab import labels_of, load_open
 from dadlab.vlm.run import AlignRun
-from dadlab.vlm.train import teacher_of, train_aligned
+from dadlab.vlm.train import train_aligned
 
 TOY = AlignRun("cls+cst+vlprox", epochs=1, batch=128, views=1, recipe="steps", lr=0.05, weight_decay=1e-4)
 

@@ -67,6 +67,7 @@ def test_every_field_counts_where_it_is_used():
         "limit": 10,
         "recipe": "steps",
         "magnitude": 9,
+        "last": 5,
     }
     assert changed.keys() | {"data", "image_size", "descriptions"} == {
         entry.name for entry in dataclasses.fields(AlignRun)

@@ -1,7 +1,7 @@
 """What a run trains on and is tested on: labels, images, and the teacher's features of their views.
 
-Either the embedded benchmark or one of the paper's data sets on disk.
-Labels on disk have their class name alone, and a description where the run names a file of them.
+Either the embedded benchmark or one of the paper's data sets on disk, whose labels have their class name alone, and a
+description where the run names a file of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dadlab.files import content_of
 from dadlab.profile import AugReg
 from dadlab.teacher import ClipTeacher, load_teacher
 from dadlab.vlm import openvocab
-from dadlab.vlm.benchmarks import Listing, listing, load_benchmark
+from dadlab.vlm.benchmarks import listing, load_benchmark
 from dadlab.vlm.language import read_descriptions
 from dadlab.vlm.openvocab import Label
 from dadlab.vlm.run import AlignRun
@@ -40,19 +40,16 @@ def labels_for(run: AlignRun, split: str) -> list[Label]:
     """
     if not run.on_disk:
         return openvocab.labels_of(split)
-    return [_labels(run.data, run.descriptions)[k] for k in listing(run.data).split.classes(split)]
+    told = content_of(run.descriptions) if run.descriptions else ""
+    return [_labels(run.data, run.descriptions, told)[k] for k in listing(run.data).split.classes(split)]
 
 
 @functools.lru_cache(maxsize=4)
-def _labels(data: str, descriptions: str) -> list[Label]:
+def _labels(data: str, descriptions: str, content: str) -> list[Label]:
     found = listing(data)
-    told = read_descriptions(Path(descriptions), _used(found)) if descriptions else {}
+    told = read_descriptions(Path(descriptions), found.names) if descriptions else {}
     seen = set(found.split.seen)
     return [Label(name, name, k in seen, told.get(name, "")) for k, name in enumerate(found.names)]
-
-
-def _used(found: Listing) -> list[str]:
-    return [found.names[k] for k in (*found.split.seen, *found.split.unseen)]
 
 
 def dataset_for(run: AlignRun, split: str, *, drawing: int = 0) -> Dataset:

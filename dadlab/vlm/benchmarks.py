@@ -6,8 +6,8 @@ does as far as it tells:
 
 - tiered-ImageNet's training classes are seen, its validation classes are not: both have the sizes of Table 13. Of the
   other data sets so many classes as it says are drawn, with a fixed seed.
-- Of a seen class with n images ⌊0.3 n⌋ are for the ID test: this rounding fits the sizes of all six. Which ones, is
-  drawn with the same seed.
+- Of a seen class with n images ⌊0.3 n⌋ are for the ID test: Table 13 has more training images than 70 %, by up to half
+  an image a class and by none of Food-101's equal classes, as this rounding gives. Which ones, is drawn with the seed.
 
 Few shots are the first five files of every unseen class, as in the released code, for all seeds of a run. There is no
 validation split: the paper has none.

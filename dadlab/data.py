@@ -144,15 +144,24 @@ def _kind(data: str) -> tuple[str, str]:
 @functools.lru_cache(maxsize=8)
 def _read(data: str, split: str, image_size: int, limit: int, when: Hashable) -> Dataset:
     dataset = open_split(data, split, image_size)
-    if 0 < limit < len(dataset):
-        dataset = dataset.take(_every_class(dataset.labels, limit))
-    small = image_size < SMALL and 3 * image_size**2 * len(dataset) <= MEMORY
-    if small or not isinstance(dataset.pixels, Encoded):
+    return ready(dataset.take(every_class(dataset.labels, limit)) if 0 < limit < len(dataset) else dataset)
+
+
+def ready(dataset: Dataset) -> Dataset:
+    """A dataset to be read from: small images decoded once and held, others tried in a sample.
+
+    Raises:
+        ValueError: unreadable images.
+    """
+    images = dataset.pixels
+    if not isinstance(images, Encoded):
+        return dataset
+    if images.framing.size < SMALL and 3 * images.framing.size**2 * len(images) <= MEMORY:
         return dataset.in_memory()
-    broken = list(dataset.pixels.unreadable(dataset.pixels.sample()))
+    broken = list(images.unreadable(images.sample()))
     if broken:
         raise ValueError(
-            f"{split}: unreadable images in a sample, first {broken[0]}; dadlab.disk.check finds all with full"
+            f"{dataset.name}: unreadable images in a sample, first {broken[0]}; dadlab.disk.check finds all with full"
         )
     return dataset
 
@@ -178,7 +187,7 @@ def _drawn(split: str, limit: int) -> Dataset:
     if split == "a":
         photos = photos.take(np.array(natural_adversarial()))
     if 0 < limit < len(photos):
-        photos = photos.take(_every_class(torch.from_numpy(photos.labels), limit).numpy())
+        photos = photos.take(every_class(torch.from_numpy(photos.labels), limit).numpy())
     pixels, _ = render(photos.pixels, style, seed=seed, index=photos.index)
     return Dataset(split, CLASSES, pixels, torch.from_numpy(photos.labels))
 
@@ -188,7 +197,7 @@ def natural_adversarial() -> list[int]:
     return json.loads((ASSETS / "a.json").read_text())["index"]
 
 
-def _every_class(labels: Tensor, limit: int) -> Tensor:
+def every_class(labels: Tensor, limit: int) -> Tensor:
     """About `limit` positions, the first ones of every class, in order."""
     quota = max(1, limit // (int(labels.max()) + 1))
     return torch.cat([torch.nonzero(labels == label)[:quota, 0] for label in labels.unique()]).sort().values

@@ -48,7 +48,7 @@ class ClipTeacher(Frozen):
         self, clip: CLIP, tokenizer: Tokenizer, preprocess: Preprocess, classes: Sequence[str], templates: Sequence[str]
     ):
         super().__init__()
-        self.clip, self.preprocess = clip, preprocess
+        self.clip, self.tokenizer, self.preprocess = clip, tokenizer, preprocess
         self.freeze()
         self.register_buffer("text_features", zero_shot_head(clip, tokenizer, classes, templates))
 

@@ -1,16 +1,17 @@
 """What a student of the second paper knows: seen labels, unseen ones, five shots, the geometry of its features.
 
 The protocol of *Distilling Large Vision-Language Model with Out-of-Distribution Generalizability* (Li et al., ICCV
-2023): seen labels are scored among the seen, unseen among the unseen; nothing is chosen on unseen ones. Labels have
-equally many images, so the mean over images is mean per-class accuracy. Where the paper averages the last five
-epochs, the last weights of a one-cycle schedule are tested here, on several drawings of every photograph.
+2023): seen labels are scored among the seen, unseen among the unseen; nothing is chosen on unseen ones. Values of
+images are weighted so that their plain mean is mean per-class accuracy; where labels have equally many images, weights
+are 1. On disk the shots are among the test images of unseen labels, so they are left out of whatever is measured with
+shots, and, to be comparable, of the halves of Table 11. Zero-shot accuracies are means over the last epochs where the
+run asks for it, as in the paper; what needs shots or asks for geometry is measured on the last weights alone.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +20,38 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from dadlab.ahead import local_device
-from dadlab.dataset import Dataset
 from dadlab.files import atomic_path
 from dadlab.students import Student
 from dadlab.vlm.geometry import inversions, relative_hits, shared_neighbours, squared_distances
 from dadlab.vlm.label_texts import LearntLabels, Texts, label_texts
-from dadlab.vlm.openvocab import Label, labels_of, load_open
+from dadlab.vlm.material import (
+    Sources,
+    after_shots_test,
+    dataset_for,
+    drawings,
+    labels_for,
+    of_labels,
+    seen_tests,
+    sources,
+    teacher_of,
+)
+from dadlab.vlm.openvocab import Label
 from dadlab.vlm.run import AlignRun
-from dadlab.vlm.train import Loop, Sources, sources, teacher_of, train_aligned
-from dadlab.vlm.zero_shot import Encoder, correct_by_scores, image_features, memory_features, retrieval_scores
+from dadlab.vlm.train import Loop, train_aligned
+from dadlab.vlm.zero_shot import (
+    Encoder,
+    class_balanced,
+    correct_by_scores,
+    image_features,
+    memory_features,
+    retrieval_scores,
+)
 
-DRAWINGS = 4  # of every test photograph
 SHOT_STEPS = 60  # about fourteen passes over the shots at 64 a step
 SHOT_RATE = 0.06  # peak rate as a share of training's: the paper's .003 of .05
+SHOT_EPOCHS = 20  # on disk, over seen images and shots, as in the released code
 GEOMETRY = ("train", "ood")
+_TEACHERS = ("teacher", "data", "image_size", "limit")  # what the teacher's own features depend on
 PLAIN, FEW_SHOT, HALVES, TEACHER = (f"measured/{name}.npz" for name in ("plain", "few-shot", "halves", "teacher"))
 Values = dict[str, np.ndarray]
 
@@ -53,7 +72,7 @@ def measure_aligned(run: AlignRun, runs_dir: Path, *, few_shot: bool = True) -> 
     home = run.folder(runs_dir)
     found = _kept(home / PLAIN, lambda: _measure(run, runs_dir))
     if few_shot:
-        found |= _kept(home / FEW_SHOT, lambda: {"5-shot": after_shots(run, runs_dir, labels_of("ood"))["tuned"]})
+        found |= _kept(home / FEW_SHOT, lambda: {"5-shot": after_shots(run, runs_dir, labels_for(run, "ood"))["tuned"]})
     return found
 
 
@@ -64,7 +83,7 @@ def measure_halves(run: AlignRun, runs_dir: Path) -> Values:
     """
 
     def measure() -> Values:
-        unseen = labels_of("ood")
+        unseen = labels_for(run, "ood")
         first, second = unseen[::2], unseen[1::2]
         before = _split_by_half(run, runs_dir, first, second)
         after = after_shots(run, runs_dir, first, second)
@@ -79,8 +98,8 @@ def teacher_values(run: AlignRun, runs_dir: Path) -> Values:
 
     def measure() -> Values:
         teacher = teacher_of(run)
-        texts = label_texts(run, teacher, labels_of("train"))
-        return {split: _on(run, teacher.features, texts, split) for split in ("val", "id", "ood")}
+        texts = label_texts(run, teacher, labels_for(run, "train"))
+        return {split: _on(run, teacher.features, texts, split) for split in (*seen_tests(run), "ood")}
 
     return _kept(run.folder(runs_dir) / TEACHER, measure)
 
@@ -96,19 +115,21 @@ def after_shots(
         `tuned`: values of the test photographs of `labels`, scored among these; `others`: likewise, zero-shot.
     """
     student, texts = train_aligned(run, runs_dir)
-    known, teacher = labels_of("train"), teacher_of(run)
+    known, teacher = labels_for(run, "train"), teacher_of(run)
     every = [*known, *labels]
     wider: Texts = label_texts(run, teacher, every)
     if isinstance(texts, LearntLabels):
         wider = LearntLabels(run, teacher.text_features.shape[1], every, texts)
     else:
         wider.load_state_dict(texts.state_dict())
-    seen = sources(run, load_open("train", naming=run.naming, limit=run.limit), runs_dir)
+    seen = sources(run, dataset_for(run, "train"), runs_dir)
     folder = run.folder(runs_dir) / f"shots-{len(labels)}"
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):
         shots = _shots(run, labels, len(known), runs_dir)
-        loop = Loop(run, student, wider, every, seen, folder, shots=shots, steps=SHOT_STEPS, lr=SHOT_RATE * run.lr)
+        images = len(seen.dataset) + len(shots.dataset)
+        steps = max(1, SHOT_EPOCHS * images // run.batch) if run.on_disk else SHOT_STEPS
+        loop = Loop(run, student, wider, every, seen, folder, shots=shots, steps=steps, lr=SHOT_RATE * run.lr)
         loop.fit()
         loop.checkpoint.unlink(missing_ok=True)
     found = {"tuned": _among(run, student, wider, labels)}
@@ -127,16 +148,18 @@ def _kept(path: Path, measure: Callable[[], Values]) -> Values:
 def _measure(run: AlignRun, runs_dir: Path) -> Values:
     student, texts = train_aligned(run, runs_dir)
     closed = isinstance(texts, LearntLabels)
-    found = {split: _on(run, student, texts, split) for split in ("val", "id", *(() if closed else ("ood",)))}
+    last = [(student, texts), *(train_aligned(run, runs_dir, before=k) for k in range(1, min(run.last, run.epochs)))]
+    tests = (*seen_tests(run), *(() if closed else ("ood",)))
+    found = {split: np.mean([_on(run, *trained, split) for trained in last], 0) for split in tests}
     if closed:
         return found
-    shots = load_open("shots", naming=run.naming, drawing=run.seed)
-    memory, text = memory_features(_reader(student), shots), texts.of(labels_of("ood")).cpu()
+    shots = dataset_for(run, "shots", drawing=run.seed)
+    memory, text = memory_features(_reader(student), shots), texts.of(labels_for(run, "ood")).cpu()
     rights = []
-    for drawing in range(DRAWINGS):
-        dataset = load_open("ood", naming=run.naming, drawing=drawing, limit=run.limit)
+    for drawing in drawings(run):
+        dataset = dataset_for(run, after_shots_test(run), drawing=drawing)
         scores = retrieval_scores(image_features(_reader(student), dataset), text, memory, shots.labels)
-        rights.append(correct_by_scores(scores, dataset.labels))
+        rights.append(class_balanced(correct_by_scores(scores, dataset.labels), dataset.labels))
     found["retrieval"] = _averaged(rights)
     for split in GEOMETRY:
         found |= _geometry(run, student, texts, split)
@@ -144,9 +167,9 @@ def _measure(run: AlignRun, runs_dir: Path) -> Values:
 
 
 def _geometry(run: AlignRun, student: Student, texts: Texts, split: str) -> Values:
-    dataset = load_open(split, naming=run.naming, limit=run.limit)
-    ours, theirs = image_features(_reader(student), dataset), _teacher_features(run.teacher, split, run.limit)
-    text = texts.of(labels_of(split)).cpu()
+    dataset, seen_by = dataset_for(run, split), {name: getattr(run, name) for name in _TEACHERS}
+    ours, theirs = image_features(_reader(student), dataset), _teacher_features(AlignRun(**seen_by), split)
+    text = texts.of(labels_for(run, split)).cpu()
     named = {"distance": squared_distances(ours, theirs), "M_rel": relative_hits(ours, theirs)}
     named |= {f"M_neigh {k}": shared / k for k, shared in shared_neighbours(ours, theirs).items()}
     named |= {f"M_vlalign {k}": swapped for k, swapped in inversions(ours, theirs, text).items()}
@@ -154,8 +177,8 @@ def _geometry(run: AlignRun, student: Student, texts: Texts, split: str) -> Valu
 
 
 @functools.lru_cache(maxsize=4)
-def _teacher_features(teacher: str, split: str, limit: int) -> Tensor:
-    return image_features(_reader(teacher_of(AlignRun(teacher=teacher)).features), load_open(split, limit=limit))
+def _teacher_features(run: AlignRun, split: str) -> Tensor:
+    return image_features(_reader(teacher_of(run).features), dataset_for(run, split))
 
 
 def _reader(encode: Encoder) -> Encoder:
@@ -168,13 +191,15 @@ def _reader(encode: Encoder) -> Encoder:
 
 def _on(run: AlignRun, encode: Encoder, texts: Texts, split: str) -> np.ndarray:
     """Correctness (N,) of a split's photographs, averaged over drawings."""
-    text = texts.of(labels_of(split)).cpu()
-    return _averaged([_right(run, encode, text, split, drawing) for drawing in range(DRAWINGS)])
+    text = texts.of(labels_for(run, split)).cpu()
+    return _averaged([_right(run, encode, text, split, drawing) for drawing in drawings(run)])
 
 
 def _right(run: AlignRun, encode: Encoder, text: Tensor, split: str, drawing: int) -> Tensor:
-    dataset = load_open(split, naming=run.naming, drawing=drawing, limit=run.limit)
-    return correct_by_scores(image_features(_reader(encode), dataset) @ text.T, dataset.labels)
+    dataset = dataset_for(run, split, drawing=drawing)
+    return class_balanced(
+        correct_by_scores(image_features(_reader(encode), dataset) @ text.T, dataset.labels), dataset.labels
+    )
 
 
 def _split_by_half(run: AlignRun, runs_dir: Path, *halves: Sequence[Label]) -> list[np.ndarray]:
@@ -185,25 +210,17 @@ def _split_by_half(run: AlignRun, runs_dir: Path, *halves: Sequence[Label]) -> l
 def _among(run: AlignRun, student: Student, texts: Texts, labels: Sequence[Label]) -> np.ndarray:
     """Correctness of the unseen test photographs of some labels, scored among these."""
     text, rights = texts.of(labels).cpu(), []
-    for drawing in range(DRAWINGS):
-        dataset = of_labels(load_open("ood", naming=run.naming, drawing=drawing, limit=run.limit), labels)
-        rights.append(correct_by_scores(image_features(_reader(student), dataset) @ text.T, dataset.labels))
+    for drawing in drawings(run):
+        every = dataset_for(run, after_shots_test(run), drawing=drawing)
+        dataset = of_labels(every, labels_for(run, "ood"), labels)
+        right = correct_by_scores(image_features(_reader(student), dataset) @ text.T, dataset.labels)
+        rights.append(class_balanced(right, dataset.labels))
     return _averaged(rights)
 
 
-def of_labels(dataset: Dataset, labels: Sequence[Label], first: int = 0) -> Dataset:
-    """The images of some unseen labels, which are numbered anew from `first` on."""
-    place = {label: k for k, label in enumerate(labels_of("ood"))}
-    number = torch.full((len(place),), -1)
-    number[[place[label] for label in labels]] = torch.arange(len(labels)) + first
-    numbers = number[dataset.labels]
-    kept = dataset.take((numbers >= 0).nonzero()[:, 0])
-    return replace(kept, labels=numbers[numbers >= 0])
-
-
 def _shots(run: AlignRun, labels: Sequence[Label], first: int, runs_dir: Path) -> Sources:
-    shots = load_open("shots", naming=run.naming, drawing=run.seed)
-    return sources(run, of_labels(shots, labels, first), runs_dir)
+    shots = dataset_for(run, "shots", drawing=run.seed)
+    return sources(run, of_labels(shots, labels_for(run, "ood"), labels, first), runs_dir)
 
 
 def _averaged(rights: Sequence[Tensor]) -> np.ndarray:

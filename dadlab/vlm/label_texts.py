@@ -16,11 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dadlab import captions
 from dadlab.teacher import ClipTeacher
 from dadlab.vlm import enrichment
 from dadlab.vlm.coop import PromptLearner
-from dadlab.vlm.language import enriched, prompts, text_features
+from dadlab.vlm.language import PLAIN, enriched, prompts, text_features
 from dadlab.vlm.openvocab import Label
 from dadlab.vlm.run import PROMPTS, AlignRun
 
@@ -41,9 +40,10 @@ def described(labels: Sequence[Label], naming: str, kind: str, *, seed: int) -> 
     return enriched([label.name(naming) for label in labels], told)
 
 
-def prompted(labels: Sequence[Label], naming: str, kind: str, *, seed: int) -> list[str]:
-    """The same in the template."""
-    return prompts(described(labels, naming, kind, seed=seed), _prompts()["template"])
+def prompted(run: AlignRun, labels: Sequence[Label]) -> list[str]:
+    """A run's texts in the template: the paper's on disk, the embedded benchmark's own there."""
+    template = PLAIN if run.on_disk else _prompts()["template"]
+    return prompts(described(labels, run.naming, run.text, seed=run.seed), template)
 
 
 class FixedTexts(nn.Module):
@@ -58,8 +58,7 @@ class FixedTexts(nn.Module):
 
     def of(self, labels: Sequence[Label]) -> Tensor:
         run, teacher = self._outside
-        texts = prompted(labels, run.naming, run.text, seed=run.seed)
-        return text_features(teacher.clip, captions.tokenizer(), texts)
+        return text_features(teacher.clip, teacher.tokenizer, prompted(run, labels))
 
     def forward(self) -> Tensor:
         return self.features
@@ -72,7 +71,7 @@ class LearntContext(nn.Module):
         super().__init__()
         self._run, self._labels = run, list(labels)
         self.prompt = PromptLearner(
-            teacher.clip, captions.tokenizer(), self._texts(labels), tokens=run.context, seed=run.seed
+            teacher.clip, teacher.tokenizer, self._texts(labels), tokens=run.context, seed=run.seed
         )
 
     def _texts(self, labels: Sequence[Label]) -> list[str]:

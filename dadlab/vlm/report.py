@@ -1,7 +1,7 @@
 """The second paper's tables for the eye and for files: published beside measured, claims with their verdicts.
 
-The paper prints six data sets where there is one here: beside a measured number stands the mean of the published ones
-of the same quantity.
+The paper prints six data sets where there is one here: beside a measured number of the embedded benchmark stands the
+mean of the published ones of the same quantity; of a data set on disk, its own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def styled(measured: Measured) -> Styler:
     frame, facts = beside(measured), load_table(measured.number, TABLES_VLM).attrs
     scale = next(iter(measured.quantities.values())).get("scale", 100.0)
     shown = frame.map(lambda cell: cell_text(cell, 1 if scale == 100 else 3))
-    caption = f"{facts['title']} ({facts['unit']}); published: mean over {_how_many(measured)}. {measured.remark}"
+    caption = f"{facts['title']} ({facts['unit']}); published: {_how_many(measured)}. {measured.remark}"
     return (
         shown.style.set_properties(**{"text-align": "right", "white-space": "nowrap"})
         .set_caption(caption)
@@ -54,9 +54,11 @@ def styled(measured: Measured) -> Styler:
 
 
 def _how_many(measured: Measured) -> str:
-    """How many published columns a number stands beside."""
+    """What published columns a number stands beside."""
     count = max(len(facts["columns"]) for facts in measured.quantities.values())
-    return f"{count} data sets" if count > 1 else "the one column printed"
+    return (
+        f"mean over {count} data sets" if count > 1 else "as printed" if count else "nothing is printed for these data"
+    )
 
 
 def claims(measured: Measured) -> Styler:

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from dadlab import captions
 from dadlab.profile import nearest, strict
 from dadlab.tables.published import PAPERS
 from dadlab.tables.verdicts import Claim, Verdict, judge
+from dadlab.vlm.archives import ARCHIVES
 from dadlab.vlm.evaluate import FEW_SHOT, HALVES, Values, measure_aligned, measure_halves, teacher_values
 from dadlab.vlm.label_texts import prompted
 from dadlab.vlm.language import text_features
-from dadlab.vlm.openvocab import caption_texts, labels_of
-from dadlab.vlm.run import AlignRun
-from dadlab.vlm.train import teacher_of
+from dadlab.vlm.material import labels_for, teacher_of
+from dadlab.vlm.openvocab import caption_texts
+from dadlab.vlm.run import AlignRun, Unfit
 
 EXPERIMENTS = PAPERS / "vlm_ood" / "experiments.json"
 CAPTIONS = 8  # a label, in Table 6
@@ -86,17 +86,42 @@ def read_experiment(number: str, path: Path = EXPERIMENTS, **shared: Any) -> tup
         shared: fields of `AlignRun` that all runs are given, such as `epochs`.
 
     Raises:
-        ValueError: unknown table, run or field.
+        ValueError: unknown table, run or field. Rows that ask for what the data have not are missing instead.
     """
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     entry = nearest(number, content["tables"], "table")
     rows = []
     for source in entry["rows"]:
-        name = tuple(source["name"])
-        named = source.get("run") or source.get("teacher")
-        run = strict(AlignRun, {**nearest(named, content["runs"], "run"), **shared}) if named else None
+        name, run = tuple(source["name"]), None
+        try:
+            run = _run_of(source, content["runs"], shared)
+        except Unfit as error:
+            source = {**source, "missing": str(error)}
         rows.append(Row(name, source.get("label", name[-1]), run, source))
+    if "data" in shared:
+        for facts in entry["quantities"].values():
+            facts["columns"] = printed_for(shared["data"], facts["columns"])
     return rows, entry
+
+
+def _run_of(source: Mapping[str, Any], runs: Mapping[str, Any], shared: Mapping[str, Any]) -> AlignRun | None:
+    """The run that stands for a row; of texts alone none, but they are tried on the data."""
+    if "text" in source:
+        asked = {"losses": "cap"} if source["text"] == "caption" else {"text": source["text"]}
+        strict(AlignRun, {**asked, **shared})
+    named = source.get("run") or source.get("teacher")
+    return strict(AlignRun, {**nearest(named, dict(runs), "run"), **shared}) if named else None
+
+
+def printed_for(data: str, columns: Sequence[str]) -> list[str]:
+    """Of a published table's columns those of a data set on disk, and those that name no data set.
+
+    >>> printed_for("cars:/data", ["Birds ID", "Cars ID"]), printed_for("fashion", ["Birds ID", "Cars ID"])
+    (['Cars ID'], ['Birds ID', 'Cars ID'])
+    """
+    archive = ARCHIVES.get(data.partition(":")[0])
+    others = {other.column for other in ARCHIVES.values() if archive and other is not archive}
+    return [name for name in columns if name.partition(" ")[0] not in others]
 
 
 def measure_table(
@@ -157,12 +182,13 @@ def _row_values(row: Row, seeds: Sequence[int], runs_dir: Path, train: bool, **s
 
 def _cosines(text: str, **shared: Any) -> dict[str, np.ndarray]:
     """Table 6: each unseen label's mean cosine with the others (N,); no seed enters, only labels are resampled."""
-    run, labels = AlignRun(**shared), labels_of("ood")
-    clip, tokenizer = teacher_of(run).clip, captions.tokenizer()
+    run = AlignRun(**shared) if text == "caption" else AlignRun(**{**shared, "text": text})
+    labels, teacher = labels_for(run, "ood"), teacher_of(run)
+    clip, tokenizer = teacher.clip, teacher.tokenizer
     if text == "caption":
         texts, _ = caption_texts(labels, CAPTIONS)
         features = text_features(clip, tokenizer, texts).view(len(labels), CAPTIONS, -1).mean(1)
     else:
-        features = text_features(clip, tokenizer, prompted(labels, "plain", text, seed=0))
+        features = text_features(clip, tokenizer, prompted(run, labels))
     unit = features / features.norm(dim=1, keepdim=True)
     return {"cosine": ((unit @ unit.T).sum(1) - 1).div(len(labels) - 1).cpu().numpy()}

@@ -17,6 +17,8 @@ from dadlab.files import content_of, fingerprint, sha256
 from dadlab.photos import ASSETS
 from dadlab.profile import check_types, nearest
 from dadlab.students import check_student
+from dadlab.vlm.archives import ARCHIVES
+from dadlab.vlm.benchmarks import listing
 from dadlab.vlm.losses import TAU, keep_above, keep_correct, keep_percentile
 from dadlab.vlm.openvocab import LABELS, NAMINGS
 
@@ -41,6 +43,17 @@ TEXTS = {
     "learnt": "no text: a vector a label, learnt",
 }
 KEEPS = ("all", "correct", "above", "percentile")
+RECIPES = {
+    "one-cycle": "AdamW, one cycle with 5 % warm-up",
+    "steps": "SGD with momentum 0.9, a tenth of the rate after each third",
+}
+# Fields younger than the first runs: at their default they do not count, so that older runs are found again.
+_LATER = ("data", "image_size", "descriptions", "recipe", "magnitude", "last")
+_DESCRIBED = ("description", "shuffled", "random words")
+
+
+class Unfit(ValueError):
+    """The data have no such names, texts or captions."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +70,18 @@ class AlignRun:
         naming: which names, one of `dadlab.vlm.openvocab.NAMINGS`.
         context: learnt context tokens in place of "a photo of" (CoOp); 0 for none.
         tau: τ of every loss with a temperature, L_cap's aside (1, as in the released code).
-        teacher: an embedded CLIP tower, or a file written by `dadlab.making.teacher`.
+        teacher: an embedded CLIP tower, `open_clip:MODEL/TAG`, or a file written by `dadlab.making.teacher`.
         student, seed: as in `dadlab.run.Run`.
-        epochs, batch, lr, weight_decay: optimization (AdamW, one cycle, 5 % warm-up).
+        epochs, batch, lr, weight_decay: optimization.
         views: replayable augmented views of a sample; epoch e shows view e mod views.
         limit: about so many images of each split; 0 for all.
+        data: `fashion`, the embedded benchmark, or a data set on disk such as `flowers:FOLDER` (`dadlab.vlm.archives`).
+        image_size: side in pixels of images on disk and of what the student takes.
+        descriptions: file of descriptions, keyed by label name, of a data set on disk (`dadlab.vlm.language`).
+        recipe: one of `RECIPES`. The paper's: `steps` with lr 0.05 and weight decay 1e-4 for ResNets, 450 epochs on
+            birds, cars and flowers and 90 on others; `one-cycle` with 2e-4 and 0.01 for ViTs.
+        magnitude: strength of two RandAugment operations on every view, timm's; 0 for none, 9 for the paper's ViTs.
+        last: accuracies are means over the students of so many last epochs; 5 in the paper.
     """
 
     losses: str = "cls"
@@ -82,6 +102,12 @@ class AlignRun:
     weight_decay: float = 0.05
     views: int = 8
     limit: int = 0
+    data: str = "fashion"
+    image_size: int = 32
+    descriptions: str = ""
+    recipe: str = "one-cycle"
+    magnitude: int = 0
+    last: int = 1
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -99,11 +125,39 @@ class AlignRun:
             raise ValueError(f"keep_at {self.keep_at}: a probability in [0, 1], or a percentile in [0, 100]")
         if self.text == "learnt" and (self.context or self.losses != "cls"):
             raise ValueError("text 'learnt' is the closed-set classifier: losses must be 'cls', context 0")
-        for name in ("k", "epochs", "batch", "views"):
+        nearest(self.recipe, RECIPES, "recipe")
+        self._check_data()
+        for name in ("k", "epochs", "batch", "views", "image_size", "last"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if min(self.tau, self.lr) <= 0 or min(self.context, self.seed, self.limit, self.weight_decay) < 0:
-            raise ValueError("tau and lr must be positive; context, seed, limit and weight_decay must not be negative")
+        if min(self.tau, self.lr) <= 0:
+            raise ValueError("tau and lr must be positive")
+        for name in ("context", "seed", "limit", "weight_decay", "magnitude"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+    def _check_data(self) -> None:
+        if not self.on_disk:
+            if self.image_size != AlignRun.image_size or self.descriptions:
+                raise ValueError(
+                    "fashion is drawn at 32 pixels and has its own descriptions: leave image_size and descriptions"
+                )
+            return
+        nearest(self.data.partition(":")[0], ARCHIVES, "data set")
+        if self.naming != "plain":
+            raise Unfit(f"naming {self.naming!r}: {self.data} has plain names alone")
+        if self.text not in ("plain", "learnt", *_DESCRIBED):
+            raise Unfit(f"text {self.text!r}: {self.data} has no such texts; take 'description' and their file")
+        if self.text in _DESCRIBED and not self.descriptions:
+            raise Unfit(
+                f"text {self.text!r}: {self.data} needs descriptions, a file that describes every label by name"
+            )
+        if "cap" in self.terms:
+            raise Unfit(f"losses {self.losses!r}: L_cap needs captions, which {self.data} has not")
+
+    @property
+    def on_disk(self) -> bool:
+        return self.data != "fashion"
 
     @property
     def terms(self) -> list[str]:
@@ -120,7 +174,16 @@ class AlignRun:
             del used["k"]
         if "vlprox" not in self.terms and not self.keep_contrast:
             del used["keep"], used["keep_at"]
-        texts = [sha256(path) for path in (LABELS, PROMPTS)]
+        for name in _LATER:
+            if getattr(self, name) == getattr(AlignRun, name):
+                del used[name]
+        if self.on_disk:
+            used.pop("descriptions", None)
+            used["data"], texts = listing(self.data).fingerprint, []
+            if self.text in _DESCRIBED:
+                texts = [content_of(self.descriptions)]
+        else:
+            texts = [sha256(path) for path in (LABELS, PROMPTS)]
         return fingerprint({**used, "teacher": content_of(self.teacher), "texts": texts})
 
     def folder(self, runs_dir: Path) -> Path:

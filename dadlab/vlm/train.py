@@ -16,25 +16,23 @@ import json
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
-from dadlab import captions
 from dadlab.ahead import local_device
-from dadlab.cache import TeacherCache, cache_teacher
-from dadlab.dataset import Dataset
-from dadlab.files import atomic_path, content_of, fill, load_weights, save_weights, write_json
+from dadlab.files import atomic_path, fill, load_weights, save_weights, write_json
 from dadlab.loop import terminated
 from dadlab.progress import track
 from dadlab.snapshot import load_snapshot, restore, save_snapshot
 from dadlab.steps import epoch_order
 from dadlab.students import Student, load_student, save_student
-from dadlab.teacher import ClipTeacher, load_teacher
 from dadlab.train import precision
 from dadlab.vlm.label_texts import Texts, label_texts
 from dadlab.vlm.language import text_features
@@ -47,64 +45,12 @@ from dadlab.vlm.losses import (
     mse_loss,
     proximity_loss,
 )
-from dadlab.vlm.openvocab import Label, caption_texts, labels_of, load_open
+from dadlab.vlm.material import Sources, dataset_for, labels_for, sources, teacher_of
+from dadlab.vlm.openvocab import Label, caption_texts
 from dadlab.vlm.run import AlignRun
-from dadlab.wrappers import Frozen
 
 CAPTIONS = 8  # a label; an epoch shows each image one of them
 SAVED = 60.0  # seconds between checkpoints
-
-
-class FeatureTeacher(Frozen):
-    """The teacher's image features (B, D), in logits' place in the cache."""
-
-    def __init__(self, teacher: ClipTeacher):
-        super().__init__()
-        self.teacher = teacher
-        self.freeze()
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.teacher.features(images)
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Images with the teacher's features of every view: what batches are read from."""
-
-    dataset: Dataset
-    cache: TeacherCache
-
-    def read(self, rows: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (B, 3, H, W), labels (B,), teacher features (B, D) of a view."""
-        images = self.dataset.images(rows, view).contiguous(memory_format=torch.channels_last)
-        return images, self.dataset.labels[rows], self.cache(rows, view)
-
-
-@functools.lru_cache(maxsize=1)
-def _teacher(name: str, content: str) -> ClipTeacher:
-    found = load_teacher(name, captions.CLASSES, captions.ZERO_SHOT_TEMPLATES)
-    if not isinstance(found, ClipTeacher):
-        raise ValueError(f"teacher {name!r} has no text encoder: choose resnet, vit or a file of dadlab.making.teacher")
-    return found.to(local_device())
-
-
-def teacher_of(run: AlignRun) -> ClipTeacher:
-    """The run's teacher.
-
-    Raises:
-        ValueError: it is no CLIP.
-    """
-    return _teacher(run.teacher, content_of(run.teacher))
-
-
-def sources(run: AlignRun, dataset: Dataset, runs_dir: Path) -> Sources:
-    """A dataset with the teacher's features of `run.views` views, made if missing."""
-    teacher = teacher_of(run)
-    columns = tuple(f"feature {k}" for k in range(teacher.text_features.shape[1]))
-    cache = cache_teacher(
-        replace(dataset, classes=columns), FeatureTeacher(teacher), Path(runs_dir) / "cache", views=run.views
-    )
-    return Sources(dataset, cache)
 
 
 @dataclass(frozen=True)
@@ -139,8 +85,13 @@ def objective(run: AlignRun, student: Tensor, batch: Batch) -> tuple[Tensor, Ten
     return torch.stack([terms[name]() for name in run.terms]).sum(), (~keep).float().mean()
 
 
-def train_aligned(run: AlignRun, runs_dir: Path = Path("runs")) -> tuple[Student, Texts]:
+def train_aligned(run: AlignRun, runs_dir: Path = Path("runs"), *, before: int = 0) -> tuple[Student, Texts]:
     """Train a run's student, or load it if that was done before.
+
+    Args:
+        run: what to train.
+        runs_dir: where runs live.
+        before: as it was so many epochs before the end, below `run.last`.
 
     Returns:
         The student in eval mode, and its label texts.
@@ -149,21 +100,26 @@ def train_aligned(run: AlignRun, runs_dir: Path = Path("runs")) -> tuple[Student
         ValueError: unusable teacher, or damaged weights; before any training.
     """
     folder, teacher = run.folder(runs_dir), teacher_of(run)
-    texts = label_texts(run, teacher, labels_of("train"))
+    texts = label_texts(run, teacher, labels_for(run, "train"))
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not (folder / "student.safetensors").is_file():
-            material = sources(run, load_open("train", naming=run.naming, limit=run.limit), runs_dir)
+            material = sources(run, dataset_for(run, "train"), runs_dir)
             torch.manual_seed(run.seed)
-            student = Student(run.student, teacher.text_features.shape[1])
+            student = Student(run.student, teacher.text_features.shape[1], run.image_size)
             write_json(folder / "run.json", dataclasses.asdict(run))
-            loop = Loop(run, student, texts, labels_of("train"), material, folder)
+            loop = Loop(run, student, texts, labels_for(run, "train"), material, folder)
             loop.fit()
-            save_weights(folder / "texts.safetensors", dict(texts.state_dict()), {}, half=False)
-            save_student(folder / "student.safetensors", student)
+            loop.keep()
             loop.checkpoint.unlink(missing_ok=True)
-    path = folder / "texts.safetensors"
-    return load_student(folder / "student.safetensors"), fill(path, lambda: texts, load_weights(path)[0])
+    path = folder / f"texts{_before(before)}.safetensors"
+    return load_student(folder / f"student{_before(before)}.safetensors"), fill(
+        path, lambda: texts, load_weights(path)[0]
+    )
+
+
+def _before(epochs: int) -> str:
+    return f"-{epochs}" if epochs else ""
 
 
 class Loop:
@@ -203,13 +159,21 @@ class Loop:
         self.checkpoint, self.folder = folder / "training.safetensors", folder
         self.captions = self._captions(labels) if "cap" in run.terms else None
         trained = [*student.parameters(), *(p for p in texts.parameters() if p.requires_grad)]
-        self.optimizer = torch.optim.AdamW(trained, lr or run.lr, weight_decay=run.weight_decay)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, lr or run.lr, max(40, self.steps), pct_start=0.05
-        )
+        self.optimizer, self.schedule = self._recipe(trained, lr)
         self.done, self.sums, self.curve = 0, torch.zeros(2), list[dict[str, float]]()
         self.order = functools.lru_cache(2)(self._order)
         self.precision = torch.bfloat16 if precision() == "bf16" else torch.float32
+
+    def _recipe(self, trained: list[nn.Parameter], lr: float) -> tuple[Optimizer, LRScheduler]:
+        """As the run says; few-shot training has one cycle in any case, as in the released code."""
+        rate, decay = lr or self.run.lr, self.run.weight_decay
+        if self.run.recipe == "one-cycle":
+            optimizer: Optimizer = AdamW(trained, rate, weight_decay=decay)
+        else:
+            optimizer = SGD(trained, rate, momentum=0.9, weight_decay=decay)
+        if self.run.recipe == "one-cycle" or self.shots is not None:
+            return optimizer, OneCycleLR(optimizer, rate, max(40, self.steps), pct_start=0.05)
+        return optimizer, MultiStepLR(optimizer, [self.steps // 3, 2 * self.steps // 3], 0.1)
 
     def fit(self) -> None:
         """Train from where the run is to its end.
@@ -259,12 +223,23 @@ class Loop:
         with atomic_path(self.folder / "loss.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(entry) + "\n" for entry in self.curve))
 
+        left = self.run.epochs - len(self.curve)
+        if self.shots is None and 0 < left < self.run.last:
+            self.keep(left)
+
+    def keep(self, before: int = 0) -> None:
+        """Store student and texts as they are, so many epochs before the end."""
+        path = self.folder / f"texts{_before(before)}.safetensors"
+        save_weights(path, dict(self.texts.state_dict()), {}, half=False)
+        save_student(self.folder / f"student{_before(before)}.safetensors", self.student)
+
     def _order(self, epoch: int) -> list[Tensor]:
         return epoch_order(torch.arange(len(self.material.dataset))[:, None], self.batch, self.run.seed, epoch)
 
     def _captions(self, labels: Sequence[Label]) -> Tensor:
+        teacher = teacher_of(self.run)
         texts, _ = caption_texts(labels, CAPTIONS, seed=self.run.seed)
-        features = text_features(teacher_of(self.run).clip, captions.tokenizer(), texts)
+        features = text_features(teacher.clip, teacher.tokenizer, texts)
         return features.view(len(labels), CAPTIONS, -1)
 
     def _caption_of(self, labels: Tensor, step: int) -> Tensor:

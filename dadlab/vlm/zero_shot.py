@@ -78,6 +78,16 @@ def correct_by_scores(scores: Tensor, labels: Tensor) -> Tensor:
     return scores.argmax(1) == labels
 
 
+def class_balanced(correct: Tensor, labels: Tensor) -> Tensor:
+    """Correctness (N,) float32 whose plain mean is the mean over classes: × N / (classes × images of the class).
+
+    >>> class_balanced(torch.tensor([True, True, True, False]), torch.tensor([0, 0, 0, 7])).mean()
+    tensor(0.5000)
+    """
+    _, position, count = labels.unique(return_inverse=True, return_counts=True)
+    return correct.float() * (len(labels) / (len(count) * count.double()))[position].float()
+
+
 def mean_per_class(correct: Tensor, labels: Tensor) -> float:
     """Accuracy of each class that occurs, averaged over these classes, in [0, 1].
 

@@ -1,21 +1,25 @@
+import open_clip
 import pytest
 import torch
 
 from dadlab import captions
 from dadlab.photos import CLASSES
+from dadlab.teacher import PublishedClip, build_clip
 from dadlab.vlm.label_texts import FixedTexts, LearntContext, LearntLabels, described, label_texts, prompted
 from dadlab.vlm.language import cut_texts
+from dadlab.vlm.material import teacher_of
 from dadlab.vlm.openvocab import labels_of, load_labels
 from dadlab.vlm.run import TEXTS, AlignRun
-from dadlab.vlm.train import teacher_of
+from dadlab.wrappers import Preprocess
 
 SEEN, UNSEEN = labels_of("train"), labels_of("ood")
+VISION = {"layers": 1, "width": 64, "patch_size": 8, "image_size": 16}
 KINDS = [kind for kind in TEXTS if kind != "learnt"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_fits_the_text_encoder(kind):
-    texts = prompted(load_labels(), "plain", kind, seed=0)
+    texts = prompted(AlignRun("cls", text=kind), load_labels())
     assert len(texts) == 110
     assert cut_texts(captions.tokenizer(), texts) == []
 
@@ -30,7 +34,20 @@ def test_descriptions_name_the_colour_and_never_the_garment(kind):
 
 
 def test_plain_names_in_the_template():
-    assert prompted(SEEN[:1], "plain", "plain", seed=0) == [f"a photo of a {SEEN[0].plain}"]
+    assert prompted(AlignRun(), SEEN[:1]) == [f"a photo of a {SEEN[0].plain}"]
+    assert prompted(AlignRun(data="birds:/data"), SEEN[:1]) == [f"a photo of {SEEN[0].plain}"], "the paper's own"
+
+
+def test_a_published_clip_reads_texts_with_its_own_tokenizer():
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+    clip = build_clip({"embed_dim": 8, "vision_cfg": VISION, "text_cfg": text})
+    tokenizer, preprocess = open_clip.get_tokenizer("ViT-B-32"), Preprocess(16, (0.5,) * 3, (0.5,) * 3)
+    teacher = PublishedClip(clip, tokenizer, preprocess, ["owl"], ["{}"])
+    run = AlignRun(data="birds:/data")
+    wanted = clip.encode_text(tokenizer(prompted(run, SEEN)), normalize=True)
+    assert torch.equal(label_texts(run, teacher, SEEN)(), wanted)
+    learnt = label_texts(AlignRun(data="birds:/data", context=4), teacher, SEEN[:2])
+    assert learnt().shape == (2, 8)
 
 
 def test_fixed_texts_are_frozen_and_answer_for_other_labels():

@@ -8,6 +8,7 @@ import pytest
 from dadlab.tables.published import TABLES_VLM, load_table
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
 from dadlab.vlm import rows as module
+from dadlab.vlm.report import styled
 from dadlab.vlm.rows import EXPERIMENTS, measure_table, read_experiment
 from dadlab.vlm.run import AlignRun
 
@@ -68,6 +69,21 @@ def test_shared_fields_reach_every_run():
         read_experiment("9", epoch=3)
     with pytest.raises(ValueError, match="unknown table '12'"):
         read_experiment("12")
+
+
+def test_on_disk_rows_that_the_data_cannot_have_are_missing_and_columns_are_their_own(stand_in, tmp_path):
+    shared = {"data": "cars:/data", "student": "resnet18"}
+    missing = {row.label: row.source.get("missing", "") for row in read_experiment("5", **shared)[0]}
+    assert sum(not why for why in missing.values()) == 2, "names alone, with and without a learnt context"
+    assert sum("plain names alone" in why for why in missing.values()) == 4
+    assert sum("needs captions" in why for why in missing.values()) == 1
+    rows, entry = read_experiment("5", **shared, descriptions="cars.json")
+    assert sum("missing" not in row.source for row in rows) == 6
+    assert [facts["columns"] for facts in entry["quantities"].values()] == [["Cars ID"], ["Cars OOD"], ["Cars 5-shot"]]
+    assert [row.source.get("missing", "")[:4] for row in read_experiment("6", **shared)[0]] == ["", "text", "loss"]
+    stand_in({"cls": 0.5})
+    table = measure_table("8", [0], tmp_path, **shared)
+    assert "nothing is printed for these data" in styled(table).to_html()
 
 
 def test_verdicts_follow_from_what_the_runs_do(stand_in, tmp_path):

@@ -1,7 +1,9 @@
 import dataclasses
+import json
 
 import pytest
 import torch
+from toy_benchmarks import write_birds
 
 from dadlab.vlm import run as module
 from dadlab.vlm.run import AlignRun
@@ -27,6 +29,14 @@ LABELS = torch.zeros(4, dtype=torch.int64)  # right and sure, wrong and sure, ri
         ({"tau": 0.0}, "tau and lr must be positive"),
         ({"student": "resnet_xl"}, "unknown student"),
         ({"epochs": "twelve"}, "must be int"),
+        ({"recipe": "step"}, "did you mean 'steps'"),
+        ({"magnitude": -1}, "magnitude must not be negative"),
+        ({"image_size": 64}, "fashion is drawn at 32 pixels"),
+        ({"data": "flower:/data"}, "unknown data set 'flower': did you mean 'flowers'"),
+        ({"data": "flowers:/data", "naming": "product"}, "flowers:/data has plain names alone"),
+        ({"data": "flowers:/data", "text": "succinct"}, "flowers:/data has no such texts"),
+        ({"data": "flowers:/data", "text": "shuffled"}, "needs descriptions, a file"),
+        ({"data": "flowers:/data", "losses": "cls+cap"}, "L_cap needs captions"),
     ],
 )
 def test_bad_fields_are_one_clear_line(fields, message):
@@ -55,10 +65,34 @@ def test_every_field_counts_where_it_is_used():
         "weight_decay": 0.0,
         "views": 4,
         "limit": 10,
+        "recipe": "steps",
+        "magnitude": 9,
+        "last": 5,
     }
-    assert changed.keys() == {entry.name for entry in dataclasses.fields(AlignRun)}
+    assert changed.keys() | {"data", "image_size", "descriptions"} == {
+        entry.name for entry in dataclasses.fields(AlignRun)
+    }
     prints = [dataclasses.replace(base, **{name: value}).fingerprint for name, value in changed.items()]
     assert len({base.fingerprint, *prints}) == 1 + len(changed)
+
+
+def test_runs_of_before_there_were_data_on_disk_are_found_again():
+    assert AlignRun().fingerprint == "89a456a43f9a"
+    assert AlignRun("cls+cst+vlprox", text="description", seed=3).fingerprint == "fe4c8852e43f"
+
+
+def test_data_on_disk_count_by_what_lies_there(tmp_path, toy_benchmarks):
+    base = AlignRun(data=f"birds:{write_birds(tmp_path / 'one')}")
+    assert dataclasses.replace(base, image_size=224).fingerprint != base.fingerprint != AlignRun().fingerprint
+    told = tmp_path / "told.json"
+    prints = set()
+    for text in ("one", "two"):
+        told.write_text(json.dumps({"mallard": text}))
+        prints.add(dataclasses.replace(base, text="description", descriptions=str(told)).fingerprint)
+        assert dataclasses.replace(base, descriptions=str(told)).fingerprint == base.fingerprint, "a text never read"
+    assert len(prints) == 2
+    other = dataclasses.replace(base, data=f"birds:{write_birds(tmp_path / 'two', each=11)}")
+    assert other.fingerprint != base.fingerprint
 
 
 def test_what_a_loss_never_looks_at_does_not_count():

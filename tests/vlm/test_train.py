@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from dadlab.students import save_student
-from dadlab.vlm import train as module
+from dadlab.students import Student, save_student
+from dadlab.vlm.label_texts import label_texts
 from dadlab.vlm.losses import cls_loss, contrast_loss, mse_loss
+from dadlab.vlm.material import dataset_for, sources, teacher_of
+from dadlab.vlm.openvocab import labels_of
 from dadlab.vlm.run import LOSSES, AlignRun
-from dadlab.vlm.train import Batch, Loop, objective, teacher_of, train_aligned
+from dadlab.vlm.train import Batch, Loop, objective, train_aligned
 
+SEEN = labels_of("train")
 TOY = AlignRun("cls+mse+cst+vlprox+cap", epochs=2, batch=16, views=2, limit=55)
 
 
@@ -78,9 +81,9 @@ def test_a_run_is_trained_once_and_says_how_it_went(runs, trained, monkeypatch):
     assert texts().shape == (55, 64)
 
 
-@pytest.mark.parametrize("context", [0, 4])
-def test_a_run_stopped_anywhere_ends_as_one_that_was_not(runs, tmp_path, trained, monkeypatch, context):
-    run = replace(TOY, context=context)
+@pytest.mark.parametrize("fields", [{}, {"context": 4}, {"recipe": "steps", "lr": 0.05}])
+def test_a_run_stopped_anywhere_ends_as_one_that_was_not(runs, tmp_path, trained, monkeypatch, fields):
+    run = replace(TOY, **fields)
     whole, texts = train_aligned(run, runs)
     (tmp_path / "cache").symlink_to(runs / "cache")
     counted, step = itertools.count(1), Loop._step
@@ -102,6 +105,40 @@ def test_a_run_stopped_anywhere_ends_as_one_that_was_not(runs, tmp_path, trained
     assert (run.folder(tmp_path) / "loss.jsonl").read_text() == (run.folder(runs) / "loss.jsonl").read_text()
 
 
+def test_steps_are_the_papers_recipe_and_shots_have_one_cycle(runs, tmp_path):
+    run = replace(TOY, losses="cls", recipe="steps", lr=0.05, weight_decay=1e-4)
+    material, texts = sources(run, dataset_for(run, "train"), runs), label_texts(run, teacher_of(run), SEEN)
+    loop = Loop(run, Student("resnet_s", 64), texts, SEEN, material, tmp_path, steps=9)
+    group, rates = loop.optimizer.param_groups[0], []
+    assert (group["momentum"], group["weight_decay"]) == (0.9, 1e-4)
+    for _ in range(9):
+        rates.append(group["lr"])
+        loop.optimizer.step()
+        loop.schedule.step()
+    assert rates == pytest.approx([0.05] * 3 + [0.005] * 3 + [0.0005] * 3)
+    few = Loop(run, Student("resnet_s", 64), texts, SEEN, material, tmp_path, shots=material, steps=9, lr=0.003)
+    assert few.schedule.get_last_lr()[0] < 0.003, "a cycle begins below its peak"
+
+
+def test_randaugment_changes_views_alike_for_student_and_teacher(runs):
+    run = replace(TOY, magnitude=9)
+    rows, dataset = torch.arange(16), dataset_for(TOY, "train")
+    plain, changed = (sources(r, dataset, runs).read(rows, 0) for r in (TOY, run))
+    assert 0 < (plain[0] != changed[0]).flatten(1).any(1).float().mean() < 1, "each operation half of the time"
+    assert changed[2] == pytest.approx(teacher_of(run).features(changed[0]).detach(), abs=2e-3)
+
+
+def test_the_last_epochs_are_kept(runs, trained):
+    run = replace(TOY, last=2)
+    before, last = (train_aligned(run, runs, before=k)[0].state_dict() for k in (1, 0))
+    assert all(torch.equal(value, trained[name]) for name, value in last.items()), "keeping changes nothing"
+    assert any(not torch.equal(value, before[name]) for name, value in last.items())
+    assert sorted(path.name for path in run.folder(runs).glob("student*")) == [
+        "student-1.safetensors",
+        "student.safetensors",
+    ]
+
+
 def test_a_teacher_without_texts_is_refused_before_training(tmp_path, tiny_student):
     save_student(tmp_path / "student.safetensors", tiny_student)
     with pytest.raises(ValueError, match="has no text encoder"):
@@ -110,8 +147,8 @@ def test_a_teacher_without_texts_is_refused_before_training(tmp_path, tiny_stude
 
 
 def test_cached_features_are_the_teachers(runs, trained):
-    dataset = module.load_open("train", limit=55)
-    material = module.sources(TOY, dataset, runs)
+    dataset = dataset_for(TOY, "train")
+    material = sources(TOY, dataset, runs)
     rows = torch.tensor([3, 11])
     images, labels, features = material.read(rows, 1)
     assert torch.equal(labels, dataset.labels[rows])

@@ -9,6 +9,7 @@ epochs, the last weights of a one-cycle schedule are tested here, on several dra
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from dadlab.files import atomic_path
 from dadlab.students import Student
 from dadlab.vlm.geometry import inversions, relative_hits, shared_neighbours, squared_distances
 from dadlab.vlm.label_texts import LearntLabels, Texts, label_texts
-from dadlab.vlm.openvocab import Label, labels_of, load_open
+from dadlab.vlm.openvocab import Label, labels_of, load_open, load_shift
 from dadlab.vlm.run import AlignRun
 from dadlab.vlm.train import Loop, Sources, sources, teacher_of, train_aligned
 from dadlab.vlm.zero_shot import Encoder, correct_by_scores, image_features, memory_features, retrieval_scores
@@ -33,7 +34,10 @@ DRAWINGS = 4  # of every test photograph
 SHOT_STEPS = 60  # about fourteen passes over the shots at 64 a step
 SHOT_RATE = 0.06  # peak rate as a share of training's: the paper's .003 of .05
 GEOMETRY = ("train", "ood")
-PLAIN, FEW_SHOT, HALVES, TEACHER = (f"measured/{name}.npz" for name in ("plain", "few-shot", "halves", "teacher"))
+SHIFTS = ("context", "rendition")
+PLAIN, FEW_SHOT, HALVES, SHIFTED, TEACHER = (
+    f"measured/{name}.npz" for name in ("plain", "few-shot", "halves", "shifted", "teacher-shifted")
+)
 Values = dict[str, np.ndarray]
 
 
@@ -74,15 +78,28 @@ def measure_halves(run: AlignRun, runs_dir: Path) -> Values:
     return _kept(run.folder(runs_dir) / HALVES, measure)
 
 
+def measure_shifted(run: AlignRun, runs_dir: Path) -> Values:
+    """Correctness (N,) on `val`, `id`, `ood`, and on the last two in the styles of `SHIFTS` (`ood rendition`); kept."""
+    return _kept(run.folder(runs_dir) / SHIFTED, lambda: _everywhere(run, *train_aligned(run, runs_dir)))
+
+
 def teacher_values(run: AlignRun, runs_dir: Path) -> Values:
-    """The teacher as the classifier, with the run's label texts, on `val`, `id`, `ood`; kept in the run's folder."""
+    """The same of the teacher as the classifier, with the run's label texts; kept in the run's folder."""
 
     def measure() -> Values:
         teacher = teacher_of(run)
-        texts = label_texts(run, teacher, labels_of("train"))
-        return {split: _on(run, teacher.features, texts, split) for split in ("val", "id", "ood")}
+        return _everywhere(run, teacher.features, label_texts(run, teacher, labels_of("train")))
 
     return _kept(run.folder(runs_dir) / TEACHER, measure)
+
+
+def _everywhere(run: AlignRun, encode: Encoder, texts: Texts) -> Values:
+    found = {split: _on(run, encode, texts, split) for split in ("val", "id", "ood")}
+    for style, split in itertools.product(SHIFTS, ("id", "ood")):
+        dataset = load_shift(style, seen=split == "id", naming=run.naming, limit=run.limit)
+        scores = image_features(_reader(encode), dataset) @ texts.of(labels_of(split)).cpu().T
+        found[f"{split} {style}"] = correct_by_scores(scores, dataset.labels).float().numpy()
+    return found
 
 
 def after_shots(
@@ -108,7 +125,7 @@ def after_shots(
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):
         shots = _shots(run, labels, len(known), runs_dir)
-        loop = Loop(run, student, wider, every, seen, folder, shots=shots, steps=SHOT_STEPS, lr=SHOT_RATE * run.lr)
+        loop = Loop(run, student, wider, every, seen, folder, beside=shots, steps=SHOT_STEPS, lr=SHOT_RATE * run.lr)
         loop.fit()
         loop.checkpoint.unlink(missing_ok=True)
     found = {"tuned": _among(run, student, wider, labels)}

@@ -31,7 +31,8 @@ def beside(measured: Measured) -> pd.DataFrame:
     for row in measured.rows:
         line: dict[tuple[str, str], Any] = {}
         for quantity, facts in measured.quantities.items():
-            line["published", quantity] = _printed_in(measured.number, row, facts["columns"])
+            if facts["columns"]:
+                line["published", quantity] = _printed_in(measured.number, row, facts["columns"])
             line["measured", quantity] = _estimate(measured, row, quantity)
         line["", "remark"] = measured.missing.get(row.label, "")
         lines.append(line)
@@ -42,21 +43,24 @@ def beside(measured: Measured) -> pd.DataFrame:
 
 def styled(measured: Measured) -> Styler:
     """`beside` for the eye: measured as mean ± half its 95 % interval."""
-    frame, facts = beside(measured), load_table(measured.number, TABLES_VLM).attrs
+    frame = beside(measured)
     scale = next(iter(measured.quantities.values())).get("scale", 100.0)
     shown = frame.map(lambda cell: cell_text(cell, 1 if scale == 100 else 3))
-    caption = f"{facts['title']} ({facts['unit']}); published: mean over {_how_many(measured)}. {measured.remark}"
     return (
         shown.style.set_properties(**{"text-align": "right", "white-space": "nowrap"})
-        .set_caption(caption)
+        .set_caption(_caption(measured))
         .set_uuid("t")
     )
 
 
-def _how_many(measured: Measured) -> str:
-    """How many published columns a number stands beside."""
+def _caption(measured: Measured) -> str:
+    """The published table's title, and how many of its columns a number stands beside; else the remark alone."""
     count = max(len(facts["columns"]) for facts in measured.quantities.values())
-    return f"{count} data sets" if count > 1 else "the one column printed"
+    if not count:
+        return measured.remark
+    facts = load_table(measured.number, TABLES_VLM).attrs
+    columns = f"{count} data sets" if count > 1 else "the one column printed"
+    return f"{facts['title']} ({facts['unit']}); published: mean over {columns}. {measured.remark}"
 
 
 def claims(measured: Measured) -> Styler:
@@ -120,6 +124,8 @@ def _estimate(measured: Measured, row: Row, quantity: str) -> Estimate | None:
 
 
 def _printed_in(number: str, row: Row, columns: Sequence[str]) -> float | None:
+    if not columns:
+        return None
     number, name = row.source.get("published", (number, row.name))
     table = load_table(number, TABLES_VLM)
     key = tuple(name) if table.index.nlevels > 1 else name[0]

@@ -49,6 +49,7 @@ from dadlab.vlm.losses import (
 )
 from dadlab.vlm.openvocab import Label, caption_texts, labels_of, load_open
 from dadlab.vlm.run import AlignRun
+from dadlab.vlm.samples import samples_beside
 from dadlab.wrappers import Frozen
 
 CAPTIONS = 8  # a label; an epoch shows each image one of them
@@ -153,11 +154,14 @@ def train_aligned(run: AlignRun, runs_dir: Path = Path("runs")) -> tuple[Student
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not (folder / "student.safetensors").is_file():
-            material = sources(run, load_open("train", naming=run.naming, limit=run.limit), runs_dir)
+            clean = load_open("train", naming=run.naming, limit=run.limit)
+            material = sources(run, clean, runs_dir)
+            samples = samples_beside(run, clean, runs_dir)
+            beside = None if samples is None else sources(run, samples, runs_dir)
             torch.manual_seed(run.seed)
             student = Student(run.student, teacher.text_features.shape[1])
             write_json(folder / "run.json", dataclasses.asdict(run))
-            loop = Loop(run, student, texts, labels_of("train"), material, folder)
+            loop = Loop(run, student, texts, labels_of("train"), material, folder, beside=beside)
             loop.fit()
             save_weights(folder / "texts.safetensors", dict(texts.state_dict()), {}, half=False)
             save_student(folder / "student.safetensors", student)
@@ -173,9 +177,9 @@ class Loop:
         run: what to train.
         student, texts: trained in place.
         labels: those of `texts`.
-        material: the images; or seen ones, where there are `shots`.
+        material: the images of every epoch.
         folder: for the checkpoint and the curve.
-        shots: few-shot images, which make up half of every batch.
+        beside: other images, such as few shots or DAD samples, which make up half of every batch, drawn at random.
         steps: how many, instead of the run's epochs.
         lr: peak learning rate, instead of the run's.
     """
@@ -189,15 +193,15 @@ class Loop:
         material: Sources,
         folder: Path,
         *,
-        shots: Sources | None = None,
+        beside: Sources | None = None,
         steps: int = 0,
         lr: float = 0.0,
     ):
-        self.run, self.student, self.texts, self.material, self.shots = run, student, texts, material, shots
+        self.run, self.student, self.texts, self.material, self.beside = run, student, texts, material, beside
         self.device = local_device()
         student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         texts.to(self.device)
-        self.batch = run.batch // 2 if shots else run.batch
+        self.batch = run.batch // 2 if beside else run.batch
         self.an_epoch = len(epoch_order(torch.arange(len(material.dataset))[:, None], self.batch, run.seed, 0))
         self.steps = steps or self.an_epoch * run.epochs
         self.checkpoint, self.folder = folder / "training.safetensors", folder
@@ -234,9 +238,9 @@ class Loop:
         epoch, place = divmod(step, self.an_epoch)
         rows, view = self.order(epoch)[place], epoch % self.run.views
         images, labels, teacher = self.material.read(rows, view)
-        if self.shots is not None:
-            few = torch.randint(len(self.shots.dataset), (self.batch,), generator=self._generator(step))
-            shown = self.shots.read(few, step % self.run.views)
+        if self.beside is not None:
+            drawn = torch.randint(len(self.beside.dataset), (self.batch,), generator=self._generator(step))
+            shown = self.beside.read(drawn, step % self.run.views)
             images, labels, teacher = (torch.cat(pair) for pair in zip((images, labels, teacher), shown, strict=True))
         torch.manual_seed(self.run.seed * 1_000_003 + step)  # dropout, where there is any
         images, labels, teacher = (part.to(self.device) for part in (images, labels, teacher))

@@ -11,6 +11,7 @@ run asks for it, as in the paper; what needs shots or asks for geometry is measu
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from dadlab.vlm.material import (
     sources,
     teacher_of,
 )
-from dadlab.vlm.openvocab import Label
+from dadlab.vlm.openvocab import Label, load_shift
 from dadlab.vlm.run import AlignRun
 from dadlab.vlm.train import Loop, train_aligned
 from dadlab.vlm.zero_shot import (
@@ -52,7 +53,10 @@ SHOT_RATE = 0.06  # peak rate as a share of training's: the paper's .003 of .05
 SHOT_EPOCHS = 20  # on disk, over seen images and shots, as in the released code
 GEOMETRY = ("train", "ood")
 _TEACHERS = ("teacher", "data", "image_size", "limit")  # what the teacher's own features depend on
-PLAIN, FEW_SHOT, HALVES, TEACHER = (f"measured/{name}.npz" for name in ("plain", "few-shot", "halves", "teacher"))
+SHIFTS = ("context", "rendition")
+PLAIN, FEW_SHOT, HALVES, SHIFTED, TEACHER = (
+    f"measured/{name}.npz" for name in ("plain", "few-shot", "halves", "shifted", "teacher-shifted")
+)
 Values = dict[str, np.ndarray]
 
 
@@ -93,15 +97,29 @@ def measure_halves(run: AlignRun, runs_dir: Path) -> Values:
     return _kept(run.folder(runs_dir) / HALVES, measure)
 
 
+def measure_shifted(run: AlignRun, runs_dir: Path) -> Values:
+    """Correctness (N,) on `val`, `id`, `ood`, and of the last two in the styles of `SHIFTS` (`ood rendition`); kept."""
+    return _kept(run.folder(runs_dir) / SHIFTED, lambda: _everywhere(run, *train_aligned(run, runs_dir)))
+
+
 def teacher_values(run: AlignRun, runs_dir: Path) -> Values:
-    """The teacher as the classifier, with the run's label texts, on `val`, `id`, `ood`; kept in the run's folder."""
+    """The same of the teacher as the classifier, with the run's label texts; kept in the run's folder."""
 
     def measure() -> Values:
         teacher = teacher_of(run)
-        texts = label_texts(run, teacher, labels_for(run, "train"))
-        return {split: _on(run, teacher.features, texts, split) for split in (*seen_tests(run), "ood")}
+        return _everywhere(run, teacher.features, label_texts(run, teacher, labels_for(run, "train")))
 
     return _kept(run.folder(runs_dir) / TEACHER, measure)
+
+
+def _everywhere(run: AlignRun, encode: Encoder, texts: Texts) -> Values:
+    """On the splits as they are, and for the embedded benchmark in other styles, photograph by photograph."""
+    found = {split: _on(run, encode, texts, split) for split in (*seen_tests(run), "ood")}
+    for style, split in itertools.product(() if run.on_disk else SHIFTS, ("id", "ood")):
+        dataset = load_shift(style, seen=split == "id", naming=run.naming, limit=run.limit)
+        scores = image_features(_reader(encode), dataset) @ texts.of(labels_for(run, split)).cpu().T
+        found[f"{split} {style}"] = correct_by_scores(scores, dataset.labels).float().numpy()
+    return found
 
 
 def after_shots(
@@ -129,7 +147,7 @@ def after_shots(
         shots = _shots(run, labels, len(known), runs_dir)
         images = len(seen.dataset) + len(shots.dataset)
         steps = max(1, SHOT_EPOCHS * images // run.batch) if run.on_disk else SHOT_STEPS
-        loop = Loop(run, student, wider, every, seen, folder, shots=shots, steps=steps, lr=SHOT_RATE * run.lr)
+        loop = Loop(run, student, wider, every, seen, folder, beside=shots, steps=steps, lr=SHOT_RATE * run.lr)
         loop.fit()
         loop.checkpoint.unlink(missing_ok=True)
     found = {"tuned": _among(run, student, wider, labels)}

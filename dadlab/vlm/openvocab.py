@@ -128,6 +128,38 @@ def load_open(split: str, *, naming: str = "plain", drawing: int = 0, limit: int
     return Dataset(dataset.name, classes, dataset.pixels, dataset.labels)
 
 
+def load_shift(style: str, *, seen: bool, naming: str = "plain", drawing: int = 0, limit: int = 0) -> Dataset:
+    """The test photographs drawn in a style that training never saw, in whatever colour the style gives them.
+
+    A photograph's label is its garment and the colour that it came out in; those with seen labels are kept, or those
+    with unseen ones. Classes are all labels of `id` or `ood`: some have no image, since no style has every colour.
+
+    Args:
+        style: one with a colour: `context` (busy backdrops) or `rendition` (cartoons) of `dadlab.render.STYLES`.
+        seen: which labels.
+        naming, drawing, limit: as in `load_open`.
+
+    Raises:
+        ValueError: unknown style, or one without colours.
+    """
+    labels = labels_of("id" if seen else "ood")
+    pixels, known = _styled(style, drawing)
+    place = {label.plain: k for k, label in enumerate(labels)}
+    numbers = np.array([place.get(name, -1) for name in known])
+    rows = _each(numbers, len(labels), 0, max(1, limit // len(labels)) if limit else 0)
+    kept = torch.from_numpy(numbers[rows])
+    return Dataset(f"{'id' if seen else 'ood'} {style}", tuple(names(labels, naming)), pixels[rows], kept)
+
+
+@functools.lru_cache(maxsize=4)
+def _styled(style: str, drawing: int) -> tuple[torch.Tensor, list[str]]:
+    photos = load_photos("test")
+    pixels, colours = render(photos.pixels, style, seed=_FIRST_DRAWING * (1 + drawing), index=photos.index)
+    if not any(colours):
+        raise ValueError(f"style {style!r} has no colours, and labels here are colour and garment: choose another")
+    return pixels, [f"{colour} {CLASSES[k]}" for colour, k in zip(colours, photos.labels, strict=True)]
+
+
 @functools.lru_cache(maxsize=16)
 def _drawn(split: str, drawing: int, quota: int) -> Dataset:
     source, _ = SPLITS[split]

@@ -7,6 +7,7 @@ mean of the published ones of the same quantity; of a data set on disk, its own.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ def beside(measured: Measured) -> pd.DataFrame:
     for row in measured.rows:
         line: dict[tuple[str, str], Any] = {}
         for quantity, facts in measured.quantities.items():
-            line["published", quantity] = _printed_in(measured.number, row, facts["columns"])
+            if facts["columns"]:
+                line["published", quantity] = _printed_in(measured.number, row, facts["columns"])
             line["measured", quantity] = _estimate(measured, row, quantity)
         line["", "remark"] = measured.missing.get(row.label, "")
         lines.append(line)
@@ -42,23 +44,24 @@ def beside(measured: Measured) -> pd.DataFrame:
 
 def styled(measured: Measured) -> Styler:
     """`beside` for the eye: measured as mean ± half its 95 % interval."""
-    frame, facts = beside(measured), load_table(measured.number, TABLES_VLM).attrs
+    frame = beside(measured)
     scale = next(iter(measured.quantities.values())).get("scale", 100.0)
     shown = frame.map(lambda cell: cell_text(cell, 1 if scale == 100 else 3))
-    caption = f"{facts['title']} ({facts['unit']}); published: {_how_many(measured)}. {measured.remark}"
     return (
         shown.style.set_properties(**{"text-align": "right", "white-space": "nowrap"})
-        .set_caption(caption)
+        .set_caption(_caption(measured))
         .set_uuid("t")
     )
 
 
-def _how_many(measured: Measured) -> str:
-    """What published columns a number stands beside."""
-    count = max(len(facts["columns"]) for facts in measured.quantities.values())
-    return (
-        f"mean over {count} data sets" if count > 1 else "as printed" if count else "nothing is printed for these data"
-    )
+def _caption(measured: Measured) -> str:
+    """The published table's title, and what of it a number stands beside; of a table of ours the remark alone."""
+    if measured.number not in json.loads(TABLES_VLM.read_text(encoding="utf-8"))["tables"]:
+        return measured.remark
+    facts = load_table(measured.number, TABLES_VLM).attrs
+    count = max(len(quantity["columns"]) for quantity in measured.quantities.values())
+    columns = ("nothing is printed for these data", "as printed", f"mean over {count} data sets")[min(count, 2)]
+    return f"{facts['title']} ({facts['unit']}); published: {columns}. {measured.remark}"
 
 
 def claims(measured: Measured) -> Styler:
@@ -122,6 +125,8 @@ def _estimate(measured: Measured, row: Row, quantity: str) -> Estimate | None:
 
 
 def _printed_in(number: str, row: Row, columns: Sequence[str]) -> float | None:
+    if not columns:
+        return None
     number, name = row.source.get("published", (number, row.name))
     table = load_table(number, TABLES_VLM)
     key = tuple(name) if table.index.nlevels > 1 else name[0]

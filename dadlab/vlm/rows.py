@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,16 @@ from dadlab.profile import nearest, strict
 from dadlab.tables.published import PAPERS
 from dadlab.tables.verdicts import Claim, Verdict, judge
 from dadlab.vlm.archives import ARCHIVES
-from dadlab.vlm.evaluate import FEW_SHOT, HALVES, Values, measure_aligned, measure_halves, teacher_values
+from dadlab.vlm.evaluate import (
+    FEW_SHOT,
+    HALVES,
+    SHIFTED,
+    Values,
+    measure_aligned,
+    measure_halves,
+    measure_shifted,
+    teacher_values,
+)
 from dadlab.vlm.label_texts import prompted
 from dadlab.vlm.language import text_features
 from dadlab.vlm.material import labels_for, teacher_of
@@ -171,13 +180,17 @@ def _row_values(row: Row, seeds: Sequence[int], runs_dir: Path, train: bool, **s
     if "teacher" in row.source:
         values = teacher_values(row.run, runs_dir)
         return {seed: values for seed in seeds}
-    found = {}
-    for seed in seeds:
-        run = dataclasses.replace(row.run, seed=seed)
-        wanted = HALVES if row.source.get("halves") else FEW_SHOT
-        if train or (run.folder(runs_dir) / wanted).is_file():
-            found[seed] = measure_halves(run, runs_dir) if row.source.get("halves") else measure_aligned(run, runs_dir)
-    return found
+    kept, measure = _measuring(row)
+    runs = {seed: dataclasses.replace(row.run, seed=seed) for seed in seeds}
+    there = {seed: run for seed, run in runs.items() if train or (run.folder(runs_dir) / kept).is_file()}
+    return {seed: measure(run, runs_dir) for seed, run in there.items()}
+
+
+def _measuring(row: Row) -> tuple[str, Callable[[AlignRun, Path], Values]]:
+    """Where a run's values that a row needs are kept, and what measures them."""
+    if row.source.get("halves"):
+        return HALVES, measure_halves
+    return (SHIFTED, measure_shifted) if row.source.get("shifts") else (FEW_SHOT, measure_aligned)
 
 
 def _cosines(text: str, **shared: Any) -> dict[str, np.ndarray]:

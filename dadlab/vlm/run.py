@@ -43,12 +43,19 @@ TEXTS = {
     "learnt": "no text: a vector a label, learnt",
 }
 KEEPS = ("all", "correct", "above", "percentile")
+BESIDE = {
+    "": "clean images alone",
+    "view": "a second clean view",
+    "q": "Q(x), no attack",
+    "dad": "DAD samples",
+    "dad described": "DAD samples, made with descriptions in the teacher's head",
+}
 RECIPES = {
     "one-cycle": "AdamW, one cycle with 5 % warm-up",
     "steps": "SGD with momentum 0.9, a tenth of the rate after each third",
 }
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
-_LATER = ("data", "image_size", "descriptions", "recipe", "magnitude", "last")
+_LATER = ("data", "image_size", "descriptions", "recipe", "magnitude", "last", "beside")
 _DESCRIBED = ("description", "shuffled", "random words")
 
 
@@ -68,6 +75,9 @@ class AlignRun:
         k: labels in L_vlprox.
         text: what a label is called in training and in tests, one of `TEXTS`; `learnt` is the closed-set classifier.
         naming: which names, one of `dadlab.vlm.openvocab.NAMINGS`.
+        beside: what makes up half of every batch, one of `BESIDE`; there are twice as many batches then, so that clean
+            images are seen as often as without.
+        epsilon: radius of the one L2 step that DAD samples are made with (`dadlab.profile.Attack`).
         context: learnt context tokens in place of "a photo of" (CoOp); 0 for none.
         tau: τ of every loss with a temperature, L_cap's aside (1, as in the released code).
         teacher: an embedded CLIP tower, `open_clip:MODEL/TAG`, or a file written by `dadlab.making.teacher`.
@@ -91,6 +101,8 @@ class AlignRun:
     k: int = 256
     text: str = "plain"
     naming: str = "plain"
+    beside: str = ""
+    epsilon: float = 1.0
     context: int = 0
     tau: float = TAU
     teacher: str = "resnet"
@@ -119,19 +131,20 @@ class AlignRun:
         nearest(self.text, TEXTS, "kind of text")
         nearest(self.naming, dict.fromkeys(NAMINGS), "naming")
         nearest(self.keep, dict.fromkeys(KEEPS), "filter")
+        nearest(self.beside, BESIDE, "half of a batch")
         if self.keep_contrast and not {"cst", "cst_single"} & set(self.terms):
             raise ValueError(f"losses {self.losses!r}: keep_contrast filters L_im-cst, which is not there")
         if not 0 <= self.keep_at <= (100 if self.keep == "percentile" else 1):
             raise ValueError(f"keep_at {self.keep_at}: a probability in [0, 1], or a percentile in [0, 100]")
-        if self.text == "learnt" and (self.context or self.losses != "cls"):
-            raise ValueError("text 'learnt' is the closed-set classifier: losses must be 'cls', context 0")
+        if self.text == "learnt" and (self.context or self.beside or self.losses != "cls"):
+            raise ValueError("text 'learnt' is the closed-set classifier: losses 'cls', context 0, nothing beside")
         nearest(self.recipe, RECIPES, "recipe")
         self._check_data()
         for name in ("k", "epochs", "batch", "views", "image_size", "last"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if min(self.tau, self.lr) <= 0:
-            raise ValueError("tau and lr must be positive")
+        if min(self.tau, self.lr, self.epsilon) <= 0:
+            raise ValueError("tau, lr and epsilon must be positive")
         for name in ("context", "seed", "limit", "weight_decay", "magnitude"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -152,6 +165,8 @@ class AlignRun:
             raise Unfit(
                 f"text {self.text!r}: {self.data} needs descriptions, a file that describes every label by name"
             )
+        if self.beside not in ("", "view"):
+            raise Unfit(f"beside {self.beside!r}: samples are made of fashion alone, whose discretizer is embedded")
         if "cap" in self.terms:
             raise Unfit(f"losses {self.losses!r}: L_cap needs captions, which {self.data} has not")
 
@@ -175,8 +190,10 @@ class AlignRun:
         if "vlprox" not in self.terms and not self.keep_contrast:
             del used["keep"], used["keep_at"]
         for name in _LATER:
-            if getattr(self, name) == getattr(AlignRun, name):
+            if used[name] == getattr(AlignRun, name):
                 del used[name]
+        if not self.beside.startswith("dad"):
+            del used["epsilon"]
         if self.on_disk:
             used.pop("descriptions", None)
             used["data"], texts = listing(self.data).fingerprint, []

@@ -48,6 +48,7 @@ from dadlab.vlm.losses import (
 from dadlab.vlm.material import Sources, dataset_for, labels_for, sources, teacher_of
 from dadlab.vlm.openvocab import Label, caption_texts
 from dadlab.vlm.run import AlignRun
+from dadlab.vlm.samples import samples_beside
 
 CAPTIONS = 8  # a label; an epoch shows each image one of them
 SAVED = 60.0  # seconds between checkpoints
@@ -104,11 +105,13 @@ def train_aligned(run: AlignRun, runs_dir: Path = Path("runs"), *, before: int =
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not (folder / "student.safetensors").is_file():
-            material = sources(run, dataset_for(run, "train"), runs_dir)
+            clean = dataset_for(run, "train")
+            material, samples = sources(run, clean, runs_dir), samples_beside(run, clean, runs_dir)
+            beside = None if samples is None else sources(run, samples, runs_dir)
             torch.manual_seed(run.seed)
             student = Student(run.student, teacher.text_features.shape[1], run.image_size)
             write_json(folder / "run.json", dataclasses.asdict(run))
-            loop = Loop(run, student, texts, labels_for(run, "train"), material, folder)
+            loop = Loop(run, student, texts, labels_for(run, "train"), material, folder, beside=beside)
             loop.fit()
             loop.keep()
             loop.checkpoint.unlink(missing_ok=True)
@@ -129,11 +132,11 @@ class Loop:
         run: what to train.
         student, texts: trained in place.
         labels: those of `texts`.
-        material: the images; or seen ones, where there are `shots`.
+        material: the images of every epoch.
         folder: for the checkpoint and the curve.
-        shots: few-shot images, which make up half of every batch.
+        beside: other images, such as few shots or DAD samples, which make up half of every batch, drawn at random.
         steps: how many, instead of the run's epochs.
-        lr: peak learning rate, instead of the run's.
+        lr: peak rate of fine-tuning, in one cycle; 0 for the run's own recipe.
     """
 
     def __init__(
@@ -145,17 +148,17 @@ class Loop:
         material: Sources,
         folder: Path,
         *,
-        shots: Sources | None = None,
+        beside: Sources | None = None,
         steps: int = 0,
         lr: float = 0.0,
     ):
-        self.run, self.student, self.texts, self.material, self.shots = run, student, texts, material, shots
+        self.run, self.student, self.texts, self.material, self.beside = run, student, texts, material, beside
         self.device = local_device()
         student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         texts.to(self.device)
-        self.batch = run.batch // 2 if shots else run.batch
+        self.batch = run.batch // 2 if beside else run.batch
         self.an_epoch = len(epoch_order(torch.arange(len(material.dataset))[:, None], self.batch, run.seed, 0))
-        self.steps = steps or self.an_epoch * run.epochs
+        self.tuned, self.steps = bool(lr), steps or self.an_epoch * run.epochs
         self.checkpoint, self.folder = folder / "training.safetensors", folder
         self.captions = self._captions(labels) if "cap" in run.terms else None
         trained = [*student.parameters(), *(p for p in texts.parameters() if p.requires_grad)]
@@ -171,7 +174,7 @@ class Loop:
             optimizer: Optimizer = AdamW(trained, rate, weight_decay=decay)
         else:
             optimizer = SGD(trained, rate, momentum=0.9, weight_decay=decay)
-        if self.run.recipe == "one-cycle" or self.shots is not None:
+        if self.run.recipe == "one-cycle" or self.tuned:
             return optimizer, OneCycleLR(optimizer, rate, max(40, self.steps), pct_start=0.05)
         return optimizer, MultiStepLR(optimizer, [self.steps // 3, 2 * self.steps // 3], 0.1)
 
@@ -198,9 +201,9 @@ class Loop:
         epoch, place = divmod(step, self.an_epoch)
         rows, view = self.order(epoch)[place], epoch % self.run.views
         images, labels, teacher = self.material.read(rows, view)
-        if self.shots is not None:
-            few = torch.randint(len(self.shots.dataset), (self.batch,), generator=self._generator(step))
-            shown = self.shots.read(few, step % self.run.views)
+        if self.beside is not None:
+            drawn = torch.randint(len(self.beside.dataset), (self.batch,), generator=self._generator(step))
+            shown = self.beside.read(drawn, step % self.run.views)
             images, labels, teacher = (torch.cat(pair) for pair in zip((images, labels, teacher), shown, strict=True))
         torch.manual_seed(self.run.seed * 1_000_003 + step)  # dropout, where there is any
         images, labels, teacher = (part.to(self.device) for part in (images, labels, teacher))
@@ -224,7 +227,7 @@ class Loop:
             temporary.write_text("".join(json.dumps(entry) + "\n" for entry in self.curve))
 
         left = self.run.epochs - len(self.curve)
-        if self.shots is None and 0 < left < self.run.last:
+        if not self.tuned and 0 < left < self.run.last:
             self.keep(left)
 
     def keep(self, before: int = 0) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from dadlab.vlm import evaluate as module
 from dadlab.vlm import material
-from dadlab.vlm.evaluate import measure_aligned, measure_halves, teacher_values
+from dadlab.vlm.evaluate import measure_aligned, measure_halves, measure_shifted, teacher_values
 from dadlab.vlm.openvocab import labels_of
 from dadlab.vlm.run import AlignRun
 
@@ -43,6 +43,14 @@ def test_everything_is_measured_once(runs, monkeypatch):
 def test_the_teacher_knows_more_than_an_untrained_student_and_keeps_its_own_geometry(runs):
     teacher = teacher_values(TOY, runs)
     assert teacher["ood"].mean() > 0.7 > measure_aligned(TOY, runs, few_shot=False)["ood"].mean()
+
+
+def test_shifts_are_measured_beside(runs):
+    found, teacher = measure_shifted(TOY, runs), teacher_values(TOY, runs)
+    shifted = {f"{split} {style}" for split in ("id", "ood") for style in ("context", "rendition")}
+    assert found.keys() == teacher.keys() == {"val", "id", "ood", *shifted}
+    assert all(len(found[split]) == len(teacher[split]) > 50 for split in shifted)
+    assert teacher["ood rendition"].mean() > found["ood rendition"].mean()
 
 
 def test_a_closed_set_classifier_answers_for_unseen_labels_after_shots_alone(runs):

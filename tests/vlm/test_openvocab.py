@@ -17,6 +17,7 @@ from dadlab.vlm.openvocab import (
     labels_of,
     load_labels,
     load_open,
+    load_shift,
     make_labels,
     names,
     write_labels,
@@ -128,6 +129,21 @@ def test_captions_name_their_own_garment():
     assert caption_texts(labels, 3)[0] == texts != caption_texts(labels, 3, seed=1)[0]
 
 
+@pytest.mark.parametrize("style", ["context", "rendition"])
+def test_a_shift_shows_all_test_photographs_under_the_labels_they_came_out_with(style):
+    photos = load_photos("test")
+    pixels, colours = render(photos.pixels, style, seed=1_000_000, index=photos.index)
+    split = [load_shift(style, seen=seen) for seen in (True, False)]
+    assert sum(map(len, split)) == len(photos)
+    for dataset in split:
+        named = [dataset.classes[label] for label in dataset.labels]
+        assert Counter(named) <= Counter(
+            f"{colour} {CLASSES[k]}" for colour, k in zip(colours, photos.labels, strict=True)
+        )
+    assert torch.equal(torch.cat([d.pixels for d in split]).long().sum(), pixels.long().sum())
+    assert len(load_shift(style, seen=False, limit=55)) <= 55
+
+
 def test_seen_and_unseen_share_nothing():
     assert not set(names(labels_of("train"))) & set(names(labels_of("ood")))
     assert {split for split in SPLITS if labels_of(split) == labels_of("ood")} == {"shots", "ood"}
@@ -139,6 +155,7 @@ def test_seen_and_unseen_share_nothing():
         (lambda: load_open("val_ood"), "unknown split 'val_ood'.*shots"),
         (lambda: load_open("val", naming="brand"), "unknown naming 'brand'"),
         (lambda: load_open("val", drawing=-1), "at least 0, got -1"),
+        (lambda: load_shift("sketch", seen=True), "style .sketch. has no colours"),
     ],
 )
 def test_bad_input(call, says):

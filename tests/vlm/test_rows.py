@@ -36,10 +36,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], li
 
 
 def test_every_table_but_the_robots_is_there():
-    assert TABLES.keys() == PRINTED.keys() - {"13", "Fig. 4"}, "split sizes and spectra are elsewhere"
+    assert TABLES.keys() == PRINTED.keys() - {"13", "Fig. 4"} | {"together"}, "split sizes and spectra are elsewhere"
 
 
-@pytest.mark.parametrize("number", TABLES)
+@pytest.mark.parametrize("number", [number for number in TABLES if number in PRINTED])
 def test_rows_and_columns_are_the_published_ones(number):
     rows, entry = read_experiment(number)
     table = load_table(number, TABLES_VLM)

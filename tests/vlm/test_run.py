@@ -26,7 +26,7 @@ LABELS = torch.zeros(4, dtype=torch.int64)  # right and sure, wrong and sure, ri
         ({"keep": "percentile", "keep_at": 101.0}, "a percentile in"),
         ({"text": "learnt", "losses": "cls+cst"}, "closed-set classifier"),
         ({"epochs": 0}, "epochs must be at least 1"),
-        ({"tau": 0.0}, "tau and lr must be positive"),
+        ({"tau": 0.0}, "tau, lr and epsilon must be positive"),
         ({"student": "resnet_xl"}, "unknown student"),
         ({"epochs": "twelve"}, "must be int"),
         ({"recipe": "step"}, "did you mean 'steps'"),
@@ -45,7 +45,7 @@ def test_bad_fields_are_one_clear_line(fields, message):
 
 
 def test_every_field_counts_where_it_is_used():
-    base = AlignRun("cls+cst+vlprox")
+    base = AlignRun("cls+cst+vlprox", beside="dad")
     changed = {
         "losses": "cls+cst",
         "keep": "all",
@@ -54,6 +54,8 @@ def test_every_field_counts_where_it_is_used():
         "k": 10,
         "text": "description",
         "naming": "product",
+        "beside": "dad described",
+        "epsilon": 2.0,
         "context": 8,
         "tau": 0.1,
         "teacher": "vit",
@@ -99,6 +101,12 @@ def test_what_a_loss_never_looks_at_does_not_count():
     assert AlignRun("cls", k=10, keep="all").fingerprint == AlignRun("cls").fingerprint
     filtered = AlignRun("cls+cst", keep_contrast=True)
     assert dataclasses.replace(filtered, keep="all").fingerprint != filtered.fingerprint
+
+
+def test_runs_from_before_samples_stood_beside_are_found_again():
+    assert AlignRun("cls+cst+vlprox").fingerprint == "4cea881dac52"
+    assert AlignRun("cls+cst+vlprox", epsilon=3).fingerprint == "4cea881dac52", "there is no attack"
+    assert AlignRun("cls+cst+vlprox", beside="view").fingerprint != "4cea881dac52"
 
 
 def test_other_texts_are_another_run(tmp_path, monkeypatch):

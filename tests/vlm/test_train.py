@@ -116,7 +116,7 @@ def test_steps_are_the_papers_recipe_and_shots_have_one_cycle(runs, tmp_path):
         loop.optimizer.step()
         loop.schedule.step()
     assert rates == pytest.approx([0.05] * 3 + [0.005] * 3 + [0.0005] * 3)
-    few = Loop(run, Student("resnet_s", 64), texts, SEEN, material, tmp_path, shots=material, steps=9, lr=0.003)
+    few = Loop(run, Student("resnet_s", 64), texts, SEEN, material, tmp_path, beside=material, steps=9, lr=0.003)
     assert few.schedule.get_last_lr()[0] < 0.003, "a cycle begins below its peak"
 
 

@@ -56,5 +56,6 @@ def test_measured_speeds_take_the_assumptions_place(work, tmp_path):
 def test_entries_are_as_large_as_their_formats_say(tmp_path):
     found = imagenet_work.bytes_an_entry(tmp_path)
     assert 784 * 14 / 8 < found["of it codes"] < 1_700  # 14 bits a code, at least
+    assert found["of it logits"] < 4_000  # of 1,000 float32, each its own
     assert 64 * 4 + 2 <= found["cached answer, top 64"] < 270
     assert 2000 <= found["cached answer, all"] < 2010

@@ -3,7 +3,11 @@ import json
 import pytest
 
 from benchmarks import imagenet_budget, imagenet_work
+from dadlab.profile import make_profile
+from dadlab.run import Run
 from dadlab.tables.rows import read_rows
+
+RESNET = {"epochs": 100, "batch": 1024, "augreg": "none", "dropout": 0.0, "drop_path": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +63,18 @@ def test_entries_are_as_large_as_their_formats_say(tmp_path):
     assert found["of it logits"] < 4_000  # of 1,000 float32, each its own
     assert 64 * 4 + 2 <= found["cached answer, top 64"] < 270
     assert 2000 <= found["cached answer, all"] < 2010
+
+
+@pytest.mark.parametrize(
+    ("key", "method", "student", "more"),
+    [
+        ("ViT-B/16 · ViT", "plain", "vit_base_patch16_224", {"augreg": "none"}),
+        ("ViT-B/16 · + DAD (Ours)", "dad", "vit_base_patch16_224", {}),
+        ("ResNet50 · DAD (Ours)", "dad", "resnet50", RESNET),
+    ],
+)
+def test_the_runs_of_the_guide_are_those_that_the_table_looks_for(key, method, student, more):
+    """`notebooks/IMAGENET.md`, step 2."""
+    given = {"data": "imagenet:/data/imagenet", "discretizer": "vqgan_f8.safetensors", "accumulate": 4}
+    (row,) = (row for row in read_rows(1, "imagenet", shared=given) if row.key == key)
+    assert row.run(0) == Run(make_profile("imagenet", **given, **more), method, student)

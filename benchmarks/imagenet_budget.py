@@ -120,6 +120,23 @@ def measured(work: Mapping[str, float], generation: Path, steps: Sequence[Path])
     return {name: (speed, speed) for name, speed in found.items()}
 
 
+def tables(result: Mapping[str, Any]) -> str:
+    """The guide's tables in Markdown: hours and gigabytes."""
+    kinds, gpus = result["hours"], result["assumed"]["GPUs"]
+    lines = [
+        f"| hours, estimated | {' | '.join(f'{gpus} × {kind}' for kind in kinds)} |",
+        "|---" * (1 + len(kinds)) + "|",
+    ]
+    for part in ("once", "rows"):
+        for name in next(iter(kinds.values()))[part]:
+            entries = [kind[part][name] for kind in kinds.values()]
+            if not isinstance(entries[0], str):
+                lines.append(f"| {name} | {' | '.join(f'{few:g} – {many:g}' for few, many in entries)} |")
+    lines.append(f"| all of it | {' | '.join('{:.0f} – {:.0f}'.format(*kind['all']) for kind in kinds.values())} |")
+    space = [f"| {name} | {size:g} |" for name, size in result["disk, GB"].items()]
+    return "\n".join([*lines, "", "| disk | GB |", "|---|---|", *space]) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, measure, estimate and print, and write where told to."""
     parser = argparse.ArgumentParser("python -m benchmarks.imagenet_budget", description="hours and disk of Table 1")
@@ -169,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "hours": {name: hours(work, speed, rows, given.gpus) for name, speed in speeds.items()},
         "cores a GPU needs": {name: readers(work, speed, read["images a second"]) for name, speed in speeds.items()},
     }
-    print(json.dumps(result, indent=1))
+    print(tables(result))
     if given.out:
         write_json(given.out, result)
     return 0

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from benchmarks import imagenet_budget, imagenet_work
+from dadlab.demo import ROOT
 from dadlab.profile import make_profile
 from dadlab.run import Run
 from dadlab.tables.rows import read_rows
@@ -78,3 +79,11 @@ def test_the_runs_of_the_guide_are_those_that_the_table_looks_for(key, method, s
     given = {"data": "imagenet:/data/imagenet", "discretizer": "vqgan_f8.safetensors", "accumulate": 4}
     (row,) = (row for row in read_rows(1, "imagenet", shared=given) if row.key == key)
     assert row.run(0) == Run(make_profile("imagenet", **given, **more), method, student)
+
+
+def test_the_guide_quotes_the_kept_result(work):
+    kept = json.loads((ROOT / "papers" / "dad" / "results" / "imagenet_budget.json").read_text())
+    assert kept["GFLOP an image"] == work
+    guide = (ROOT / "notebooks" / "IMAGENET.md").read_text()
+    assert imagenet_budget.tables(kept) in guide
+    assert "estimated, not measured" in guide

@@ -1,22 +1,34 @@
 """Seconds a training step: plain, KD and DAD at the same batch, side by side, and the teacher that the cache saves.
 
-`python -m benchmarks.training_step --out …` writes them as JSON. Methods take turns, seed after seed, so
-that a busy machine slows all of them; the first epoch of a run, which warms up, does not count. The last line of the
-result is what a DAD step would cost if, as in the released code, the teacher ran on every image of it.
+python -m benchmarks.training_step                                          (the embedded benchmark, CPU)
+python -m benchmarks.training_step --shapes imagenet --student resnet50     (224 × 224 JPEGs, random weights, a GPU)
+python -m benchmarks.training_step --shapes imagenet --student vit_base_patch16_224
+
+`--out …` writes JSON. Methods take turns, seed after seed, so that a busy machine slows all of them; the first epoch of
+a run, which warms up, does not count. Beside the seconds: the share of them spent waiting for data, the memory, the
+operations that take most of the time, and what a DAD step would cost if, as in the released code, the teacher ran on
+every image of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import stand_ins
+from benchmarks.method_cost import ready
 from dadlab.ahead import local_device
 from dadlab.data import load_split
 from dadlab.files import write_json
@@ -26,9 +38,11 @@ from dadlab.results import commit, machine
 from dadlab.run import Run
 from dadlab.steps import epoch_order
 from dadlab.teacher import load_teacher
-from dadlab.train import train
+from dadlab.train import precision, train
 
 METHODS = ("plain", "kd", "dad")
+SHAPES: dict[str, Callable[[Path, int], dict[str, Any]]] = {"imagenet": stand_ins.imagenet}
+LARGE = {"student": "resnet50", "limit": 4096, "image_size": 224, "batch": 256, "seeds": 1}  # unless told otherwise
 
 
 def seconds_a_step(run: Run, folder: Path, steps: int, workers: int) -> tuple[float, float]:
@@ -40,12 +54,13 @@ def seconds_a_step(run: Run, folder: Path, steps: int, workers: int) -> tuple[fl
 
 
 def teacher_seconds(profile: Profile, repeats: int = 10) -> float:
-    """Seconds that the teacher needs for the images of one DAD step."""
+    """Seconds that the teacher needs for the images of one DAD step, in the precision of the cache."""
     data = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
-    teacher = load_teacher(profile.teacher, data.classes).to(local_device())
+    device = local_device()
+    teacher = load_teacher(profile.teacher, data.classes).to(device)
     rows = torch.arange(2 * profile.batch) % len(data)
-    images, taken = data.images(rows).to(local_device()), []
-    with torch.inference_mode():
+    images, taken = data.images(rows).to(device), []
+    with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
         for _ in range(repeats):
             started = time.perf_counter()
             teacher(images).argmax(1).cpu()
@@ -53,55 +68,85 @@ def teacher_seconds(profile: Profile, repeats: int = 10) -> float:
     return median(taken)
 
 
-def main() -> None:
-    """Measure and print, and write where told to."""
-    parser = argparse.ArgumentParser("benchmarks.training_step", description=__doc__.splitlines()[0])
-    for name, default in (
-        ("data", "fashion"),
-        ("student", "resnet_s"),
-        ("teacher", "resnet"),
-        ("discretizer", "studio"),
-    ):
-        parser.add_argument(f"--{name}", default=default)
-    for name, default in (
-        ("limit", 640),
-        ("image-size", 32),
-        ("batch", 32),
-        ("epochs", 4),
-        ("seeds", 5),
-        ("workers", -1),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--runs-dir", type=Path, help="keep materials here; otherwise they are made and forgotten")
-    parser.add_argument("--out", type=Path)
-    given = vars(parser.parse_args())
-    student, seeds, workers, out, kept = (given.pop(n) for n in ("student", "seeds", "workers", "out", "runs_dir"))
-    profile = make_profile(**given, views=1)
+def inside(run: Run, folder: Path, steps: int = 3, most: int = 12) -> dict[str, Any]:
+    """Memory of a run's step, batches already read, and the share of its time that each of the longest operations has.
+
+    On a GPU the memory is what tensors hold at most and the time is the kernels'; on a CPU the memory is the
+    process's so far.
+    """
+    loop, gpu = ready(run, folder), torch.cuda.is_available()
+    batches = [loop.steps[step % len(loop.steps)] for step in range(steps + 1)]
+    loop.learn(batches[0])
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * gpu], acc_events=True) as seen:
+        for batch in batches[1:]:
+            float(loop.learn(batch))
+    memory = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    clock = "self_device_time_total" if gpu else "self_cpu_time_total"
+    operations = [event for event in seen.key_averages() if event.device_type == DeviceType.CPU]
+    total = sum(getattr(event, clock) for event in operations)
+    longest = sorted(operations, key=lambda event: getattr(event, clock), reverse=True)[:most]
+    shares = {event.key: round(100 * getattr(event, clock) / total, 1) for event in longest}
+    return {"peak memory, GB": round(memory / 1e9, 3), "of the time, %": shares}
+
+
+def compare(profile: Profile, student: str, seeds: int, workers: int, folder: Path) -> dict[str, Any]:
+    """All that the result says beside where it comes from."""
     count = len(load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit))
     steps = len(epoch_order(torch.arange(count)[:, None], profile.batch, 0, 0))
+    runs = {(method, seed): Run(profile, method, student, seed) for seed in range(seeds) for method in METHODS}
+    found = {key: seconds_a_step(run, folder, steps, workers) for key, run in runs.items()}
+    step = {method: median(found[method, seed][0] for seed in range(seeds)) for method in METHODS}
+    ratios = [found["dad", seed][0] / found["plain", seed][0] for seed in range(seeds)]
+    return {
+        "steps an epoch": steps,
+        "precision": precision(),
+        "seconds a step": {method: round(value, 5) for method, value in step.items()},
+        "photographs a second": {method: round(profile.batch / value, 1) for method, value in step.items()},
+        "waiting for data": {m: round(median(found[m, seed][1] for seed in range(seeds)), 3) for m in METHODS},
+        "dad over plain": round(median(ratios), 3),
+        "dad over plain, teacher in every step": round((step["dad"] + teacher_seconds(profile)) / step["plain"], 3),
+        "inside a step": {method: inside(runs[method, 0], folder) for method in METHODS},
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print, and write where told to."""
+    parser = argparse.ArgumentParser("python -m benchmarks.training_step", description="training steps, side by side")
+    parser.add_argument("--shapes", choices=SHAPES, help="stand-ins made here, in place of data, teacher, discretizer")
+    texts = {"data": "fashion", "student": "resnet_s", "teacher": "resnet", "discretizer": "studio"}
+    numbers = {"limit": 640, "image-size": 32, "batch": 32, "epochs": 4, "seeds": 5, "workers": -1}
+    for name, default in {**texts, **numbers}.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument("--runs-dir", type=Path, help="keep materials here; otherwise they are made and forgotten")
+    parser.add_argument("--note", default="", help="what else the reader should know, such as load on the machine")
+    parser.add_argument("--out", type=Path)
+    if parser.parse_known_args(arguments)[0].shapes:
+        parser.set_defaults(**LARGE)
+    given = vars(parser.parse_args(arguments))
+    shapes, note, out, kept = (given.pop(name) for name in ("shapes", "note", "out", "runs_dir"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = kept or Path(temporary)
-        found = {
-            (method, seed): seconds_a_step(Run(profile, method, student, seed), folder, steps, workers)
-            for seed in range(seeds)
-            for method in METHODS
-        }
-    step = {method: median(found[method, seed][0] for seed in range(seeds)) for method in METHODS}
-    teacher = teacher_seconds(profile)
+        settings = {name: value for name, value in given.items() if name not in ("student", "seeds", "workers")}
+        made = SHAPES[shapes](Path(temporary), given["limit"]) if shapes else {}
+        profile = make_profile(**{**settings, **made}, views=1)
+        found = compare(profile, given["student"], given["seeds"], given["workers"], folder)
+    told = {name: value for name, value in given.items() if name not in made}
+    words = sys.argv[1:] if arguments is None else arguments
     result = {
-        "command": " ".join(["python -m benchmarks.training_step", *sys.argv[1:]]),
+        "command": " ".join(["python -m benchmarks.training_step", *words]),
         "commit": commit(),
         "machine": machine(),
-        "settings": {**given, "student": student, "seeds": seeds, "steps an epoch": steps},
-        "seconds a step": {method: round(value, 5) for method, value in step.items()},
-        "waiting for data": {m: round(median(found[m, seed][1] for seed in range(seeds)), 3) for m in METHODS},
-        "dad over plain": round(median(found["dad", s][0] / found["plain", s][0] for s in range(seeds)), 3),
-        "dad over plain, teacher in every step": round((step["dad"] + teacher) / step["plain"], 3),
+        "note": note,
+        "settings": {"shapes": f"{shapes}, random weights" if shapes else "as given", **told},
+        **found,
     }
     print(json.dumps(result, indent=1))
     if out:
         write_json(out, result)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from dadlab.ahead import ahead, usual_workers
+from dadlab.claims import write_once
 from dadlab.files import atomic_path, fingerprint, module_fingerprint, write_json
 from dadlab.progress import track
 
@@ -189,10 +190,8 @@ def _check(dataset: Samples, cache: TeacherCache) -> None:
     probe = F.adaptive_avg_pool2d(dataset.images(rows, 0), 4).flatten().tolist()
     today = {"samples": len(dataset), "classes": cache.classes, "probe": [round(value, 4) for value in probe]}
     path = cache.home / "manifest.json"
-    if not path.is_file():
-        return write_json(path, today)
+    write_once(path, lambda: write_json(path, today))
     made = json.loads(path.read_text())
     same = all(made.get(key) == today[key] for key in ("samples", "classes"))
     if not same or not np.allclose(made["probe"], probe, atol=0.02):
         raise ValueError(f"{cache.home}: stale: the views of these samples are drawn differently today; delete it")
-    return None

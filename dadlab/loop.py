@@ -142,6 +142,8 @@ class Loop:
         progress.loss += self.accelerator.reduce(loss, "mean") if ranks > 1 else loss
         progress.steps += 1
         progress.waiting += waited
+        if progress.steps % self.steps.an_epoch == 0:
+            float(progress.loss)  # waits for a GPU, whose last steps count in this epoch's seconds
         progress.seconds += time.monotonic() - started
         if progress.steps % LOGGED == 0 and self.accelerator.trackers:
             self.accelerator.log({"loss": float(loss), "lr": self.schedule.get_last_lr()[0]}, progress.steps)

@@ -21,6 +21,7 @@ from datasets import ClassLabel, Features, Image, Value
 from PIL import Image as Pillow
 
 from dadlab.claims import fill
+from dadlab.compute import compute_on, with_towers
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path, module_fingerprint
 from dadlab.store import Store, draw, open_store, read_manifest, read_shard, whole_store
@@ -42,7 +43,8 @@ def write_images(
 
     Args:
         folder: the store.
-        discretizer: Q that made it; where its weights lie is where images are drawn.
+        discretizer: Q that made it; where its weights lie is where images are drawn, on an accelerator in the precision
+            that samples were judged in.
         classes: class names in label order.
         out: where the images go; `dadlab.samples.images_folder(folder)` is where trainings look.
         encoding: `webp`, `png` or `jpeg`.
@@ -60,10 +62,13 @@ def write_images(
         image=Image(), label=ClassLabel(names=list(classes)), index=Value("int64"), variant=Value("int32")
     )
     column = "codes" if isinstance(discretizer, VQGAN) else "pixels"
+    q = discretizer
+    if isinstance(q, VQGAN):
+        q = with_towers(q, compute_on(q.quantize.embedding.weight.device))
 
     def make(shard: int) -> None:
         rows = read_shard(store, shard, ["index", "variant", "label", "accepted", column]).filter(pc.field("accepted"))
-        encoded = _encode(rows.column(column).combine_chunks(), discretizer, encoding, options)
+        encoded = _encode(rows.column(column).combine_chunks(), q, encoding, options)
         columns = {"image": [{"bytes": image, "path": None} for image in encoded]}
         columns |= {name: rows.column(name).to_pylist() for name in ("label", "index", "variant")}
         table = pa.table(columns, schema=features.arrow_schema)

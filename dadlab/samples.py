@@ -13,7 +13,6 @@ import functools
 import hashlib
 import io
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer
+from dadlab.disk.encoded import threads
 from dadlab.files import atomic_path, fingerprint, module_fingerprint
 from dadlab.generate import read_variants
 from dadlab.store import draw, materialize, open_dataset, read_manifest, read_shard, to_bytes, whole_store
@@ -90,13 +90,12 @@ class ImageReader:
     starts: tuple[int, ...]
 
     def __call__(self, rows: Tensor) -> Tensor:
-        with ThreadPoolExecutor() as pool:
-            return torch.stack(list(pool.map(self._decode, rows.tolist())))
+        return torch.stack(list(threads().map(self._decode, rows.tolist())))
 
     def _decode(self, row: int) -> Tensor:
         shard = bisect.bisect_right(self.starts, row) - 1
-        stored = mapped(self.paths[shard]).column("image").combine_chunks().field("bytes")[row - self.starts[shard]]
-        with Image.open(io.BytesIO(stored.as_py())) as picture:
+        stored = mapped(self.paths[shard])["image"][row - self.starts[shard]]  # a row alone: chunks are never joined
+        with Image.open(io.BytesIO(stored["bytes"].as_py())) as picture:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
@@ -128,6 +127,12 @@ def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dat
         return materialize(open_dataset(folder, wanted), discretizer, source)
     with contextlib.suppress(ValueError):
         return image_samples(images_folder(folder))
+    if isinstance(discretizer, VQGAN):
+        print(
+            f"{accepted:,} samples are decoded on the CPU each time they are read: to train on them write them as "
+            'images first, notebooks/generate.ipynb with images="webp"',
+            flush=True,
+        )
     return stored_samples(folder, discretizer, source)
 
 

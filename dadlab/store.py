@@ -40,6 +40,7 @@ _SCHEMA = pa.schema(
         ("pixels", pa.list_(pa.uint8())),
     ]
 )
+_REPEATING = ["reason", "codes.list.element"]  # a dictionary of logits, no two of which are equal, is only in the way
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def write_shard(store: Store, shard: int, rows: Mapping[str, Sequence[Any]], *, 
     if precision != "float32":
         table = table.replace_schema_metadata({"precision": precision})
     with atomic_path(store.path(shard)) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=_REPEATING)
 
 
 def whole_store(folder: Path, suffix: str = "parquet") -> Store:

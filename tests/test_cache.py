@@ -1,3 +1,7 @@
+import json
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +9,8 @@ from filelock import FileLock
 
 from dadlab import cache as module
 from dadlab.cache import cache_teacher, teacher_logits
+from dadlab.claims import claim
+from dadlab.files import write_json
 from dadlab.losses import kl_divergence
 from dadlab.students import Student
 from dadlab.teacher import StudentTeacher
@@ -161,6 +167,29 @@ def test_views_drawn_differently_make_a_cache_stale(photos40, tiny_teacher, tmp_
     monkeypatch.setattr("dadlab.dataset.square_views", lambda images, index, view: images.flip(3) * 0.5)
     with pytest.raises(ValueError, match="stale: the views of these samples are drawn differently today; delete it"):
         cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
+
+
+def test_who_comes_second_is_held_to_the_first_ones_manifest(photos40, tiny_teacher, tmp_path):
+    """Two processes begin one cache at once: the second waits for the first's manifest, and reads it."""
+    home = cache_teacher(photos40, tiny_teacher, tmp_path, views=1).home
+    (home / "manifest.json").unlink()
+    other = {"samples": 41, "classes": 10, "probe": []}
+
+    def first() -> None:
+        with claim(home / "manifest.json") as mine:
+            held.set()
+            time.sleep(0.2)
+            assert mine
+            write_json(home / "manifest.json", other)
+
+    held = threading.Event()
+    thread = threading.Thread(target=first)
+    thread.start()
+    held.wait()
+    with pytest.raises(ValueError, match="stale"):
+        cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
+    thread.join()
+    assert json.loads((home / "manifest.json").read_text()) == other
 
 
 def test_torn_shard_is_named(photos40, tiny_teacher, tmp_path):

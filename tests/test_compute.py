@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dadlab.compute import Compute, compute_on, largest_batch, with_towers
+from dadlab.compute import Compute, Tower, compile_towers, compute_on, largest_batch, with_towers
 from dadlab.discretizer import VQGAN, Identity
 from dadlab.teacher import load_teacher
 
@@ -38,6 +38,14 @@ def test_the_codebook_search_stays_in_float32(tiny_vqgan, photos40):
     assert (low.encode(images) == tiny_vqgan.encode(images)).double().mean() > 0.97
     codes = tiny_vqgan.encode(images)
     torch.testing.assert_close(low.decode(codes), tiny_vqgan.decode(codes), atol=0.05, rtol=0)
+
+
+def test_towers_alone_are_compiled_for_one_batch_size(tiny_vqgan, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(Tower, "compile", lambda tower, **options: compiled.append((tower, options)))
+    fast = with_towers(tiny_vqgan, LOW)
+    compile_towers(fast)
+    assert compiled == [(fast.encoder, {"dynamic": False}), (fast.decoder, {"dynamic": False})]
 
 
 def test_gradients_pass_a_tower(tiny_teacher, photos40):

@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TINY_VQGAN
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dadlab import discretizer as module
 from dadlab.discretizer import VQGAN, Identity, codebook_use, load_discretizer, nearest_code
@@ -44,6 +46,29 @@ def test_distance_matrix_is_never_whole(latents, codebook, at_once, largest, mon
     nearest_code(latents, codebook)
     assert max(sizes) == largest
     assert sum(sizes) == 3 * 5 * 6 * 32
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that any operation makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.elements = max(self.elements, *(part.numel() for part in tree_leaves(made) if torch.is_tensor(part)), 0)
+        return made
+
+
+@pytest.mark.parametrize("entries", [1024, 16384, 2**16])
+def test_memory_of_the_search_depends_on_neither_batch_nor_codebook(entries):
+    """At the true shapes, 28 × 28 codes an image: 32 images would be 411 million distances with 16384 entries."""
+    largest = set()
+    for batch in (8, 32, 128):
+        latents, codebook = (torch.empty(shape, device="meta") for shape in ((batch, 4, 28, 28), (entries, 4)))
+        with Largest() as seen:
+            assert nearest_code(latents, codebook).shape == (batch, 28, 28)
+        largest.add(seen.elements)
+    assert largest == {2**21}
 
 
 def test_nearest_code_by_hand():

@@ -3,10 +3,12 @@ import numpy as np
 import pytest
 import torch
 
+from dadlab.compute import Compute
 from dadlab.discretizer import Identity
 from dadlab.generate import generate
 from dadlab.pixels import write_images
 from dadlab.profile import Attack
+from dadlab.samples import image_samples
 from dadlab.store import materialize, open_dataset, whole_store
 
 
@@ -41,6 +43,17 @@ def test_hugging_face_opens_the_folder_as_it_is(folder, expected, tiny_vqgan, ph
     assert (pixels == expected.pixels).double().mean() > 0.999
     rows = [row for row in open_dataset(folder) if row["accepted"]]
     assert [(row["index"], row["variant"]) for row in found] == [(row["index"], row["variant"]) for row in rows]
+
+
+def test_an_accelerator_draws_in_the_precision_that_samples_were_judged_in(
+    folder, expected, tiny_vqgan, photos40, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("dadlab.pixels.compute_on", lambda device: Compute())
+    write_images(folder, tiny_vqgan, photos40.classes, tmp_path / "images")
+    found = image_samples(tmp_path / "images")
+    difference = (found.images(torch.arange(len(found))) - expected.images(torch.arange(len(expected)))).abs() * 255
+    assert 0.5 < difference.max() < 8  # bfloat16 keeps eight bits
+    assert next(tiny_vqgan.parameters()).dtype == torch.float32
 
 
 def test_it_streams(folder, tiny_vqgan, photos40, tmp_path):

@@ -1,6 +1,8 @@
 import pickle
+import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -73,6 +75,31 @@ def test_small_stores_are_held_in_memory_and_large_ones_are_not(folder, tiny_vqg
     assert small.fingerprint == whole.fingerprint
     monkeypatch.setattr(samples, "IN_MEMORY", 1000)
     assert type(open_samples(folder, tiny_vqgan, photos40)) is samples.StoredSamples
+
+
+def test_decoding_at_every_reading_is_said(folder, tiny_vqgan, photos40, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(folder, tmp_path / "store")
+    open_samples(folder, tiny_vqgan, photos40)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(samples, "IN_MEMORY", 1000)
+    found = open_samples(folder, tiny_vqgan, photos40)
+    assert f"{len(found):,} samples are decoded on the CPU each time they are read" in capsys.readouterr().out
+    write_images(folder, tiny_vqgan, photos40.classes, images_folder(folder))
+    capsys.readouterr()
+    open_samples(folder, tiny_vqgan, photos40)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_image_is_read_without_a_copy_of_its_shard(folder, tiny_vqgan, photos40):
+    write_images(folder, tiny_vqgan, photos40.classes, images_folder(folder))
+    found = image_samples(images_folder(folder))
+    before, watched = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(watched)
+    try:
+        found.read(torch.arange(len(found)))
+    finally:
+        pa.set_memory_pool(before)
+    assert watched.max_memory() in (None, 0)
 
 
 def test_written_images_are_preferred(folder, tiny_vqgan, photos40, whole, monkeypatch):

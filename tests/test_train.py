@@ -2,6 +2,7 @@ import json
 import math
 import os
 import signal
+import time
 from dataclasses import replace
 from typing import ClassVar
 
@@ -250,6 +251,20 @@ def test_tracker_gets_settings_and_values(profile, tmp_path, monkeypatch):
     assert settings["batch"] == 8
     assert [step for step, _ in values] == [5, 10, 15]
     assert set(values[0][1]) == {"loss", "lr"}
+
+
+def test_an_epochs_seconds_end_with_its_last_step(profile, tmp_path, monkeypatch):
+    """A GPU answers later than it is asked; reading the loss waits for it."""
+    read = torch.Tensor.__float__
+
+    def late(tensor):
+        time.sleep(1.0)
+        return read(tensor)
+
+    run = Run(replace(profile, epochs=1), "plain")
+    monkeypatch.setattr(torch.Tensor, "__float__", late)
+    train(run, tmp_path)
+    assert json.loads((run.folder(tmp_path) / "loss.jsonl").read_text())["seconds"] >= 1.0
 
 
 def test_lines_tell_of_every_epoch(profile, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Students trained into a CLIP teacher's text space: materials, objective, one resumable loop.
+"""Students trained into a CLIP teacher's text space: one resumable loop.
 
 The student of *Distilling Large Vision-Language Model with Out-of-Distribution Generalizability* (Li et al., ICCV
 2023) gives features of the teacher's length and answers by cosine with the label texts. Training sees the seen labels
@@ -15,8 +15,7 @@ import functools
 import json
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,54 +35,14 @@ from dadlab.students import Student, load_student, save_student
 from dadlab.train import precision
 from dadlab.vlm.label_texts import Texts, label_texts
 from dadlab.vlm.language import text_features
-from dadlab.vlm.losses import (
-    caption_loss,
-    cls_loss,
-    contrast_loss,
-    cosine_logits,
-    log_mse_loss,
-    mse_loss,
-    proximity_loss,
-)
 from dadlab.vlm.material import Sources, dataset_for, labels_for, sources, teacher_of
+from dadlab.vlm.objective import Batch, objective
 from dadlab.vlm.openvocab import Label, caption_texts
 from dadlab.vlm.run import AlignRun
 from dadlab.vlm.samples import samples_beside
 
 CAPTIONS = 8  # a label; an epoch shows each image one of them
 SAVED = 60.0  # seconds between checkpoints
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What the objective sees: labels (B,), T (B, D), the images' captions (B, D), label texts (C, D)."""
-
-    labels: Tensor
-    teacher: Tensor
-    captions: Tensor
-    text: Tensor
-
-
-def objective(run: AlignRun, student: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The plain sum of the run's terms, and the fraction that I(x) left out, both scalars.
-
-    Args:
-        run: its losses, filter and τ.
-        student: S (B, D).
-        batch: the rest.
-    """
-    keep = run.keeps(cosine_logits(batch.teacher, batch.text.detach(), tau=run.tau), batch.labels)
-    chosen = keep if run.keep_contrast else torch.ones_like(keep)
-    terms: dict[str, Callable[[], Tensor]] = {
-        "cls": lambda: cls_loss(student, batch.text, batch.labels, tau=run.tau),
-        "mse": lambda: mse_loss(student, batch.teacher),
-        "log_mse": lambda: log_mse_loss(student, batch.teacher),
-        "cst": lambda: contrast_loss(student[chosen], batch.teacher[chosen], tau=run.tau),
-        "cst_single": lambda: contrast_loss(student[chosen], batch.teacher[chosen], tau=run.tau, bidirectional=False),
-        "vlprox": lambda: proximity_loss(student, batch.teacher, batch.text, keep, tau=run.tau, k=run.k).loss,
-        "cap": lambda: caption_loss(student, batch.captions, batch.labels),
-    }
-    return torch.stack([terms[name]() for name in run.terms]).sum(), (~keep).float().mean()
 
 
 def train_aligned(run: AlignRun, runs_dir: Path = Path("runs"), *, before: int = 0) -> tuple[Student, Texts]:

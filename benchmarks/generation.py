@@ -38,7 +38,7 @@ from dadlab.files import write_json
 from dadlab.generate import TILE, generate
 from dadlab.profile import ATTACKS, Attack
 from dadlab.progress import track
-from dadlab.results import commit, machine
+from dadlab.provenance import commit, machine
 from dadlab.store import open_dataset, to_bytes
 from dadlab.students import Student
 from dadlab.teacher import ClipTeacher, StudentTeacher, load_teacher

@@ -30,7 +30,7 @@ from dadlab.dataset import Dataset
 from dadlab.discretizer import Identity
 from dadlab.files import module_fingerprint, write_json
 from dadlab.pixels import write_images
-from dadlab.results import commit, machine
+from dadlab.provenance import commit, machine
 from dadlab.samples import image_samples
 from dadlab.store import open_store, write_shard
 

@@ -28,7 +28,7 @@ from dadlab.cost import step_cost
 from dadlab.files import write_json
 from dadlab.methods import METHODS
 from dadlab.profile import Profile
-from dadlab.results import commit, machine
+from dadlab.provenance import commit, machine
 from dadlab.students import Student
 from dadlab.tables.rows import Row, read_rows
 

@@ -26,7 +26,7 @@ from dadlab.files import write_json
 from dadlab.loop import Loop, Service
 from dadlab.methods import METHODS
 from dadlab.profile import Profile, make_profile, nearest
-from dadlab.results import commit, machine
+from dadlab.provenance import commit, machine
 from dadlab.run import Run
 from dadlab.train import begin_training, precision
 

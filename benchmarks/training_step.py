@@ -34,7 +34,7 @@ from dadlab.data import load_split
 from dadlab.files import write_json
 from dadlab.loop import Service
 from dadlab.profile import Profile, make_profile
-from dadlab.results import commit, machine
+from dadlab.provenance import commit, machine
 from dadlab.run import Run
 from dadlab.steps import epoch_order
 from dadlab.teacher import load_teacher

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dadlab.estimates import Estimate
 from dadlab.profile import Attack
-from dadlab.results import Estimate
 from dadlab.style import COLOURS, KEPT, MARKERS, styled, title_of
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dadlab import plots
-from dadlab.results import Estimate
+from dadlab.estimates import Estimate
 from dadlab.style import title_of
 
 CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}

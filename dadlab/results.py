@@ -1,17 +1,15 @@
-"""Results: what a run measured, and how sure one can be of a difference.
+"""Results: what runs measured, kept image by image, and grids of runs tabulated.
 
 A run keeps per-sample correctness, so any difference between methods is a paired one: the same test images, the same
-seeds. Intervals resample seeds and images together (a two-way bootstrap), since both vary.
+seeds.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from dadlab.ahead import local_device
 from dadlab.data import has_corruptions, home_split, load_split
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
+from dadlab.estimates import accuracy, difference, rounded
 from dadlab.evaluate import (
     C_PHOTOS,
     CORRUPTIONS,
@@ -34,11 +33,11 @@ from dadlab.evaluate import (
 )
 from dadlab.files import atomic_path, write_json
 from dadlab.profile import Profile
+from dadlab.provenance import commit, machine
 from dadlab.run import Run
 from dadlab.train import train
 
 Correct = dict[str, np.ndarray]
-BOOTSTRAP_BLOCK = 4000  # resamples held at a time
 
 
 def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
@@ -82,83 +81,6 @@ def _kept(run: Run, runs_dir: Path, split: str) -> Path:
 @functools.lru_cache(maxsize=1)
 def _student(run: Run, runs_dir: Path) -> torch.nn.Module:
     return train(run, runs_dir).to(local_device())
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its interval, 95 % unless told, in percentage points unless told."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
-
-
-def difference(
-    first: np.ndarray,
-    second: np.ndarray,
-    *,
-    draws: int = 4000,
-    seed: int = 0,
-    level: float = 0.95,
-    scale: float = 100.0,
-) -> Estimate:
-    """Paired difference of top-1, first minus second, in points.
-
-    Args:
-        first, second: correctness (S, N) of S seeds on the same N images; or any other value an image.
-        draws: bootstrap resamples of seeds and images together.
-        seed: of the bootstrap.
-        level: of the interval.
-        scale: what a single image's value is multiplied by.
-
-    Raises:
-        ValueError: shapes differ.
-
-    >>> str(difference(np.ones((5, 100)), np.zeros((5, 100))))
-    '+100.0 [+100.0, +100.0]'
-    """
-    if first.shape != second.shape or first.ndim != 2:
-        raise ValueError(f"correctness must both be (seeds, images), got {first.shape} and {second.shape}")
-    return _bootstrap(scale * (first.astype(float) - second.astype(float)), draws, seed, level)
-
-
-def accuracy(found: np.ndarray, *, draws: int = 4000, seed: int = 0, scale: float = 100.0) -> Estimate:
-    """Top-1 in percent over seeds and images, from correctness (S, N); or the mean of any other value."""
-    return _bootstrap(scale * np.atleast_2d(found).astype(float), draws, seed)
-
-
-def _bootstrap(values: np.ndarray, draws: int, seed: int, level: float = 0.95) -> Estimate:
-    rng = np.random.default_rng(seed)
-    seeds, images = values.shape
-    # Images with one pattern over seeds are drawn together, patterns in order of appearance: a sign changes no draw.
-    _, first, counts = np.unique(values, axis=1, return_index=True, return_counts=True)
-    order = np.argsort(first)
-    kinds, counts = values[:, first[order]], counts[order]
-    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds  # (draws, S)
-    means = []
-    for part in np.array_split(by_seed, -(-draws // BOOTSTRAP_BLOCK)):
-        by_kind = rng.multinomial(images, counts / images, len(part)) / images  # (part, kinds)
-        means.append(((part @ kinds) * by_kind).sum(1))
-    low, high = np.quantile(np.concatenate(means), ((1 - level) / 2, (1 + level) / 2))
-    return Estimate(float(values.mean()), float(low), float(high))
-
-
-def machine() -> str:
-    """What the numbers were measured on, in words that fit a table's footnote."""
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return f"{card}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
-
-
-def commit() -> str:
-    """Short hash of the code's commit, with `+` if files have changed since; `unknown` outside a clone."""
-    described = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--exclude=*", "--dirty=+"]
-    try:
-        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def measure_corruptions(run: Run, runs_dir: Path) -> dict[str, float]:
@@ -265,8 +187,3 @@ def _each(
 def _row(method: str, split: str, found: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
     each = {str(seed): round(100 * float(values.mean()), 2) for seed, values in zip(sorted(seeds), found, strict=True)}
     return {"method": method, "split": split, "n": found.shape[1], "top1": rounded(accuracy(found)), "seeds": each}
-
-
-def rounded(estimate: Estimate) -> dict[str, float]:
-    """Mean, low and high with two decimals, for a result file."""
-    return {name: round(value, 2) for name, value in asdict(estimate).items()}

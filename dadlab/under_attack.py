@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from dadlab.ahead import local_device
 from dadlab.attack import perturb
 from dadlab.data import Dataset, home_split, load_split
+from dadlab.estimates import accuracy, difference, rounded
 from dadlab.files import atomic_path
 from dadlab.generate import sample_generators
 from dadlab.profile import Attack, Profile, nearest
 from dadlab.progress import track
-from dadlab.results import accuracy, commit, difference, machine, rounded
+from dadlab.provenance import commit, machine
 from dadlab.run import Run
 from dadlab.train import train
 

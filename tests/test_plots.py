@@ -11,10 +11,10 @@ import torch
 from matplotlib.figure import Figure
 
 from dadlab import pictures, plots, style
+from dadlab.estimates import Estimate
 from dadlab.examples import Made
 from dadlab.methods import METHODS
 from dadlab.profile import Attack
-from dadlab.results import Estimate
 
 CLASSES = ("coat", "bag")
 SPLITS = ("studio", "sketch", "rendition")

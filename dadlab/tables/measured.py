@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from dadlab.data import home_split, split_names
+from dadlab.estimates import Estimate, accuracy
 from dadlab.evaluate import mce, mce_baseline, mean_error
-from dadlab.results import Estimate, accuracy, measure, measure_corruptions
+from dadlab.results import measure, measure_corruptions
 from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corruptions
 from dadlab.tables.rows import NOT_YET, Row
 

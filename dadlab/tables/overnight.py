@@ -24,7 +24,7 @@ import papermill
 from dadlab.demo import ROOT, execute, shown, write_html
 from dadlab.files import fingerprint
 from dadlab.profile import PROFILES, nearest
-from dadlab.results import commit
+from dadlab.provenance import commit
 from dadlab.tables.report_page import write_page
 
 FOLDERS = ("tables", "figures")

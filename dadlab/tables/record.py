@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dadlab.results import Estimate, commit, difference, machine
+from dadlab.estimates import Estimate, difference
+from dadlab.provenance import commit, machine
 from dadlab.tables.measured import Measured
 from dadlab.tables.rows import SEPARATOR, Row
 

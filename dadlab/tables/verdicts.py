@@ -2,7 +2,7 @@
 
 A claim says in which range the difference of two runs lies, on one test or by one metric; "A beats B" is (0, ∞). The
 rule was written down before any result: the interval of the paired difference, seeds and images resampled together
-(`dadlab.results`), at a level corrected for the number of claims of the table (Bonferroni: 1 − 0.05 / m).
+(`dadlab.estimates`), at a level corrected for the number of claims of the table (Bonferroni: 1 − 0.05 / m).
 
 - **holds**: the whole interval lies in the claimed range;
 - **does not hold**: none of it does;
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dadlab.results import Estimate, difference
+from dadlab.estimates import Estimate, difference
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told at this scale"
 ERROR = 0.05  # chance that any verdict of a table is wrong

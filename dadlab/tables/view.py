@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from dadlab.results import Estimate
+from dadlab.estimates import Estimate
 from dadlab.tables.measured import Measured
 from dadlab.tables.record import printed_in
 

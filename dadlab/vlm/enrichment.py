@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dadlab.results import Estimate, accuracy, difference
+from dadlab.estimates import Estimate, accuracy, difference
 from dadlab.teacher import ClipTeacher, Tokenizer
 from dadlab.vlm.language import JOIN, PLAIN, enriched, prompts, random_words, shuffled, text_features
 from dadlab.vlm.openvocab import NAMINGS, Label, descriptions, labels_of, load_open, names

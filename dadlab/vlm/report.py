@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from dadlab.results import Estimate, accuracy, commit, machine
+from dadlab.estimates import Estimate, accuracy
+from dadlab.provenance import commit, machine
 from dadlab.style import KEPT, REJECTED
 from dadlab.tables import verdicts
 from dadlab.tables.published import TABLES_VLM, load_table

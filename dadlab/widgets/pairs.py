@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from dadlab.data import Dataset
+from dadlab.estimates import difference
 from dadlab.pictures import canvas, thumbnail
-from dadlab.results import difference
 from dadlab.saliency import overlay, saliency
 from dadlab.students import Student
 from dadlab.style import KEPT, REJECTED, title_of

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dadlab.estimates import difference
 from dadlab.evaluate import SHIFTS, mce
-from dadlab.results import difference
 from dadlab.style import COLOURS
 from dadlab.widgets.latest import Tick
 from dadlab.widgets.pairs import Kept

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dadlab.estimates import accuracy, difference
 from dadlab.methods import METHODS
-from dadlab.results import accuracy, difference
 from dadlab.tables import measured as module
 from dadlab.tables.published import TABLES, load_table
 from dadlab.tables.record import printed_in, record

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dadlab.estimates import Estimate
 from dadlab.plots import Point
-from dadlab.results import Estimate
 from dadlab.tables.plots_distance import wasserstein_panels
 
 

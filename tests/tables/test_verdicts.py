@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from dadlab.results import difference
+from dadlab.estimates import difference
 from dadlab.tables.verdicts import (
     FAILS,
     HOLDS,

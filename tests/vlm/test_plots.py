@@ -2,7 +2,7 @@ import math
 
 from matplotlib.colors import to_hex
 
-from dadlab.results import Estimate
+from dadlab.estimates import Estimate
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict
 from dadlab.vlm.plots import LOOKS, claims_chart
 

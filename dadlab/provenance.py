@@ -1,0 +1,24 @@
+"""What numbers were measured with: the machine, and the code's commit."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+
+def machine() -> str:
+    """What the numbers were measured on, in words that fit a table's footnote."""
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return f"{card}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def commit() -> str:
+    """Short hash of the code's commit, with `+` if files have changed since; `unknown` outside a clone."""
+    described = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -21,7 +21,7 @@ from dadlab.profile import nearest
 from dadlab.style import KEPT, REJECTED
 from dadlab.tables.measured import Measured
 from dadlab.tables.rows import ROWS
-from dadlab.tables.verdicts import DRAWS, FAILS, HOLDS, OPEN, Claim, Verdict, claims_record, judge, printed
+from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, claims_record, judge, printed
 
 NOT_MEASURED = "not measured"
 
@@ -90,22 +90,22 @@ class Judged:
         return HOLDS
 
 
-def judge_sentences(sentences: Sequence[Sentence], measured: Measured, *, draws: int = DRAWS) -> list[Judged]:
+def judge_sentences(sentences: Sequence[Sentence], measured: Measured) -> list[Judged]:
     """Judge all that is said of a table, by the seeds that both rows of a comparison have."""
     total = sum(len(sentence.comparisons) for sentence in sentences)
     return [
-        Judged(sentence, tuple(_judge(claim, measured, total, draws) for claim in sentence.comparisons))
+        Judged(sentence, tuple(_judge(claim, measured, total) for claim in sentence.comparisons))
         for sentence in sentences
     ]
 
 
-def _judge(claim: Claim, measured: Measured, total: int, draws: int) -> Verdict | None:
+def _judge(claim: Claim, measured: Measured, total: int) -> Verdict | None:
     first, second = (measured.values.get(row, {}).get(claim.on, {}) for row in (claim.first, claim.second))
     seeds = sorted(set(first) & set(second))
     if not seeds:
         return None
     values = (measured.matrix(row, claim.on, seeds) for row in (claim.first, claim.second))
-    return judge(*values, claims=total, above=claim.above, below=claim.below, draws=draws)
+    return judge(*values, claims=total, above=claim.above, below=claim.below)
 
 
 def verdict_table(judged: Sequence[Judged]) -> Styler:

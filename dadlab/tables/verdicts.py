@@ -1,34 +1,34 @@
 """Verdicts on a paper's claims: does a sentence drawn from a table hold in what was measured here?
 
 A claim says in which range the difference of two runs lies, on one test or by one metric; "A beats B" is (0, ∞). The
-rule was written down before any result: the interval of the paired difference, seeds and images resampled together
+rule was written down before any result: the interval of the paired difference over seeds and images
 (`dadlab.estimates`), at a level corrected for the number of claims of the table (Bonferroni: 1 − 0.05 / m).
 
 - **holds**: the whole interval lies in the claimed range;
 - **does not hold**: none of it does;
 - **cannot be told at this scale**: anything else, with the number of seeds or images that would tell.
 
-All values are those of single images, so that a difference is paired by image and by seed. With a handful of seeds a
-percentile interval is somewhat narrow where seeds differ more than images do; a single seed never tells.
+All values are those of single images, so that a difference is paired by image and by seed. A single seed never tells.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student_t
 
-from dadlab.estimates import Estimate, difference
+from dadlab.estimates import Components, Estimate, components, difference
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told at this scale"
 ERROR = 0.05  # chance that any verdict of a table is wrong
 POWER = 0.8  # chance that the number named would tell, if the effect is as measured
-DRAWS = 10_000  # of the bootstrap: more than for a single interval, since tails are thinner
 MOST = 10_000_000  # seeds or images; more are not worth naming
 
 
@@ -77,8 +77,6 @@ def judge(
     above: float = 0.0,
     below: float = math.inf,
     scale: float = 100.0,
-    draws: int = DRAWS,
-    seed: int = 0,
 ) -> Verdict:
     """Whether `first` − `second` lies between `above` and `below`.
 
@@ -86,7 +84,6 @@ def judge(
         first, second: correctness, or any other value an image, (S, N) of S seeds on the same N images.
         claims: m, how many claims are drawn from the same table.
         above, below, scale: as in `Claim`.
-        draws, seed: of the bootstrap.
 
     Raises:
         ValueError: shapes differ, or there is no claim.
@@ -97,7 +94,7 @@ def judge(
     if claims < 1:
         raise ValueError(f"claims must be at least 1, got {claims}")
     level = 1 - ERROR / claims
-    effect = difference(first, second, draws=draws, seed=seed, level=level, scale=scale)
+    effect = difference(first, second, level=level, scale=scale)
     values = scale * (np.asarray(first, float) - np.asarray(second, float))
     seeds, images = values.shape
     verdict = OPEN if seeds < 2 else _placed(effect, above, below)
@@ -105,15 +102,12 @@ def judge(
     return Verdict(verdict, effect, level, seeds, images, told)
 
 
-def judge_all(
-    claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.ndarray], *, draws: int = DRAWS
-) -> list[Verdict]:
+def judge_all(claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.ndarray]) -> list[Verdict]:
     """The verdict on every claim of one table.
 
     Args:
         claims: all that is drawn from the table: their number sets the level.
         measured: (run, test or metric) → values (S, N).
-        draws: as in `judge`.
 
     Raises:
         ValueError: something that a claim names was not measured.
@@ -130,17 +124,15 @@ def judge_all(
             above=claim.above,
             below=claim.below,
             scale=claim.scale,
-            draws=draws,
         )
         for claim in claims
     ]
 
 
 def would_tell(values: np.ndarray, *, above: float, below: float, level: float) -> str:
-    """How many seeds, or else images, would tell, were the effect as measured; in words.
+    """How many seeds, or else images, would tell, were the effect and its variances as measured; in words.
 
-    The bootstrap's variance is about σ_s²/S + σ_i²/N + 3 σ_e²/(S N) (Owen, 2007, *The pigeonhole bootstrap*) with the
-    components of seeds, images and what is left; at the number named, a verdict comes out in `POWER` of all cases.
+    At the number named, a verdict comes out in `POWER` of all cases.
 
     Args:
         values: differences (S, N), as reported.
@@ -150,28 +142,13 @@ def would_tell(values: np.ndarray, *, above: float, below: float, level: float) 
     seeds, images = values.shape
     if seeds < 2:
         return "at least 2 seeds"
-    by_seed, by_image, rest = variance_components(values)
-    normal = NormalDist()
-    reach = normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(POWER)
-    mean = values.mean()
-    wanted = (min(abs(mean - edge) for edge in (above, below) if math.isfinite(edge)) / reach) ** 2
-    if needed := _enough(wanted, by_image / images, by_seed + 3 * rest / images):
-        return f"{max(needed, seeds + 1):,} seeds"
-    if needed := _enough(wanted, by_seed / seeds, by_image + 3 * rest / seeds):
-        return f"{max(needed, images + 1):,} images"
-    return "more of both seeds and images" if wanted > 0 else "nothing: the effect lies on the edge"
-
-
-def variance_components(values: np.ndarray) -> tuple[float, float, float]:
-    """σ² of seeds, of images, and of what is left, by analysis of variance of values (S, N); none below 0."""
-    seeds, images = values.shape
-    if seeds < 2 or images < 2:
-        return float(values.mean(1).var(ddof=1)) if seeds > 1 else 0.0, 0.0, 0.0
-    rows, columns = values.mean(1), values.mean(0)
-    left = values - rows[:, None] - columns + values.mean()
-    rest = float((left**2).sum() / ((seeds - 1) * (images - 1)))
-    by_seed, by_image = float(rows.var(ddof=1)) - rest / images, float(columns.var(ddof=1)) - rest / seeds
-    return max(0.0, by_seed), max(0.0, by_image), rest
+    parts, mean = components(values), float(values.mean())
+    distance = min(abs(mean - edge) for edge in (above, below) if math.isfinite(edge))
+    if needed := _fewest(seeds + 1, lambda n: _reach(parts, n, images, level) <= distance):
+        return f"{needed:,} seeds"
+    if needed := _fewest(images + 1, lambda n: _reach(parts, seeds, n, level) <= distance):
+        return f"{needed:,} images"
+    return "more of both seeds and images" if distance > 0 else "nothing: the effect lies on the edge"
 
 
 def claims_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -214,9 +191,14 @@ def _placed(effect: Estimate, above: float, below: float) -> str:
     return FAILS if effect.high <= above or effect.low >= below else OPEN
 
 
-def _enough(wanted: float, fixed: float, shrinking: float) -> int:
-    """Smallest n with fixed + shrinking / n ≤ wanted; 0 where there is none worth naming."""
-    if wanted <= fixed:
-        return 0
-    needed = shrinking / (wanted - fixed)
-    return math.ceil(needed) if needed < MOST else 0
+def _reach(parts: Components, seeds: int, images: int, level: float) -> float:
+    """How far from an edge an effect must lie to be told in `POWER` of all cases."""
+    error, freedom = parts.spread(seeds, images)
+    return error * (float(student_t.ppf((1 + level) / 2, freedom)) + NormalDist().inv_cdf(POWER))
+
+
+def _fewest(least: int, enough: Callable[[int], bool]) -> int:
+    """Smallest n, `least` or more, that is enough; 0 where there is none worth naming."""
+    numbers = range(least, max(least, MOST))
+    found = bisect_left(numbers, True, key=enough)
+    return numbers[found] if found < len(numbers) else 0

@@ -1,7 +1,8 @@
 """Discretizers Q: images in [0, 1] to images in [0, 1] through a discrete code (Esser et al., 2021).
 
 `VQGAN` is composed of taming-transformers' own encoder, decoder and quantizer, so published checkpoints fit; its
-`VQModel` wrapper is left out because it needs a long-gone Lightning module. `Identity` is the pixel-space ablation.
+`VQModel` wrapper is left out because it needs a long-gone Lightning module. `Identity` is the pixel-space ablation,
+`dadlab.diffusion` has those without a code.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 from dadlab.files import fill, load_weights
 from dadlab.photos import ASSETS
 from dadlab.wrappers import Frozen
+
+if TYPE_CHECKING:
+    from dadlab.diffusion import Diffusion
 
 _DISTANCES_AT_ONCE = 2**21
 
@@ -134,30 +138,44 @@ def load_vqgan(weights: Path) -> FrozenVQGAN:
     return fill(weights, lambda: FrozenVQGAN(**config), state).freeze()
 
 
-Discretizer = FrozenVQGAN | Identity
+Discretizer: TypeAlias = "FrozenVQGAN | Identity | Diffusion"
+
+
+_CHOICES = "'studio', 'broad', 'identity', 'diffusion', 'diffusion-text', 'diffusers:MODEL', 'diffusers-text:MODEL'"
 
 
 def load_discretizer(name: str = "studio") -> Discretizer:
     """A discretizer by name or file.
 
     Args:
-        name: `studio` (trained on the students' style alone), `broad` (on all the teacher's styles), `identity`, or a
+        name: `studio` (trained on the students' style alone), `broad` (on all the teacher's styles), `identity`, a
             safetensors file written by `dadlab.making.discretizer` or, from a published checkpoint, by
-            `dadlab.checkpoints`.
+            `dadlab.checkpoints`; or a diffusion model: `diffusion`, `diffusers:MODEL` and the others of
+            `dadlab.diffusion.load_diffusion`.
 
     Raises:
-        ValueError: unknown name, a checkpoint still to be converted, or an unreadable file.
+        ValueError: unknown name, a checkpoint still to be converted, an unreadable file, or diffusers is missing.
     """
     if name == "identity":
         return Identity()
     if name in ("studio", "broad"):
         return load_vqgan(ASSETS / f"vqgan_{name}.safetensors")
+    if name.partition(":")[0].removesuffix("-text") in ("diffusion", "diffusers"):
+        return _diffusion(name)
     if Path(name).suffix in (".ckpt", ".pt", ".pth", ".bin"):
         target = Path(name).with_suffix(".safetensors")
         raise ValueError(f"{name}: convert it once: python -m dadlab.checkpoints convert {name} {target}")
     if Path(name).suffix != ".safetensors":
-        raise ValueError(f"unknown discretizer {name!r}: choose 'studio', 'broad', 'identity', or a .safetensors file")
+        raise ValueError(f"unknown discretizer {name!r}: choose {_CHOICES}, or a .safetensors file")
     return load_vqgan(Path(name))
+
+
+def _diffusion(name: str) -> Diffusion:
+    try:
+        from dadlab.diffusion import load_diffusion
+    except ImportError as error:
+        raise ValueError(f"{name}: needs diffusers (pip install 'dadlab[diffusion]'): {error}") from None
+    return load_diffusion(name)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 _M = TypeVar("_M", bound=torch.nn.Module)
-_MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/))(.+)")
+_MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/)|diffus(?:ers|ion)(?:-text)?:)(.+)")
 _SLOW_TO_READ = 2**26
 
 
@@ -68,14 +68,14 @@ def content_of(name: str) -> str:
     """A name as it is, or, if it is the path of a file or folder, a stamp of what lies there now.
 
     Folders count by the names, sizes and times of their files. In `open_clip:MODEL/PATH`, `timm:MODEL/PATH` and
-    `…:local-dir:PATH` the path counts so, the rest by name.
+    `…:local-dir:PATH`, `diffusers:PATH` and `diffusion:PATH` the path counts so, the rest by name.
     """
     model, path = "", Path(name)
     if (match := _MODEL_FILE.fullmatch(name)) and not path.exists():
         model, path = match[1], Path(match[2])
     if path.is_file():
         return model + sha256(path)[:12]
-    if path.is_dir() and (not model or model.endswith("local-dir:")):
+    if path.is_dir() and not model.endswith("/"):
         found = sorted((str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in path.rglob("*.*"))
         return model + fingerprint(found)
     return name

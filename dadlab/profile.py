@@ -58,8 +58,8 @@ class Profile:
         image_size: side in pixels.
         teacher: `resnet` or `vit` (embedded CLIP); `open_clip:MODEL/TAG` or `timm:MODEL`, or either with a PATH for
             the weights; or a file written by `dadlab.making.teacher`, `dadlab.tokens` or a run.
-        discretizer: `studio`, `broad`, `identity`, or a file written by `dadlab.making.discretizer` or converted by
-            `dadlab.checkpoints`.
+        discretizer: `studio`, `broad`, `identity`, a file written by `dadlab.making.discretizer` or converted by
+            `dadlab.checkpoints`; `diffusion` or `diffusers:MODEL`, with `-text` before the colon text-to-image.
         attack: how adversarial examples are made.
         variants: adversarial examples a photograph, each of another replayable view of it.
         views: distinct augmented views of a sample in training; epoch e uses view e mod views.

@@ -31,6 +31,7 @@ def execute(name: str, folder: Path, **parameters: Any) -> None:
     [
         ("train_teacher", {"steps": 3, "draws": 1, "batch": 8, "limit": 20, "shown": 4}),
         ("train_discretizer", {"steps": 4, "batch": 8, "perceptual_steps": 3, "shown": 4}),
+        ("train_diffusion", {"steps": 2, "batch": 4, "limit": 20, "shown": 4}),
     ],
 )
 def test_assets_can_be_trained(tmp_path, name, parameters):

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from dadlab.adain import StyleTransfer, adain, statistics
 from dadlab.files import restore_training, save_training, save_weights
-from dadlab.making.pretrain import random_batch, train_classifier
+from dadlab.making.drawings import random_batch
+from dadlab.making.pretrain import train_classifier
 
 STAGES = ((32, 32), (64,))
 STYLE_WEIGHT = 10.0  # λ of Eq. 11, as published

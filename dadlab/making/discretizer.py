@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from taming.modules.discriminator.model import NLayerDiscriminator, weights_init
@@ -21,9 +20,7 @@ from torch import Tensor, nn
 
 from dadlab.discretizer import VQGAN, codebook_use
 from dadlab.files import restore_training, save_training, save_weights
-from dadlab.photos import Photos
-from dadlab.render import render
-from dadlab.views import augment
+from dadlab.making.drawings import random_batch
 
 CONFIG: dict[str, Any] = {
     "ddconfig": {
@@ -72,12 +69,6 @@ class PerceptualNet(nn.Module):
         return torch.stack([(F.normalize(a) - F.normalize(b)).square().sum(1).mean() for a, b in pairs]).mean()
 
 
-def draw(photos: Photos, styles: Sequence[str], *, seed: int) -> tuple[Tensor, Tensor]:
-    """Every photograph in every style: images (N, 3, 32, 32) uint8 and labels (N,)."""
-    images = torch.cat([render(photos.pixels, style, seed=seed, index=photos.index)[0] for style in styles])
-    return images, torch.from_numpy(photos.labels).repeat(len(styles))
-
-
 def train_perceptual(
     images: Tensor, labels: Tensor, *, steps: int = 600, batch: int = 128, seed: int = 0
 ) -> PerceptualNet:
@@ -86,7 +77,7 @@ def train_perceptual(
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
     for step in range(steps):
-        pixels, rows = _batch(images, step, batch, seed + 1)
+        pixels, rows = random_batch(images, step, batch, seed + 1, pad=2)
         loss = F.cross_entropy(net(pixels), labels[rows])
         optimizer.zero_grad()
         loss.backward()
@@ -119,9 +110,9 @@ def train_vqgan(
     state, checkpoint = (vqgan, critic, *optimizers, *schedules), Path(out).with_suffix(".ckpt")
     done, started = restore_training(checkpoint, state), time.monotonic()
     if done == 0:
-        _seed_codebook(vqgan, _batch(images, 0, batch, seed)[0])
+        _seed_codebook(vqgan, random_batch(images, 0, batch, seed, pad=2)[0])
     for step in range(done, steps):
-        pixels, _ = _batch(images, step, batch, seed)
+        pixels, _ = random_batch(images, step, batch, seed, pad=2)
         with torch.autocast("cpu", torch.bfloat16):
             drawn, code_loss, codes = vqgan.reconstruct(pixels)
             fit = (drawn - pixels).abs().mean() + net.distance(drawn, pixels)
@@ -158,13 +149,6 @@ def _step(loss: Tensor, optimizer: torch.optim.Optimizer, schedule: torch.optim.
     loss.backward()
     optimizer.step()
     schedule.step()
-
-
-def _batch(images: Tensor, step: int, batch: int, seed: int) -> tuple[Tensor, Tensor]:
-    rng = np.random.Generator(np.random.Philox(key=[seed, step]))
-    rows = torch.from_numpy(rng.integers(len(images), size=batch))
-    pixels = augment(images[rows].float() / 255, rows, step, pad=2)
-    return pixels.contiguous(), rows
 
 
 @torch.no_grad()

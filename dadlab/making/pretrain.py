@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dadlab.files import restore_training, save_training
+from dadlab.making.drawings import random_batch
 from dadlab.photos import CLASSES, Photos
 from dadlab.render import COLOURS, render
 from dadlab.students import Student, save_student
-from dadlab.views import augment
 
 STYLES = ("studio", "context")
 SAVED = 100  # steps between checkpoints
@@ -88,7 +88,7 @@ def train_classifier(
     for step in range(restore_training(checkpoint, state), steps):
         pixels, rows = random_batch(images, step, batch, seed)
         with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
-            logits = net(pixels)
+            logits = net(pixels.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels[rows])
         optimizer.zero_grad()
         loss.backward()
@@ -98,14 +98,6 @@ def train_classifier(
         if (step + 1) % SAVED == 0 or step == steps - 1:
             log(f"step {step + 1}/{steps} loss {loss.item():.3f} {time.monotonic() - started:.0f} s")
             save_training(checkpoint, state, step + 1)
-
-
-def random_batch(images: Tensor, step: int, batch: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Crops and mirrors (B, 3, S, S) in [0, 1] of random images, and their rows (B,)."""
-    rng = np.random.Generator(np.random.Philox(key=[seed, step]))
-    rows = torch.from_numpy(rng.integers(len(images), size=batch))
-    pixels = augment(images[rows].float() / 255, rows, step)
-    return pixels.contiguous(memory_format=torch.channels_last), rows
 
 
 @torch.inference_mode()

@@ -5,7 +5,8 @@ from published import a_class
 
 from dadlab.discretizer import load_discretizer
 from dadlab.making import discretizer as module
-from dadlab.making.discretizer import PerceptualNet, adaptive_weight, draw, train_perceptual, train_vqgan
+from dadlab.making.discretizer import PerceptualNet, adaptive_weight, train_perceptual, train_vqgan
+from dadlab.making.drawings import draw
 from dadlab.photos import load_photos
 
 TINY = {**TINY_VQGAN, "n_embed": 64}

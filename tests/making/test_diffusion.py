@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from dadlab.diffusion import SmallDiffusion, load_diffusion
+from dadlab.making import diffusion as module
+from dadlab.making.diffusion import denoising_loss, train_diffusion
+
+TINY = {"classes": 10, "image_size": 32, "widths": [16, 16]}
+
+
+def stop(line: str) -> None:
+    raise KeyboardInterrupt
+
+
+def test_training_writes_what_loads_and_resumes_to_the_same_bytes(monkeypatch, photos40, tmp_path):
+    monkeypatch.setattr(module, "SAVED", 1)
+    pixels, labels = photos40.pixels, photos40.labels
+    given = {"config": TINY, "batch": 4, "log": lambda line: None}
+    train_diffusion(pixels, labels, tmp_path / "a.safetensors", steps=2, **given)
+    with pytest.raises(KeyboardInterrupt):  # after the first step of two
+        train_diffusion(pixels, labels, tmp_path / "b.safetensors", steps=2, **{**given, "log": stop})
+    assert (tmp_path / "b.ckpt").is_file()
+    train_diffusion(pixels, labels, tmp_path / "b.safetensors", steps=2, **given)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+    assert load_diffusion(f"diffusion:{tmp_path / 'a.safetensors'}")(photos40.images(torch.arange(1))).isfinite().all()
+
+
+def test_loss_of_a_model_that_says_nothing_is_the_velocitys_power(photos40):
+    """v = √ᾱ·ε − √(1−ᾱ)·x₀ has power ᾱ + (1−ᾱ)·E x₀² a value."""
+    model = SmallDiffusion(**TINY)
+    model.velocity = lambda noisy, times, labels: torch.zeros_like(noisy)
+    images, shares = photos40.images(torch.arange(40)), model.scheduler.alphas_cumprod
+    torch.manual_seed(0)
+    found = torch.stack([denoising_loss(model, images, photos40.labels) for _ in range(20)]).mean()
+    power = model.grid(images).square().mean()
+    assert found == pytest.approx(float((shares + (1 - shares) * power).mean()), rel=0.05)

@@ -20,6 +20,7 @@ from dadlab.profile import nearest, strict
 from dadlab.tables.published import PAPERS
 from dadlab.tables.verdicts import Claim, Verdict, judge
 from dadlab.vlm.archives import ARCHIVES
+from dadlab.vlm.benchmarks import rows_of
 from dadlab.vlm.evaluate import (
     FEW_SHOT,
     HALVES,
@@ -32,9 +33,10 @@ from dadlab.vlm.evaluate import (
 )
 from dadlab.vlm.label_texts import prompted
 from dadlab.vlm.language import text_features
-from dadlab.vlm.material import labels_for, teacher_of
+from dadlab.vlm.material import captions_of, labels_for, teacher_of
 from dadlab.vlm.openvocab import caption_texts
 from dadlab.vlm.run import AlignRun, Unfit
+from dadlab.vlm.spectrum import class_means
 
 EXPERIMENTS = PAPERS / "vlm_ood" / "experiments.json"
 CAPTIONS = 8  # a label, in Table 6
@@ -116,10 +118,20 @@ def read_experiment(number: str, path: Path = EXPERIMENTS, **shared: Any) -> tup
 def _run_of(source: Mapping[str, Any], runs: Mapping[str, Any], shared: Mapping[str, Any]) -> AlignRun | None:
     """The run that stands for a row; of texts alone none, but they are tried on the data."""
     if "text" in source:
-        asked = {"losses": "cap"} if source["text"] == "caption" else {"text": source["text"]}
-        strict(AlignRun, {**asked, **shared})
+        _tried(source["text"], shared)
     named = source.get("run") or source.get("teacher")
     return strict(AlignRun, {**nearest(named, dict(runs), "run"), **shared}) if named else None
+
+
+def _tried(text: str, shared: Mapping[str, Any]) -> None:
+    """Raise `Unfit` where the data have no such texts of their unseen labels."""
+    if text != "caption":
+        strict(AlignRun, {"text": text, **shared})
+    elif (run := strict(AlignRun, {"losses": "cap", **shared})).on_disk:
+        try:
+            captions_of(run, "ood")
+        except ValueError as error:
+            raise Unfit(str(error)) from None
 
 
 def printed_for(data: str, columns: Sequence[str]) -> list[str]:
@@ -197,11 +209,13 @@ def _cosines(text: str, **shared: Any) -> dict[str, np.ndarray]:
     """Table 6: each unseen label's mean cosine with the others (N,); no seed enters, only labels are resampled."""
     run = AlignRun(**shared) if text == "caption" else AlignRun(**{**shared, "text": text})
     labels, teacher = labels_for(run, "ood"), teacher_of(run)
-    clip, tokenizer = teacher.clip, teacher.tokenizer
-    if text == "caption":
-        texts, _ = caption_texts(labels, CAPTIONS)
-        features = text_features(clip, tokenizer, texts).view(len(labels), CAPTIONS, -1).mean(1)
+    if text != "caption":
+        features = text_features(teacher.clip, teacher.tokenizer, prompted(run, labels))
     else:
-        features = text_features(clip, tokenizer, prompted(run, labels))
+        texts, owners = caption_texts(labels, CAPTIONS)
+        if run.on_disk:
+            texts, owners = captions_of(run, "ood"), rows_of(run.data, "ood", limit=run.limit)[1]
+        told = text_features(teacher.clip, teacher.tokenizer, texts)
+        features = class_means(told, owners.to(told.device), len(labels))
     unit = features / features.norm(dim=1, keepdim=True)
     return {"cosine": ((unit @ unit.T).sum(1) - 1).div(len(labels) - 1).cpu().numpy()}

@@ -6,7 +6,7 @@ import pytest
 
 from dadlab.files import write_json
 from dadlab.vlm.describe import PROMPTS, Endpoint, describe
-from dadlab.vlm.language import read_descriptions
+from dadlab.vlm.text_files import read_descriptions
 
 LABELS = ["owl", "garden gnome", "bag"]
 

@@ -119,8 +119,12 @@ def _run_of(source: Mapping[str, Any], runs: Mapping[str, Any], shared: Mapping[
     """The run that stands for a row; of texts alone none, but they are tried on the data."""
     if "text" in source:
         _tried(source["text"], shared)
-    named = source.get("run") or source.get("teacher")
-    return strict(AlignRun, {**nearest(named, dict(runs), "run"), **shared}) if named else None
+    if not (named := source.get("run") or source.get("teacher")):
+        return None
+    told = nearest(named, dict(runs), "run")
+    here = told.get("fashion" if shared.get("data", "fashion") == "fashion" else "on disk", {})
+    own = {name: value for name, value in told.items() if name not in ("fashion", "on disk")}
+    return strict(AlignRun, {**own, **shared, **here})
 
 
 def _tried(text: str, shared: Mapping[str, Any]) -> None:

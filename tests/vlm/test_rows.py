@@ -46,7 +46,7 @@ def test_rows_and_columns_are_the_published_ones(number):
     keys = [row.name if table.index.nlevels > 1 else row.name[0] for row in rows]
     extra = {key for key in keys if key not in table.index}
     assert all(any(word in str(key) for word in ("not in the paper", "control", "names", "plain")) for key in extra)
-    assert set(table.index) - set(keys) <= {("CLIP", "CLIP RN50")}
+    assert set(table.index) <= set(keys)
     assert all(set(facts["columns"]) <= set(table) for facts in entry["quantities"].values())
 
 
@@ -65,6 +65,8 @@ def test_claims_are_about_rows_and_quantities_of_their_table(number):
 def test_shared_fields_reach_every_run():
     rows, _ = read_experiment("9", epochs=3)
     assert {row.run.epochs for row in rows} == {3}
+    own = {row.label: row.run.student for row in read_experiment("2", student="resnet_m")[0]}
+    assert own == {label: "clip_resnet" if "RN50" in label else "resnet_m" for label in own}
     with pytest.raises(ValueError, match="did you mean 'epochs'"):
         read_experiment("9", epoch=3)
     with pytest.raises(ValueError, match="unknown table '12'"):
@@ -81,6 +83,8 @@ def test_on_disk_rows_that_the_data_cannot_have_are_missing_and_columns_are_thei
     assert sum("missing" not in row.source for row in rows) == 6
     assert [facts["columns"] for facts in entry["quantities"].values()] == [["Cars ID"], ["Cars OOD"], ["Cars 5-shot"]]
     assert [row.source.get("missing", "")[:4] for row in read_experiment("6", **shared)[0]] == ["", "text", "loss"]
+    published = {row.label: row.run for row in read_experiment("2", **shared)[0]}["L_mse, RN50 from CLIP RN50"]
+    assert (published.student, published.teacher) == ("resnet50_clip", "open_clip:RN50/openai")
     stand_in({"cls": 0.5})
     table = measure_table("8", [0], tmp_path, **shared)
     assert "nothing is printed for these data" in styled(table).to_html()

@@ -41,8 +41,9 @@ def labels_for(run: AlignRun, split: str) -> list[Label]:
     """
     if not run.on_disk:
         return openvocab.labels_of(split)
-    told = content_of(run.descriptions) if run.descriptions else ""
-    return [_labels(run.data, run.descriptions, told)[k] for k in listing(run.data).split.classes(split)]
+    file = run.described_in
+    labels = _labels(run.data, file, content_of(file) if file else "")
+    return [labels[k] for k in listing(run.data).split.classes(split)]
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ from toy_benchmarks import write_birds, write_flowers
 from dadlab.vlm import evaluate, train
 from dadlab.vlm.benchmarks import listing
 from dadlab.vlm.evaluate import after_shots, measure_aligned, measure_halves, teacher_values
-from dadlab.vlm.label_texts import FixedTexts
+from dadlab.vlm.label_texts import FixedTexts, prompted
 from dadlab.vlm.language import text_features
 from dadlab.vlm.material import captions_of, dataset_for, labels_for, of_labels, teacher_of
 from dadlab.vlm.objective import Batch
@@ -108,6 +108,20 @@ def test_captions_that_do_not_fit_are_named_before_work(tmp_path, captioned):
     with pytest.raises(ValueError, match=rf"captions do not fit .*missing: '{shot}'; unknown: 'emu.jpg'"):
         train_aligned(captioned, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_of_descriptions_has_a_file_a_prompt(tmp_path, toy_benchmarks):
+    run = replace(TOY, data=f"birds:{write_birds(tmp_path)}", descriptions=str(tmp_path / "told"))
+    names = listing(run.data).names
+    (tmp_path / "told").mkdir()
+    for prompt in ("base", "succinct"):
+        (tmp_path / "told" / f"{prompt}.json").write_text(json.dumps({name: f"{prompt} {name}" for name in names}))
+    for text, prompt in (("description", "base"), ("succinct", "succinct")):
+        asked = replace(run, text=text)
+        expected = [f"a photo of {name} . {prompt} {name}" for name in names[2:]]
+        assert prompted(asked, labels_for(asked, "ood")) == expected
+    with pytest.raises(ValueError, match=r"detailed.json: descriptions not found"):
+        labels_for(replace(run, text="detailed"), "ood")
 
 
 def test_photographs_have_one_drawing_and_the_same_shots_for_every_seed(tmp_path, toy_benchmarks):

@@ -34,7 +34,8 @@ LABELS = torch.zeros(4, dtype=torch.int64)  # right and sure, wrong and sure, ri
         ({"image_size": 64}, "fashion is drawn at 32 pixels"),
         ({"data": "flower:/data"}, "unknown data set 'flower': did you mean 'flowers'"),
         ({"data": "flowers:/data", "naming": "product"}, "flowers:/data has plain names alone"),
-        ({"data": "flowers:/data", "text": "succinct"}, "flowers:/data has no such texts"),
+        ({"data": "flowers:/data", "text": "succinct"}, "flowers:/data needs descriptions"),
+        ({"data": "flowers:/data", "text": "succinct", "descriptions": "a.json"}, "a folder, with succinct.json"),
         ({"data": "flowers:/data", "text": "shuffled"}, "needs descriptions, a file"),
         ({"data": "flowers:/data", "losses": "cls+cap"}, "L_cap needs captions, a file"),
         ({"captions": "told.json"}, "fashion .* has its own texts"),
@@ -94,6 +95,16 @@ def test_data_on_disk_count_by_what_lies_there(tmp_path, toy_benchmarks):
         prints.add(dataclasses.replace(base, text="description", descriptions=str(told)).fingerprint)
         assert dataclasses.replace(base, descriptions=str(told)).fingerprint == base.fingerprint, "a text never read"
     assert len(prints) == 2
+    by_prompt = tmp_path / "prompts"
+    by_prompt.mkdir()
+    (by_prompt / "base.json").write_text(told.read_text())
+    (by_prompt / "succinct.json").write_text(json.dumps({"mallard": "brief"}))
+    base_prompt, brief = (
+        dataclasses.replace(base, text=t, descriptions=str(by_prompt)) for t in ("description", "succinct")
+    )
+    assert base_prompt.fingerprint in prints, "the same file, wherever it lies"
+    assert brief.fingerprint not in prints
+    assert (brief.described_in, base.described_in) == (str(by_prompt / "succinct.json"), "")
     captioned = dataclasses.replace(base, captions=str(told))
     assert captioned.fingerprint == base.fingerprint, "captions never read"
     prints = {dataclasses.replace(captioned, losses="cap").fingerprint}

@@ -20,7 +20,6 @@ from dadlab.profile import nearest, strict
 from dadlab.tables.published import PAPERS
 from dadlab.tables.verdicts import Claim, Verdict, judge
 from dadlab.vlm.archives import ARCHIVES
-from dadlab.vlm.benchmarks import rows_of
 from dadlab.vlm.evaluate import (
     FEW_SHOT,
     HALVES,
@@ -31,15 +30,10 @@ from dadlab.vlm.evaluate import (
     measure_shifted,
     teacher_values,
 )
-from dadlab.vlm.label_texts import prompted
-from dadlab.vlm.language import text_features
-from dadlab.vlm.material import captions_of, labels_for, teacher_of
-from dadlab.vlm.openvocab import caption_texts
 from dadlab.vlm.run import AlignRun, Unfit
-from dadlab.vlm.spectrum import class_means
+from dadlab.vlm.text_rows import of_texts, tried
 
 EXPERIMENTS = PAPERS / "vlm_ood" / "experiments.json"
-CAPTIONS = 8  # a label, in Table 6
 
 
 @dataclass(frozen=True)
@@ -118,24 +112,13 @@ def read_experiment(number: str, path: Path = EXPERIMENTS, **shared: Any) -> tup
 def _run_of(source: Mapping[str, Any], runs: Mapping[str, Any], shared: Mapping[str, Any]) -> AlignRun | None:
     """The run that stands for a row; of texts alone none, but they are tried on the data."""
     if "text" in source:
-        _tried(source["text"], shared)
+        tried(source, shared)
     if not (named := source.get("run") or source.get("teacher")):
         return None
     told = nearest(named, dict(runs), "run")
     here = told.get("fashion" if shared.get("data", "fashion") == "fashion" else "on disk", {})
     own = {name: value for name, value in told.items() if name not in ("fashion", "on disk")}
     return strict(AlignRun, {**own, **shared, **here})
-
-
-def _tried(text: str, shared: Mapping[str, Any]) -> None:
-    """Raise `Unfit` where the data have no such texts of their unseen labels."""
-    if text != "caption":
-        strict(AlignRun, {"text": text, **shared})
-    elif (run := strict(AlignRun, {"losses": "cap", **shared})).on_disk:
-        try:
-            captions_of(run, "ood")
-        except ValueError as error:
-            raise Unfit(str(error)) from None
 
 
 def printed_for(data: str, columns: Sequence[str]) -> list[str]:
@@ -191,7 +174,7 @@ def _claim(told: Mapping[str, Any]) -> Claim:
 def _row_values(row: Row, seeds: Sequence[int], runs_dir: Path, train: bool, **shared: Any) -> dict[int, Values]:
     """Seed → key → (N,)."""
     if "text" in row.source:
-        return {seed: _cosines(row.source["text"], **shared) for seed in seeds}
+        return {seed: of_texts(row.source, {**shared, "seed": seed}) for seed in seeds}
     assert row.run is not None
     if "teacher" in row.source:
         values = teacher_values(row.run, runs_dir)
@@ -207,19 +190,3 @@ def _measuring(row: Row) -> tuple[str, Callable[[AlignRun, Path], Values]]:
     if row.source.get("halves"):
         return HALVES, measure_halves
     return (SHIFTED, measure_shifted) if row.source.get("shifts") else (FEW_SHOT, measure_aligned)
-
-
-def _cosines(text: str, **shared: Any) -> dict[str, np.ndarray]:
-    """Table 6: each unseen label's mean cosine with the others (N,); no seed enters, only labels are resampled."""
-    run = AlignRun(**shared) if text == "caption" else AlignRun(**{**shared, "text": text})
-    labels, teacher = labels_for(run, "ood"), teacher_of(run)
-    if text != "caption":
-        features = text_features(teacher.clip, teacher.tokenizer, prompted(run, labels))
-    else:
-        texts, owners = caption_texts(labels, CAPTIONS)
-        if run.on_disk:
-            texts, owners = captions_of(run, "ood"), rows_of(run.data, "ood", limit=run.limit)[1]
-        told = text_features(teacher.clip, teacher.tokenizer, texts)
-        features = class_means(told, owners.to(told.device), len(labels))
-    unit = features / features.norm(dim=1, keepdim=True)
-    return {"cosine": ((unit @ unit.T).sum(1) - 1).div(len(labels) - 1).cpu().numpy()}

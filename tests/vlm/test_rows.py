@@ -13,6 +13,7 @@ from dadlab.vlm.rows import EXPERIMENTS, measure_table, read_experiment
 from dadlab.vlm.run import AlignRun
 
 TABLES = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))["tables"]
+CONTROLS = ["control: other labels' descriptions", "control: as many random words"]
 PRINTED = json.loads(TABLES_VLM.read_text(encoding="utf-8"))["tables"]
 
 
@@ -82,7 +83,11 @@ def test_on_disk_rows_that_the_data_cannot_have_are_missing_and_columns_are_thei
     rows, entry = read_experiment("5", **shared, descriptions="cars.json")
     assert sum("missing" not in row.source for row in rows) == 6
     assert [facts["columns"] for facts in entry["quantities"].values()] == [["Cars ID"], ["Cars OOD"], ["Cars 5-shot"]]
-    assert [row.source.get("missing", "")[:4] for row in read_experiment("6", **shared)[0]] == ["", "text", "loss"]
+    texts = {row.label: row.source.get("missing", "") for row in read_experiment("6", **shared)[0]}
+    assert not texts["plain"]
+    assert "L_cap needs captions" in texts["caption"]
+    assert [label for label, why in texts.items() if "needs descriptions" in why] == ["ChatGPT", *CONTROLS]
+    assert sum("plain names alone" in why for why in texts.values()) == 3
     published = {row.label: row.run for row in read_experiment("2", **shared)[0]}["L_mse, RN50 from CLIP RN50"]
     assert (published.student, published.teacher) == ("resnet50_clip", "open_clip:RN50/openai")
     stand_in({"cls": 0.5})
@@ -120,10 +125,3 @@ def test_one_seed_shows_an_effect_and_no_verdict(stand_in, tmp_path):
     found = measure_table("1", [0], tmp_path).verdicts[0]
     assert found.verdict == OPEN
     assert found.effect.mean == pytest.approx(40)
-
-
-def test_text_features_need_no_run(tmp_path):
-    table = measure_table("6", [0, 1], tmp_path)
-    assert table.values["plain", "cosine"].shape == (2, 55)
-    assert 0 < table.values["plain", "cosine"].mean() < table.values["caption", "cosine"].mean() < 1
-    assert table.verdicts[1].verdict == HOLDS

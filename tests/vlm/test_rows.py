@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dadlab.demo import ROOT
 from dadlab.tables.published import TABLES_VLM, load_table
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
 from dadlab.vlm import rows as module
@@ -38,6 +39,18 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], li
 
 def test_every_table_but_the_robots_is_there():
     assert TABLES.keys() == PRINTED.keys() - {"13", "Fig. 4"} | {"together"}, "split sizes and spectra are elsewhere"
+
+
+def test_the_overview_has_a_row_a_table_and_its_notebook_measures_it():
+    home = ROOT / "notebooks" / "vlm_ood"
+    lines = [line.split("|")[1:-1] for line in (home / "OVERVIEW.md").read_text().splitlines() if line.startswith("|")]
+    where = {number.strip(): cells[-1].strip(" `") for cells in lines for number in cells[0].split(",")}
+    assert {str(number) for number in range(1, 17)} | {"Fig. 4"} <= where.keys()
+    assert [number for number, notebook in where.items() if not notebook] == ["12", "13"], "a robot, and the protocol"
+    by_metric = dict.fromkeys(("M_rel", "M_neigh", "M_vlalign"), "3") | {"together": "neither paper's"}
+    for number in TABLES:
+        cells = json.loads((home / where[by_metric.get(number, number)]).read_text())["cells"]
+        assert any(f'"{number}"' in line for cell in cells for line in cell["source"]), number
 
 
 @pytest.mark.parametrize("number", [number for number in TABLES if number in PRINTED])

@@ -1,8 +1,8 @@
 """Students: small timm networks with the paper's four in mind, or any timm model by name.
 
 Embedded stand-ins, in the paper's order of capacity: `resnet_s` (ResNet34), `resnet_m` (ResNet50), `vit_s` (ViT-S),
-`vit_m` (ViT-B/16). All take images in [0, 1]; normalisation is part of the model. A student starts from random weights,
-from those of a run, or from published ones.
+`vit_m` (ViT-B/16); and `clip_resnet`, of the embedded teacher's own architecture. All take images in [0, 1];
+normalisation is part of the model. A student starts from random weights, from those of a run, or from published ones.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from dadlab.clip_tower import clip_resnet
 from dadlab.files import fill, load_weights, misfit, save_weights
 from dadlab.photos import ASSETS
 from dadlab.wrappers import Preprocess
@@ -108,6 +109,7 @@ STUDENTS: dict[str, _Build] = {
     "resnet_m": _resnet((48, 96, 192), (1, 2, 2)),
     "vit_s": _vit(96, 4, 4),
     "vit_m": _vit(128, 6, 4),
+    "clip_resnet": clip_resnet,
 }
 
 

@@ -75,14 +75,22 @@ def load_benchmark(data: str, split: str, *, image_size: int = 224, limit: int =
     Raises:
         ValueError: unknown data set or split; or a folder that is not as it must be: one line with all that was found.
     """
+    rows, labels = rows_of(data, split, limit=limit)
+    found = listing(data)
+    return ready(Dataset(split, found.names_of(split), Encoded(found.files, Framing(image_size), rows), labels))
+
+
+def rows_of(data: str, split: str, *, limit: int = 0) -> tuple[Tensor, Tensor]:
+    """Which of the listing's files (N,) a split's images are, and their labels (N,); see `load_benchmark`."""
     found = listing(data)
     rows, classes = nearest(split, found.split.rows, f"split of {data}"), found.split.classes(split)
     number = torch.full((len(found.names),), -1)
     number[list(classes)] = torch.arange(len(classes))
-    images = Encoded(found.files, Framing(image_size), rows)
-    dataset = Dataset(split, found.names_of(split), images, number[found.labels[rows]])
-    part = 0 < limit < len(dataset) and split != "shots"
-    return ready(dataset.take(every_class(dataset.labels, limit)) if part else dataset)
+    labels = number[found.labels[rows]]
+    if split == "shots" or not 0 < limit < len(rows):
+        return rows, labels
+    part = every_class(labels, limit)
+    return rows[part], labels[part]
 
 
 def listing(data: str) -> Listing:

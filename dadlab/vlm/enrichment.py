@@ -8,12 +8,12 @@ drawings of the same photographs; a control is drawn anew, with the drawing's nu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from dadlab.estimates import Estimate, accuracy, difference
+from dadlab.estimates import accuracy, difference, rounded
+from dadlab.tables.verdicts import Claim, Verdict, judge
 from dadlab.teacher import ClipTeacher, Tokenizer
 from dadlab.vlm.language import JOIN, PLAIN, enriched, prompts, random_words, shuffled, text_features
 from dadlab.vlm.openvocab import NAMINGS, Label, descriptions, labels_of, load_open, names
@@ -21,6 +21,7 @@ from dadlab.vlm.spectrum import spread
 from dadlab.vlm.zero_shot import correct_by_scores, image_features, mean_per_class
 
 KINDS = ("plain", "description", "shuffled", "random words")
+RIVALS = {"plain": "the name alone", "shuffled": "other labels' descriptions"}
 
 
 def texts(
@@ -90,10 +91,26 @@ def tabulate(measured: Mapping[str, Mapping[tuple[str, str], np.ndarray]]) -> di
         for (naming, kind), found in by_text.items():
             about = {"split": split, "naming": naming, "text": kind}
             each = [round(100 * float(drawing.mean()), 2) for drawing in found]
-            rows.append({**about, "n": found.shape[1], "accuracy": _rounded(accuracy(found)), "drawings": each})
+            rows.append({**about, "n": found.shape[1], "accuracy": rounded(accuracy(found)), "drawings": each})
             if kind != "plain":
-                differences.append({**about, **_rounded(difference(found, by_text[naming, "plain"]))})
+                differences.append({**about, **rounded(difference(found, by_text[naming, "plain"]))})
     return {"rows": rows, "differences": differences}
+
+
+def judged(measured: Mapping[str, Mapping[tuple[str, str], np.ndarray]]) -> tuple[list[Claim], list[Verdict]]:
+    """That descriptions beat plain names, and other labels' descriptions, on every split and by every naming.
+
+    Args:
+        measured: split → what `hits` returns; drawings stand where students have seeds.
+    """
+    claims, pairs = [], []
+    for split, by_text in measured.items():
+        for naming in dict.fromkeys(naming for naming, _ in by_text):
+            for other in ("plain", "shuffled"):
+                text = f"Descriptions beat {RIVALS[other]}: {naming} names, {split}"
+                claims.append(Claim(text, "description", other, f"{split}, {naming}"))
+                pairs.append((by_text[naming, "description"], by_text[naming, other]))
+    return claims, [judge(*pair, claims=len(claims)) for pair in pairs]
 
 
 def spreads(
@@ -117,7 +134,3 @@ def best_prompt(
         right = hits(teacher, tokenizer, "val", [0], template=template, kinds=("plain",), limit=limit)
         found[template] = round(100 * float(right["plain", "plain"].mean()), 2)
     return max(found, key=found.__getitem__), found
-
-
-def _rounded(estimate: Estimate) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in asdict(estimate).items()}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,12 @@ from dadlab.vlm.label_texts import LearntLabels, Texts, label_texts
 from dadlab.vlm.material import (
     Sources,
     after_shots_test,
+    caption_features,
     dataset_for,
     drawings,
     labels_for,
     of_labels,
+    rows_of_labels,
     seen_tests,
     sources,
     teacher_of,
@@ -140,7 +143,7 @@ def after_shots(
         wider = LearntLabels(run, teacher.text_features.shape[1], every, texts)
     else:
         wider.load_state_dict(texts.state_dict())
-    seen = sources(run, dataset_for(run, "train"), runs_dir)
+    seen = sources(run, dataset_for(run, "train"), runs_dir, caption_features(run, "train"))
     folder = run.folder(runs_dir) / f"shots-{len(labels)}"
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):
@@ -237,8 +240,10 @@ def _among(run: AlignRun, student: Student, texts: Texts, labels: Sequence[Label
 
 
 def _shots(run: AlignRun, labels: Sequence[Label], first: int, runs_dir: Path) -> Sources:
-    shots = dataset_for(run, "shots", drawing=run.seed)
-    return sources(run, of_labels(shots, labels_for(run, "ood"), labels, first), runs_dir)
+    shots, told = dataset_for(run, "shots", drawing=run.seed), caption_features(run, "shots")
+    rows, numbers = rows_of_labels(shots, labels_for(run, "ood"), labels, first)
+    few = replace(shots.take(rows), labels=numbers)
+    return sources(run, few, runs_dir, None if told is None else told[rows])
 
 
 def _averaged(rights: Sequence[Tensor]) -> np.ndarray:

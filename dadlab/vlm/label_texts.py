@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dadlab.profile import nearest
 from dadlab.teacher import ClipTeacher
 from dadlab.vlm import enrichment
 from dadlab.vlm.coop import PromptLearner
 from dadlab.vlm.language import PLAIN, enriched, prompts, text_features
-from dadlab.vlm.openvocab import Label
+from dadlab.vlm.openvocab import Label, descriptions, names
 from dadlab.vlm.run import PROMPTS, AlignRun
 
 
@@ -29,21 +30,35 @@ def _prompts() -> dict[str, Any]:
     return json.loads(PROMPTS.read_text(encoding="utf-8"))
 
 
-def described(labels: Sequence[Label], naming: str, kind: str, *, seed: int) -> list[str]:
-    """Each label's name with its text of a kind, ready for a template or a learnt context; the name alone for plain."""
-    if kind not in _prompts():
-        return enrichment.texts(labels, naming, kind, seed=seed, template="{}")
-    told = {}
-    for label in labels:
-        colour, garment = label.plain.split(" ", 1)
-        told[label.name(naming)] = _prompts()[kind][garment].format(colour)
-    return enriched([label.name(naming) for label in labels], told)
+def told(labels: Sequence[Label], naming: str, kind: str) -> dict[str, str]:
+    """What labels of the embedded benchmark look like, keyed by name, as the prompt of a kind asks for it.
+
+    Args:
+        labels: of the embedded benchmark.
+        naming: one of `dadlab.vlm.openvocab.NAMINGS`.
+        kind: `description`, by the paper's base prompt, or one of its others (Table 7).
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind == "description":
+        return descriptions(labels, naming)
+    by_garment = nearest(kind, {k: v for k, v in _prompts().items() if isinstance(v, dict)}, "kind of description")
+    parts = {label: label.plain.split(" ", 1) for label in labels}
+    return {label.name(naming): by_garment[garment].format(colour) for label, (colour, garment) in parts.items()}
+
+
+def described(run: AlignRun, labels: Sequence[Label]) -> list[str]:
+    """Each label's name with the run's text, ready for a template or a learnt context; the name alone for plain."""
+    if run.text in enrichment.KINDS:
+        return enrichment.texts(labels, run.naming, run.text, seed=run.seed, template="{}")
+    by_name = told(labels, run.naming, "description" if run.on_disk else run.text)
+    return enriched(names(labels, run.naming), by_name)
 
 
 def prompted(run: AlignRun, labels: Sequence[Label]) -> list[str]:
     """A run's texts in the template: the paper's on disk, the embedded benchmark's own there."""
-    template = PLAIN if run.on_disk else _prompts()["template"]
-    return prompts(described(labels, run.naming, run.text, seed=run.seed), template)
+    return prompts(described(run, labels), PLAIN if run.on_disk else _prompts()["template"])
 
 
 class FixedTexts(nn.Module):
@@ -75,7 +90,7 @@ class LearntContext(nn.Module):
         )
 
     def _texts(self, labels: Sequence[Label]) -> list[str]:
-        texts = described(labels, self._run.naming, self._run.text, seed=self._run.seed)
+        texts = described(self._run, labels)
         return [f"{text}." for text in texts] if self._run.text == "plain" else texts
 
     @torch.no_grad()

@@ -2,18 +2,14 @@
 
 From *Distilling Large Vision-Language Model with Out-of-Distribution Generalizability* (Li et al., ICCV 2023), §5: an
 enriched label is one string, "a photo of {name} . {sentence}", encoded once. Descriptions belong to labels by name,
-never by row. What a text encoder cuts off is said, not silent. `dadlab.vlm.describe` asks a language model for the
-sentences.
+never by row; `dadlab.vlm.text_files` reads them, `dadlab.vlm.describe` asks a language model for them. What a text
+encoder cuts off is said, not silent.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -73,74 +69,6 @@ def random_words(descriptions: Mapping[str, str], *, seed: int) -> dict[str, str
     rng = np.random.default_rng(seed)
     words = sorted({word for text in descriptions.values() for word in text.split()})
     return {label: " ".join(rng.choice(words, len(text.split()))) for label, text in descriptions.items()}
-
-
-def read_descriptions(path: Path, labels: Sequence[str]) -> dict[str, str]:
-    """Descriptions of all labels, in their order, from a file keyed by label name.
-
-    Args:
-        path: `.json`, an object of label: description; or `.csv` with the columns label and description.
-        labels: every label the file must describe, and no other; take a subset afterwards.
-
-    Raises:
-        ValueError: unreadable file, or labels that are missing, described twice, unknown or described by nothing; one
-            message names them all.
-    """
-    path = Path(path)
-    pairs = _read_pairs(path)
-    counts, wanted = Counter(label for label, _ in pairs), Counter(labels)
-    problems = {
-        "missing": [label for label in wanted if label not in counts],
-        "described twice": [label for label, count in counts.items() if count > 1],
-        "unknown": [label for label in counts if label not in wanted],
-        "without text": [label for label, text in pairs if not isinstance(text, str) or not text.strip()],
-        "twice in the label list": [label for label, count in wanted.items() if count > 1],
-    }
-    found = [f"{problem}: {', '.join(map(repr, names))}" for problem, names in problems.items() if names]
-    if found:
-        raise ValueError(f"{path}: descriptions do not fit the {len(wanted)} labels; {'; '.join(found)}")
-    texts = dict(pairs)
-    return {label: " ".join(texts[label].split()) for label in labels}
-
-
-def labels_in(path: Path) -> list[str]:
-    """The labels that a file of descriptions describes, in its order, for `read_descriptions` to check."""
-    return list(dict(_read_pairs(Path(path))))
-
-
-def read_captions(path: Path, labels: Sequence[str]) -> tuple[list[str], Tensor]:
-    """All captions of labels and the position (N,) of the label of each, from a JSON object of label: list of captions.
-
-    Raises:
-        ValueError: unreadable file, or labels without captions; names them.
-    """
-    given = dict(_read_pairs(Path(path)))
-    lists = {label: given.get(label) for label in labels}
-    empty = [repr(label) for label, texts in lists.items() if not isinstance(texts, list) or not texts]
-    if empty:
-        raise ValueError(f"{path}: no list of captions for {', '.join(empty)}")
-    pairs = [(text, k) for k, label in enumerate(labels) for text in given[label]]
-    return [text for text, _ in pairs], torch.tensor([k for _, k in pairs])
-
-
-def _read_pairs(path: Path) -> list[tuple[str, str]]:
-    if not path.is_file():
-        raise ValueError(f"{path}: descriptions not found")
-    try:
-        if path.suffix == ".json":
-            pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
-            if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
-                raise ValueError("not an object of label: description")
-            return pairs
-        if path.suffix != ".csv":
-            raise ValueError("give a .json or a .csv file")
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            rows = csv.DictReader(lines)
-            if not {"label", "description"} <= set(rows.fieldnames or ()):
-                raise ValueError("the first line must name the columns label and description")
-            return [(row["label"], row["description"]) for row in rows]
-    except ValueError as error:  # JSON and Unicode errors are ValueErrors too
-        raise ValueError(f"{path}: {error}") from None
 
 
 def cut_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Cut]:

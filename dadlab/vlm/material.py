@@ -1,7 +1,7 @@
 """What a run trains on and is tested on: labels, images, and the teacher's features of their views.
 
 Either the embedded benchmark or one of the paper's data sets on disk, whose labels have their class name alone, and a
-description where the run names a file of them.
+description where the run names a file of them; likewise its images' captions.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dadlab import captions
 from dadlab.ahead import local_device
 from dadlab.augreg import AugRegViews
 from dadlab.cache import TeacherCache, cache_teacher
+from dadlab.captions import CLASSES, ZERO_SHOT_TEMPLATES
 from dadlab.dataset import Dataset
 from dadlab.files import content_of
 from dadlab.profile import AugReg
 from dadlab.teacher import ClipTeacher, load_teacher
 from dadlab.vlm import openvocab
-from dadlab.vlm.benchmarks import listing, load_benchmark
-from dadlab.vlm.language import read_descriptions
+from dadlab.vlm.benchmarks import listing, load_benchmark, rows_of
+from dadlab.vlm.language import text_features
 from dadlab.vlm.openvocab import Label
 from dadlab.vlm.run import AlignRun
+from dadlab.vlm.text_files import read_descriptions, read_image_captions
 from dadlab.wrappers import Frozen
 
 DRAWINGS = 4  # of every test photograph of the embedded benchmark
@@ -40,8 +41,9 @@ def labels_for(run: AlignRun, split: str) -> list[Label]:
     """
     if not run.on_disk:
         return openvocab.labels_of(split)
-    told = content_of(run.descriptions) if run.descriptions else ""
-    return [_labels(run.data, run.descriptions, told)[k] for k in listing(run.data).split.classes(split)]
+    file = run.described_in
+    labels = _labels(run.data, file, content_of(file) if file else "")
+    return [labels[k] for k in listing(run.data).split.classes(split)]
 
 
 @functools.lru_cache(maxsize=4)
@@ -50,6 +52,32 @@ def _labels(data: str, descriptions: str, content: str) -> list[Label]:
     told = read_descriptions(Path(descriptions), found.names) if descriptions else {}
     seen = set(found.split.seen)
     return [Label(name, name, k in seen, told.get(name, "")) for k, name in enumerate(found.names)]
+
+
+def captions_of(run: AlignRun, split: str) -> list[str]:
+    """The caption of every image of a split on disk, in the order of `dataset_for`.
+
+    Raises:
+        ValueError: captions that do not fit the images of this split, or the shots; see `dadlab.vlm.text_files`.
+    """
+    names = listing(run.data).files.names
+    told = _captions(run.data, run.captions, content_of(run.captions), split)
+    return [told[names[row]] for row in rows_of(run.data, split, limit=run.limit)[0].tolist()]
+
+
+@functools.lru_cache(maxsize=4)
+def _captions(data: str, captions: str, content: str, split: str) -> dict[str, str]:
+    found = listing(data)
+    wanted = torch.cat([found.split.rows[part] for part in dict.fromkeys((split, "shots"))]).unique().tolist()
+    return read_image_captions(Path(captions), [found.files.names[row] for row in wanted], found.files.names)
+
+
+def caption_features(run: AlignRun, split: str) -> Tensor | None:
+    """The teacher's features (N, D) of a split's captions, on the CPU, where the run's L_cap reads a file of them."""
+    if not run.on_disk or "cap" not in run.terms:
+        return None
+    teacher = teacher_of(run)
+    return text_features(teacher.clip, teacher.tokenizer, captions_of(run, split)).cpu()
 
 
 def dataset_for(run: AlignRun, split: str, *, drawing: int = 0) -> Dataset:
@@ -76,12 +104,19 @@ def after_shots_test(run: AlignRun) -> str:
 
 def of_labels(dataset: Dataset, every: Sequence[Label], labels: Sequence[Label], first: int = 0) -> Dataset:
     """The images of some of all labels of a dataset, which are numbered anew from `first` on."""
+    rows, numbers = rows_of_labels(dataset, every, labels, first)
+    return replace(dataset.take(rows), labels=numbers)
+
+
+def rows_of_labels(
+    dataset: Dataset, every: Sequence[Label], labels: Sequence[Label], first: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Which images (N,) these are, and their new labels (N,)."""
     place = {label: k for k, label in enumerate(every)}
     number = torch.full((len(place),), -1)
     number[[place[label] for label in labels]] = torch.arange(len(labels)) + first
     numbers = number[dataset.labels]
-    kept = dataset.take((numbers >= 0).nonzero()[:, 0])
-    return replace(kept, labels=numbers[numbers >= 0])
+    return (numbers >= 0).nonzero()[:, 0], numbers[numbers >= 0]
 
 
 class FeatureTeacher(Frozen):
@@ -98,10 +133,11 @@ class FeatureTeacher(Frozen):
 
 @dataclass(frozen=True)
 class Sources:
-    """Images with the teacher's features of every view: what batches are read from."""
+    """Images with the teacher's features of every view, and of their captions (N, D) where they have their own."""
 
     dataset: Dataset | AugRegViews
     cache: TeacherCache
+    captions: Tensor | None = None
 
     def read(self, rows: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, 3, H, W), labels (B,), teacher features (B, D) of a view."""
@@ -111,7 +147,7 @@ class Sources:
 
 @functools.lru_cache(maxsize=1)
 def _teacher(name: str, content: str) -> ClipTeacher:
-    found = load_teacher(name, captions.CLASSES, captions.ZERO_SHOT_TEMPLATES)
+    found = load_teacher(name, CLASSES, ZERO_SHOT_TEMPLATES)
     if not isinstance(found, ClipTeacher):
         raise ValueError(
             f"teacher {name!r} has no text encoder: choose resnet, vit, open_clip:MODEL/TAG or a file of "
@@ -129,10 +165,11 @@ def teacher_of(run: AlignRun) -> ClipTeacher:
     return _teacher(run.teacher, content_of(run.teacher))
 
 
-def sources(run: AlignRun, dataset: Dataset, runs_dir: Path) -> Sources:
-    """A dataset with the teacher's features of `run.views` views, made if missing."""
+def sources(run: AlignRun, dataset: Dataset, runs_dir: Path, captions: Tensor | None = None) -> Sources:
+    """A dataset with the teacher's features of `run.views` views, made if missing, and with its images' captions."""
     teacher = teacher_of(run)
     columns = tuple(f"feature {k}" for k in range(teacher.text_features.shape[1]))
     plain = replace(dataset, classes=columns)
     shown = AugRegViews(plain, AugReg(layers=2, magnitude=run.magnitude)) if run.magnitude else plain
-    return Sources(shown, cache_teacher(shown, FeatureTeacher(teacher), Path(runs_dir) / "cache", views=run.views))
+    cache = cache_teacher(shown, FeatureTeacher(teacher), Path(runs_dir) / "cache", views=run.views)
+    return Sources(shown, cache, captions)

@@ -16,8 +16,8 @@ from dadlab.style import styled
 from dadlab.tables.published import TABLES_VLM, load_table
 from dadlab.vlm.spectrum import effective_rank, pairwise_cosines, singular_values
 
-COLOURS = ("#8A8A8A", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00")
-MARKERS = "osD^v<"
+COLOURS = ("#8A8A8A", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#882255", "#999933", "#000000")
+MARKERS = "osD^v<>Pp*"
 _MEANS = {"id": "seen labels", "ood": "unseen labels", "val": "seen labels, for choices"}
 
 
@@ -26,10 +26,14 @@ def spectra(features: Mapping[str, Tensor], *, top: int = 10, width: float = 7.0
     """The largest σ and σ² of mean-centred features, with the effective rank of the whole spectrum in the legend.
 
     Args:
-        features: title → (N, D), at most six.
+        features: title → (N, D), at most ten.
         top: values to draw, as many as there are at most.
         width: of the figure, in inches.
+
+    Raises:
+        ValueError: more than can be told apart.
     """
+    _check(features)
     figure, axes = plt.subplots(1, 2, figsize=(width, 0.5 * width))
     plt.close(figure)
     sigma = {title: singular_values(found) for title, found in features.items()}
@@ -51,6 +55,11 @@ def published_spectra(*, width: float = 3.4) -> Figure:
     return figure
 
 
+def _check(features: Mapping[str, Tensor]) -> None:
+    if len(features) > len(COLOURS):
+        raise ValueError(f"{len(features)} kinds of text: {len(COLOURS)} at most can be told apart in one figure")
+
+
 def _curves(ax: Axes, values: Mapping[str, Sequence[float]], name: str) -> None:
     for (title, shown), colour, marker in zip(values.items(), COLOURS, MARKERS, strict=False):
         ax.plot(range(1, len(shown) + 1), shown, f"{marker}-", color=colour, label=title)
@@ -67,10 +76,14 @@ def cosines(features: Mapping[str, Tensor], *, bins: int = 24, width: float = 6.
     """How the cosines of all pairs are distributed, means as lines.
 
     Args:
-        features: title → (N, D), at most six.
+        features: title → (N, D), at most ten.
         bins: of the histogram, the same for all; drawn as lines, which may cross.
         width: of the figure, in inches.
+
+    Raises:
+        ValueError: more than can be told apart.
     """
+    _check(features)
     found = {title: pairwise_cosines(values).numpy() for title, values in features.items()}
     every = np.concatenate(list(found.values()))
     edges = np.linspace(every.min(), every.max() + 1e-6, bins + 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,17 @@ def claims(measured: Measured) -> Styler:
         .set_caption(f"Paired differences with {level:.2f} % intervals: 95 % for all {len(frame)} claims together.")
         .set_uuid("c")
     )
+
+
+def left_out(measured: Measured, runs_dir: Path) -> pd.DataFrame:
+    """How many training images I(x) left out, in percent, over all epochs and seeds: a line a row that has been run."""
+    shares = {}
+    for row in measured.rows:
+        runs = [dataclasses.replace(row.run, seed=seed) for seed in measured.seeds[row.label]] if row.run else []
+        logs = [(run.folder(runs_dir) / "loss.jsonl").read_text().splitlines() for run in runs]
+        if found := [json.loads(line)["filtered"] for log in logs for line in log]:
+            shares[row.label] = 100 * float(np.mean(found))
+    return pd.DataFrame({"left out (%)": shares})
 
 
 def record(tables: Sequence[Measured], **more: Any) -> dict[str, Any]:

@@ -30,14 +30,10 @@ from dadlab.vlm.evaluate import (
     measure_shifted,
     teacher_values,
 )
-from dadlab.vlm.label_texts import prompted
-from dadlab.vlm.language import text_features
-from dadlab.vlm.material import labels_for, teacher_of
-from dadlab.vlm.openvocab import caption_texts
 from dadlab.vlm.run import AlignRun, Unfit
+from dadlab.vlm.text_rows import of_texts, tried
 
 EXPERIMENTS = PAPERS / "vlm_ood" / "experiments.json"
-CAPTIONS = 8  # a label, in Table 6
 
 
 @dataclass(frozen=True)
@@ -116,10 +112,13 @@ def read_experiment(number: str, path: Path = EXPERIMENTS, **shared: Any) -> tup
 def _run_of(source: Mapping[str, Any], runs: Mapping[str, Any], shared: Mapping[str, Any]) -> AlignRun | None:
     """The run that stands for a row; of texts alone none, but they are tried on the data."""
     if "text" in source:
-        asked = {"losses": "cap"} if source["text"] == "caption" else {"text": source["text"]}
-        strict(AlignRun, {**asked, **shared})
-    named = source.get("run") or source.get("teacher")
-    return strict(AlignRun, {**nearest(named, dict(runs), "run"), **shared}) if named else None
+        tried(source, shared)
+    if not (named := source.get("run") or source.get("teacher")):
+        return None
+    told = nearest(named, dict(runs), "run")
+    here = told.get("fashion" if shared.get("data", "fashion") == "fashion" else "on disk", {})
+    own = {name: value for name, value in told.items() if name not in ("fashion", "on disk")}
+    return strict(AlignRun, {**own, **shared, **here})
 
 
 def printed_for(data: str, columns: Sequence[str]) -> list[str]:
@@ -175,7 +174,7 @@ def _claim(told: Mapping[str, Any]) -> Claim:
 def _row_values(row: Row, seeds: Sequence[int], runs_dir: Path, train: bool, **shared: Any) -> dict[int, Values]:
     """Seed → key → (N,)."""
     if "text" in row.source:
-        return {seed: _cosines(row.source["text"], **shared) for seed in seeds}
+        return {seed: of_texts(row.source, {**shared, "seed": seed}) for seed in seeds}
     assert row.run is not None
     if "teacher" in row.source:
         values = teacher_values(row.run, runs_dir)
@@ -191,17 +190,3 @@ def _measuring(row: Row) -> tuple[str, Callable[[AlignRun, Path], Values]]:
     if row.source.get("halves"):
         return HALVES, measure_halves
     return (SHIFTED, measure_shifted) if row.source.get("shifts") else (FEW_SHOT, measure_aligned)
-
-
-def _cosines(text: str, **shared: Any) -> dict[str, np.ndarray]:
-    """Table 6: each unseen label's mean cosine with the others (N,); no seed enters, only labels are resampled."""
-    run = AlignRun(**shared) if text == "caption" else AlignRun(**{**shared, "text": text})
-    labels, teacher = labels_for(run, "ood"), teacher_of(run)
-    clip, tokenizer = teacher.clip, teacher.tokenizer
-    if text == "caption":
-        texts, _ = caption_texts(labels, CAPTIONS)
-        features = text_features(clip, tokenizer, texts).view(len(labels), CAPTIONS, -1).mean(1)
-    else:
-        features = text_features(clip, tokenizer, prompted(run, labels))
-    unit = features / features.norm(dim=1, keepdim=True)
-    return {"cosine": ((unit @ unit.T).sum(1) - 1).div(len(labels) - 1).cpu().numpy()}

@@ -55,8 +55,10 @@ RECIPES = {
     "steps": "SGD with momentum 0.9, a tenth of the rate after each third",
 }
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
-_LATER = ("data", "image_size", "descriptions", "recipe", "magnitude", "last", "beside")
-_DESCRIBED = ("description", "shuffled", "random words")
+_LATER = ("data", "image_size", "descriptions", "recipe", "magnitude", "last", "beside", "captions")
+# Texts of data on disk that need descriptions, and by which of the paper's prompts (`dadlab.vlm.describe`).
+_DESCRIBED = dict.fromkeys(("description", "shuffled", "random words"), "base")
+_DESCRIBED |= {prompt: prompt for prompt in ("succinct", "detailed", "distinct")}
 
 
 class Unfit(ValueError):
@@ -87,11 +89,14 @@ class AlignRun:
         limit: about so many images of each split; 0 for all.
         data: `fashion`, the embedded benchmark, or a data set on disk such as `flowers:FOLDER` (`dadlab.vlm.archives`).
         image_size: side in pixels of images on disk and of what the student takes.
-        descriptions: file of descriptions, keyed by label name, of a data set on disk (`dadlab.vlm.language`).
+        descriptions: file of descriptions, keyed by label name, of a data set on disk (`dadlab.vlm.text_files`); or a
+            folder of one a prompt, `base.json`, `succinct.json`, `detailed.json` and `distinct.json`.
         recipe: one of `RECIPES`. The paper's: `steps` with lr 0.05 and weight decay 1e-4 for ResNets, 450 epochs on
             birds, cars and flowers and 90 on others; `one-cycle` with 2e-4 and 0.01 for ViTs.
         magnitude: strength of two RandAugment operations on every view, timm's; 0 for none, 9 for the paper's ViTs.
         last: accuracies are means over the students of so many last epochs; 5 in the paper.
+        captions: file of captions, keyed by image, of a data set on disk; L_cap wants one of every training image and
+            of every shot.
     """
 
     losses: str = "cls"
@@ -120,6 +125,7 @@ class AlignRun:
     recipe: str = "one-cycle"
     magnitude: int = 0
     last: int = 1
+    captions: str = ""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -151,28 +157,36 @@ class AlignRun:
 
     def _check_data(self) -> None:
         if not self.on_disk:
-            if self.image_size != AlignRun.image_size or self.descriptions:
+            if self.image_size != AlignRun.image_size or self.descriptions or self.captions:
                 raise ValueError(
-                    "fashion is drawn at 32 pixels and has its own descriptions: leave image_size and descriptions"
+                    "fashion is drawn at 32 pixels and has its own texts: leave image_size, descriptions and captions"
                 )
             return
         nearest(self.data.partition(":")[0], ARCHIVES, "data set")
         if self.naming != "plain":
             raise Unfit(f"naming {self.naming!r}: {self.data} has plain names alone")
-        if self.text not in ("plain", "learnt", *_DESCRIBED):
-            raise Unfit(f"text {self.text!r}: {self.data} has no such texts; take 'description' and their file")
         if self.text in _DESCRIBED and not self.descriptions:
             raise Unfit(
                 f"text {self.text!r}: {self.data} needs descriptions, a file that describes every label by name"
             )
+        if _DESCRIBED.get(self.text, "base") != "base" and not Path(self.descriptions).is_dir():
+            raise Unfit(f"text {self.text!r}: descriptions must be a folder, with {self.text}.json and base.json in it")
         if self.beside not in ("", "view"):
             raise Unfit(f"beside {self.beside!r}: samples are made of fashion alone, whose discretizer is embedded")
-        if "cap" in self.terms:
-            raise Unfit(f"losses {self.losses!r}: L_cap needs captions, which {self.data} has not")
+        if "cap" in self.terms and not self.captions:
+            raise Unfit(f"losses {self.losses!r}: L_cap needs captions, a file with one of every image of {self.data}")
 
     @property
     def on_disk(self) -> bool:
         return self.data != "fashion"
+
+    @property
+    def described_in(self) -> str:
+        """On disk the file that the run's descriptions are read from; empty where it reads none."""
+        if not self.on_disk or self.text not in _DESCRIBED:
+            return ""
+        folder = Path(self.descriptions)
+        return str(folder / f"{_DESCRIBED[self.text]}.json") if folder.is_dir() else self.descriptions
 
     @property
     def terms(self) -> list[str]:
@@ -195,10 +209,13 @@ class AlignRun:
         if not self.beside.startswith("dad"):
             del used["epsilon"]
         if self.on_disk:
-            used.pop("descriptions", None)
+            for name in ("descriptions", "captions"):
+                used.pop(name, None)
             used["data"], texts = listing(self.data).fingerprint, []
-            if self.text in _DESCRIBED:
-                texts = [content_of(self.descriptions)]
+            if self.described_in:
+                texts.append(content_of(self.described_in))
+            if "cap" in self.terms:
+                texts += ["captions", content_of(self.captions)]
         else:
             texts = [sha256(path) for path in (LABELS, PROMPTS)]
         return fingerprint({**used, "teacher": content_of(self.teacher), "texts": texts})

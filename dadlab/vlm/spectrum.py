@@ -51,6 +51,25 @@ def effective_rank(values: Tensor) -> float:
     return round(float(torch.special.entr(share).sum().exp()), 12)
 
 
+def rank_by_label(features: Tensor) -> Tensor:
+    """Values (N,) of single labels whose mean is the effective rank by σ² of features (N, D): for its interval.
+
+    θ + (N − 1)(mean of θ₋ − θ₋ᵢ), θ₋ᵢ the rank without label i: the jackknife's pseudo-values (Tukey, 1958) about θ
+    itself, so that their mean's standard error is the jackknife's.
+
+    Raises:
+        ValueError: fewer than 3 labels, or labels of which all but one have the same feature.
+
+    >>> rank_by_label(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).mean()
+    tensor(2.)
+    """
+    _check(features, 3)
+    every = torch.arange(len(features), device=features.device)
+    without = torch.tensor([effective_rank(singular_values(features[every != k]).square()) for k in every.tolist()])
+    whole = effective_rank(singular_values(features).square())
+    return whole + (len(features) - 1) * (without.mean() - without)
+
+
 def pairwise_cosines(features: Tensor) -> Tensor:
     """Cosines of all pairs of rows i < j: (N, D) to (N (N − 1) / 2,), in the order (0, 1), (0, 2), …
 
@@ -114,6 +133,6 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     return sums.index_add_(0, labels, features) / counts[:, None]
 
 
-def _check(features: Tensor) -> None:
-    if features.ndim != 2 or len(features) < 2:
-        raise ValueError(f"features must be (N, D) of at least 2 rows, got {tuple(features.shape)}")
+def _check(features: Tensor, least: int = 2) -> None:
+    if features.ndim != 2 or len(features) < least:
+        raise ValueError(f"features must be (N, D) of at least {least} rows, got {tuple(features.shape)}")

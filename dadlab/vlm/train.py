@@ -35,13 +35,13 @@ from dadlab.students import Student, load_student, save_student
 from dadlab.train import precision
 from dadlab.vlm.label_texts import Texts, label_texts
 from dadlab.vlm.language import text_features
-from dadlab.vlm.material import Sources, dataset_for, labels_for, sources, teacher_of
+from dadlab.vlm.material import Sources, caption_features, captions_of, dataset_for, labels_for, sources, teacher_of
 from dadlab.vlm.objective import Batch, objective
 from dadlab.vlm.openvocab import Label, caption_texts
 from dadlab.vlm.run import AlignRun
 from dadlab.vlm.samples import samples_beside
 
-CAPTIONS = 8  # a label; an epoch shows each image one of them
+CAPTIONS = 8  # a label of the embedded benchmark; an epoch shows each image one of them
 SAVED = 60.0  # seconds between checkpoints
 
 
@@ -57,16 +57,18 @@ def train_aligned(run: AlignRun, runs_dir: Path = Path("runs"), *, before: int =
         The student in eval mode, and its label texts.
 
     Raises:
-        ValueError: unusable teacher, or damaged weights; before any training.
+        ValueError: unusable teacher or texts, or damaged weights; before any training.
     """
     folder, teacher = run.folder(runs_dir), teacher_of(run)
     texts = label_texts(run, teacher, labels_for(run, "train"))
+    if run.captions:
+        captions_of(run, "train")  # whatever is wrong with them is said before any work
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not (folder / "student.safetensors").is_file():
-            clean = dataset_for(run, "train")
-            material, samples = sources(run, clean, runs_dir), samples_beside(run, clean, runs_dir)
-            beside = None if samples is None else sources(run, samples, runs_dir)
+            clean, told = dataset_for(run, "train"), caption_features(run, "train")
+            material, samples = sources(run, clean, runs_dir, told), samples_beside(run, clean, runs_dir)
+            beside = None if samples is None else sources(run, samples, runs_dir, told)
             torch.manual_seed(run.seed)
             student = Student(run.student, teacher.text_features.shape[1], run.image_size)
             write_json(folder / "run.json", dataclasses.asdict(run))
@@ -119,7 +121,7 @@ class Loop:
         self.an_epoch = len(epoch_order(torch.arange(len(material.dataset))[:, None], self.batch, run.seed, 0))
         self.tuned, self.steps = bool(lr), steps or self.an_epoch * run.epochs
         self.checkpoint, self.folder = folder / "training.safetensors", folder
-        self.captions = self._captions(labels) if "cap" in run.terms else None
+        self.captions = self._captions(labels) if "cap" in run.terms and not run.on_disk else None
         trained = [*student.parameters(), *(p for p in texts.parameters() if p.requires_grad)]
         self.optimizer, self.schedule = self._recipe(trained, lr)
         self.done, self.sums, self.curve = 0, torch.zeros(2), list[dict[str, float]]()
@@ -160,15 +162,19 @@ class Loop:
         epoch, place = divmod(step, self.an_epoch)
         rows, view = self.order(epoch)[place], epoch % self.run.views
         images, labels, teacher = self.material.read(rows, view)
+        own = None if self.material.captions is None else self.material.captions[rows]
         if self.beside is not None:
             drawn = torch.randint(len(self.beside.dataset), (self.batch,), generator=self._generator(step))
             shown = self.beside.read(drawn, step % self.run.views)
             images, labels, teacher = (torch.cat(pair) for pair in zip((images, labels, teacher), shown, strict=True))
+            if own is not None and self.beside.captions is not None:
+                own = torch.cat([own, self.beside.captions[drawn]])
         torch.manual_seed(self.run.seed * 1_000_003 + step)  # dropout, where there is any
         images, labels, teacher = (part.to(self.device) for part in (images, labels, teacher))
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             features = self.student(images)
-        batch = Batch(labels, teacher, self._caption_of(labels, step), self.texts())
+        captions = self._caption_of(labels, step) if own is None else own.to(self.device)
+        batch = Batch(labels, teacher, captions, self.texts())
         loss, filtered = objective(self.run, features.float(), batch)
         self.optimizer.zero_grad()
         loss.backward()

@@ -1,4 +1,4 @@
-"""Text features by hand: pick labels, edit a description, see the spectrum move."""
+"""Text features by hand: pick labels, edit a description, see spectrum, cosines and nearest pairs move."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dadlab.vlm.language import JOIN, PLAIN, enriched, prompts
-from dadlab.vlm.plots_text import spectra
+from dadlab.vlm.plots_text import cosines, spectra
 from dadlab.vlm.spectrum import effective_rank, nearest_pairs, pairwise_cosines, singular_values
 from dadlab.vlm.text_encoders import TextEncoder
 from dadlab.widgets.frame import View, button, control, said, themed
 
+CONFUSED = 3  # pairs of labels named
+
 
 class Spectrum(View):
-    """A view of the spectra of plain and enriched labels that follows what is picked and written.
+    """A view of the spectra and cosines of plain and enriched labels that follows what is picked and written.
 
     Every text is encoded once, so that a change costs one text. The descriptions given stay as they are: `descriptions`
     holds the edited ones.
@@ -74,15 +76,15 @@ class Spectrum(View):
         return {"plain": self._encoded(plain), "description": self._encoded(described)}
 
     def figure(self) -> Figure:
-        """The static picture of what the view shows now."""
+        """The static picture of the spectra that the view shows now."""
         return spectra(self.features(), top=self.top)
 
     def refresh(self) -> None:
         """Compute and draw what the controls say."""
         features = self.features()
         lines = [_line(title, found, self.labels.value) for title, found in features.items()]
-        drawn = spectra(features, top=self.top)
-        self.picture.value = themed(drawn, "eigenvalue spectra: " + "; ".join(lines))
+        drawn = themed(spectra(features, top=self.top), "eigenvalue spectra: " + "; ".join(lines))
+        self.picture.value = drawn + themed(cosines(features), "cosines of all pairs of labels, as shares of pairs")
         self.status.value = said("<br>".join(map(html.escape, lines)))
 
     def _encoded(self, texts: list[str]) -> Tensor:
@@ -103,10 +105,10 @@ class Spectrum(View):
 
 
 def _line(title: str, features: Tensor, names: Sequence[str]) -> str:
-    """Rank, mean cosine and the pair most easily confused, in one line."""
+    """Rank, mean cosine and the pairs most easily confused, in one line."""
     rank = effective_rank(singular_values(features).square())
-    pair = nearest_pairs(features, names, 1)[0]
+    pairs = [f"{pair.first} / {pair.second} ({pair.cosine:.3f})" for pair in nearest_pairs(features, names, CONFUSED)]
     return (
         f"{title}: effective rank of σ² {rank:.1f}, mean cosine {float(pairwise_cosines(features).mean()):.3f}, "
-        f"nearest {pair.first} / {pair.second} ({pair.cosine:.3f})"
+        f"nearest {', '.join(pairs)}"
     )

@@ -3,10 +3,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from test_other_notebooks import execute
 
 from dadlab.files import write_json
 from dadlab.vlm.describe import PROMPTS, Endpoint, describe
-from dadlab.vlm.language import read_descriptions
+from dadlab.vlm.text_files import read_descriptions
 
 LABELS = ["owl", "garden gnome", "bag"]
 
@@ -223,3 +224,16 @@ def test_endpoint_that_cannot_be_asked(settings, names):
 def test_prompt_without_a_place_for_the_label(ask):
     with pytest.raises(ValueError, match=r"exactly one \{\}"):
         ask(prompt="Describe it.")
+
+
+@pytest.mark.slow
+def test_the_notebook_asks_nothing_before_it_is_told_to_and_then_writes_a_file_a_prompt(stub, tmp_path):
+    out = tmp_path / "told"
+    given = {"labels": LABELS, "asked": ["base", "distinct"], "out": str(out)}
+    given |= {"base_url": stub.url, "model": "small", "key_variable": "STUB_KEY"}
+    execute("vlm_ood/describe", tmp_path, **given)
+    assert (stub.requests, out.exists()) == ([], False)
+    execute("vlm_ood/describe", tmp_path, **given, dry_run=False, encoder="vit")
+    assert len(stub.requests) == 2 * len(LABELS)
+    for prompt in ("base", "distinct"):
+        assert "owl" in read_descriptions(out / f"{prompt}.json", LABELS)["owl"]

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from dadlab.captions import tokenizer
+from dadlab.tables.verdicts import FAILS, HOLDS
 from dadlab.teacher import load_teacher
 from dadlab.vlm import enrichment
-from dadlab.vlm.enrichment import KINDS, best_prompt, hits, spreads, tabulate, texts
+from dadlab.vlm.enrichment import KINDS, best_prompt, hits, judged, spreads, tabulate, texts
 from dadlab.vlm.language import cut_texts
 from dadlab.vlm.openvocab import NAMINGS, labels_of
 
@@ -60,6 +61,16 @@ def test_table_pairs_each_text_with_plain():
     assert table["rows"][0]["drawings"] == [25.0] * 4
     (pair,) = table["differences"]
     assert (pair["split"], pair["naming"], pair["text"], pair["mean"]) == ("ood", "plain", "description", 75.0)
+
+
+def test_claims_are_judged_by_the_rule_of_all_tables():
+    right = np.random.default_rng(0).random((5, 300))
+    shares = {"plain": 0.5, "description": 0.9, "shuffled": 0.9}
+    measured = {split: {("plain", kind): right < share for kind, share in shares.items()} for split in ("id", "ood")}
+    claims, verdicts = judged(measured)
+    assert [(claim.second, claim.on) for claim in claims[:2]] == [("plain", "id, plain"), ("shuffled", "id, plain")]
+    assert [found.verdict for found in verdicts] == [HOLDS, FAILS] * 2
+    assert {found.level for found in verdicts} == {1 - 0.05 / 4}
 
 
 def test_spreads_have_a_row_a_naming_and_text(teacher):

@@ -26,7 +26,7 @@ def test_every_kind_fits_the_text_encoder(kind):
 
 @pytest.mark.parametrize("kind", ["succinct", "detailed", "distinct"])
 def test_descriptions_name_the_colour_and_never_the_garment(kind):
-    for label, text in zip(load_labels(), described(load_labels(), "product", kind, seed=0), strict=True):
+    for label, text in zip(load_labels(), described(AlignRun(text=kind, naming="product"), load_labels()), strict=True):
         name, told = text.split(" . ")
         assert name == label.product
         assert label.plain.split(" ", 1)[0] in told

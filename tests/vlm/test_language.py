@@ -1,4 +1,3 @@
-import json
 import warnings
 
 import pytest
@@ -10,20 +9,14 @@ from dadlab.teacher import load_teacher, zero_shot_head
 from dadlab.vlm.language import (
     cut_texts,
     enriched,
-    labels_in,
     prompts,
     random_words,
-    read_captions,
-    read_descriptions,
     shuffled,
     text_features,
 )
 
 LABELS = ("owl", "garden gnome", "bag")
 TEXTS = {"owl": "A round bird.", "garden gnome": "A small man, in a red cap.", "bag": 'A box with a "handle".'}
-CSV = (
-    'label,description\nbag,"A box with a ""handle""."\nowl,A round bird.\ngarden gnome,"A small man, in a red cap."\n'
-)
 
 
 def test_enriched_prompt_is_one_string():
@@ -57,70 +50,6 @@ def test_braces_in_a_description_stay():
 def test_template_needs_one_place(template):
     with pytest.raises(ValueError, match=r"exactly one \{\}"):
         prompts(LABELS, template)
-
-
-@pytest.mark.parametrize("kind", ["json", "csv", "csv of a spreadsheet"])
-def test_descriptions_go_by_name_not_by_row(tmp_path, kind):
-    path = tmp_path / f"texts.{kind[:4].rstrip()}"
-    contents = {"json": json.dumps(dict(reversed(TEXTS.items()))), "csv": CSV}
-    contents["csv of a spreadsheet"] = "\ufeff" + CSV.replace("\n", "\r\n")
-    path.write_text(contents[kind], encoding="utf-8", newline="")
-    assert list(read_descriptions(path, LABELS).items()) == list(TEXTS.items())
-
-
-def test_labels_of_a_file_are_in_its_order(tmp_path):
-    path = tmp_path / "texts.csv"
-    path.write_text(CSV)
-    assert labels_in(path) == ["bag", "owl", "garden gnome"]
-
-
-def test_captions_go_by_name(tmp_path):
-    path = tmp_path / "captions.json"
-    path.write_text('{"bag": ["a bag"], "owl": ["an owl", "a bird"], "hat": []}')
-    texts, owner = read_captions(path, ["owl", "bag"])
-    assert (texts, owner.tolist()) == (["an owl", "a bird", "a bag"], [0, 0, 1])
-    with pytest.raises(ValueError, match=r"no list of captions for 'hat', 'cup'"):
-        read_captions(path, ["hat", "bag", "cup"])
-
-
-def test_white_space_in_a_description_is_made_plain(tmp_path):
-    path = tmp_path / "texts.json"
-    path.write_text('{"owl": " A round\\n\\tbird. "}')
-    assert read_descriptions(path, ["owl"]) == {"owl": "A round bird."}
-
-
-@pytest.mark.parametrize("kind", ["json", "csv"])
-def test_every_problem_is_named_at_once(tmp_path, kind):
-    path = tmp_path / f"texts.{kind}"
-    contents = {
-        "json": '{"owl": "A bird.", "owl": "Another.", "bag": " ", "hat": "Round.", "owls": "Birds."}',
-        "csv": "label,description\nowl,A bird.\nowl,Another.\nbag\nhat,Round.\nowls,Birds.\n",
-    }
-    path.write_text(contents[kind])
-    with pytest.raises(ValueError, match="texts") as raised:
-        read_descriptions(path, [*LABELS, "cup", "cup"])
-    assert str(raised.value) == (
-        f"{path}: descriptions do not fit the 4 labels; missing: 'garden gnome', 'cup'; described twice: 'owl'; "
-        "unknown: 'hat', 'owls'; without text: 'bag'; twice in the label list: 'cup'"
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "names"),
-    [
-        ("texts.json", None, "not found"),
-        ("texts.json", "{", "Expecting"),
-        ("texts.json", '["owl"]', "not an object"),
-        ("texts.csv", "owl,A bird.\n", "columns label and description"),
-        ("texts.txt", "owl", r"\.json or a \.csv"),
-    ],
-)
-def test_unreadable_file_is_named(tmp_path, name, content, names):
-    path = tmp_path / name
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ValueError, match=rf"{path}: .*{names}"):
-        read_descriptions(path, LABELS)
 
 
 @pytest.mark.parametrize("encode", [tokenizer(), SimpleTokenizer()], ids=["embedded", "CLIP"])

@@ -1,16 +1,19 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from toy_benchmarks import write_birds, write_flowers
 
-from dadlab.vlm import evaluate
-from dadlab.vlm.evaluate import measure_aligned, measure_halves, teacher_values
-from dadlab.vlm.label_texts import FixedTexts
+from dadlab.vlm import evaluate, train
+from dadlab.vlm.benchmarks import listing
+from dadlab.vlm.evaluate import after_shots, measure_aligned, measure_halves, teacher_values
+from dadlab.vlm.label_texts import FixedTexts, prompted
 from dadlab.vlm.language import text_features
-from dadlab.vlm.material import dataset_for, labels_for, of_labels, teacher_of
+from dadlab.vlm.material import captions_of, dataset_for, labels_for, of_labels, teacher_of
+from dadlab.vlm.objective import Batch
 from dadlab.vlm.openvocab import labels_of, load_open
 from dadlab.vlm.run import AlignRun
 from dadlab.vlm.train import train_aligned
@@ -69,6 +72,56 @@ def test_descriptions_are_read_by_name_and_checked_before_work(tmp_path, toy_ben
     ]
     told.write_text(json.dumps({name: f"As {name}s look." for name in reversed(names)}))
     assert [label.description for label in labels_for(run, "ood")] == [f"As {name}s look." for name in names[2:]]
+
+
+@pytest.fixture
+def captioned(tmp_path, toy_benchmarks) -> AlignRun:
+    """L_cap on birds whose captions say of which class and which of its pictures they are, listed backwards."""
+    told, root = tmp_path / "captions.json", write_birds(tmp_path)
+    run = replace(TOY, losses="cls+cap", data=f"birds:{root}", captions=str(told), batch=8)
+    names = reversed(listing(run.data).files.names)
+    told.write_text(json.dumps({name: f"bird {name.split('/')[-2][2]} {name.split('_')[-2][2:]}" for name in names}))
+    return run
+
+
+def test_every_image_is_shown_with_its_own_caption(tmp_path, captioned, monkeypatch):
+    found = captions_of(replace(captioned, limit=4), "train")
+    assert [text[:6] for text in found] == ["bird 1", "bird 1", "bird 2", "bird 2"], "two of either seen class"
+    monkeypatch.setattr(evaluate, "SHOT_EPOCHS", 1)
+    seen, objective = list[Batch](), train.objective
+    monkeypatch.setattr(train, "objective", lambda run, student, b: seen.append(b) or objective(run, student, b))
+    after_shots(captioned, tmp_path / "runs", labels_for(captioned, "ood"))
+    teacher, splits = teacher_of(captioned), ("train", "shots")
+    texts = [text for split in splits for text in captions_of(captioned, split)]
+    known = text_features(teacher.clip, teacher.tokenizer, texts)
+    for batch in (seen[0], seen[-1]):
+        nearest = [texts[k] for k in (batch.captions @ known.T).argmax(1).tolist()]
+        assert [int(text[5]) - 1 for text in nearest] == batch.labels.tolist(), "captions of the labels shown"
+    assert set(seen[-1].labels.tolist()) & {2, 3}, "shots were shown, with theirs"
+
+
+def test_captions_that_do_not_fit_are_named_before_work(tmp_path, captioned):
+    path = Path(captioned.captions)
+    told = json.loads(path.read_text())
+    shot = next(name for name in told if "Mallard_0000" in name)
+    path.write_text(json.dumps({name: text for name, text in told.items() if name != shot} | {"emu.jpg": "an emu"}))
+    with pytest.raises(ValueError, match=rf"captions do not fit .*missing: '{shot}'; unknown: 'emu.jpg'"):
+        train_aligned(captioned, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_of_descriptions_has_a_file_a_prompt(tmp_path, toy_benchmarks):
+    run = replace(TOY, data=f"birds:{write_birds(tmp_path)}", descriptions=str(tmp_path / "told"))
+    names = listing(run.data).names
+    (tmp_path / "told").mkdir()
+    for prompt in ("base", "succinct"):
+        (tmp_path / "told" / f"{prompt}.json").write_text(json.dumps({name: f"{prompt} {name}" for name in names}))
+    for text, prompt in (("description", "base"), ("succinct", "succinct")):
+        asked = replace(run, text=text)
+        expected = [f"a photo of {name} . {prompt} {name}" for name in names[2:]]
+        assert prompted(asked, labels_for(asked, "ood")) == expected
+    with pytest.raises(ValueError, match=r"detailed.json: descriptions not found"):
+        labels_for(replace(run, text="detailed"), "ood")
 
 
 def test_photographs_have_one_drawing_and_the_same_shots_for_every_seed(tmp_path, toy_benchmarks):

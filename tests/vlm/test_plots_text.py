@@ -39,6 +39,14 @@ def test_cosines_are_shares_of_all_pairs() -> None:
     )
 
 
+@pytest.mark.parametrize("chart", [spectra, cosines])
+def test_every_kind_of_text_is_drawn_or_too_many_are_refused(chart) -> None:
+    kinds = {f"kind {k}": FEATURES["plain"] for k in range(10)}
+    assert set(kinds) <= {text.split(",")[0] for text in texts(chart(kinds))}
+    with pytest.raises(ValueError, match="11 kinds of text: 10 at most"):
+        chart({**kinds, "one more": FEATURES["plain"]})
+
+
 def test_published_spectra_have_ten_values_each() -> None:
     figure = published_spectra()
     check(figure, 1, "plain", "ChatGPT", "caption")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from dadlab.tables.verdicts import Claim
-from dadlab.vlm.report import beside, claims, record, styled
+from dadlab.vlm.report import beside, claims, left_out, record, styled
 from dadlab.vlm.rows import Measured, read_experiment
 
 
@@ -45,6 +46,17 @@ def test_claims_say_what_was_found_or_that_nothing_was(table):
     assert list(frame["verdict"][:2]) == ["holds", "holds"]
     assert frame["effect"][0].startswith("+20.0 [+")
     assert list(frame["verdict"][2:4]) == ["not measured"] * 2
+
+
+def test_what_a_filter_left_out_is_the_mean_over_epochs_and_seeds(table, tmp_path):
+    for row in table.rows:
+        for seed in table.seeds[row.label]:
+            folder = dataclasses.replace(row.run, seed=seed).folder(tmp_path)
+            folder.mkdir()
+            shares = [0.0, 0.0] if row.label == "no filter" else [0.1 * seed, 0.3]
+            (folder / "loss.jsonl").write_text("".join(f'{{"epoch": 0, "filtered": {share}}}\n' for share in shares))
+    found = left_out(table, tmp_path)["left out (%)"]
+    assert found.to_dict() == pytest.approx({"reference": 20.0, "no filter": 0.0, "k = 10": 20.0})
 
 
 def test_the_record_has_every_cell_and_claim(table, tmp_path):

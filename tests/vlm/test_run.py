@@ -34,9 +34,11 @@ LABELS = torch.zeros(4, dtype=torch.int64)  # right and sure, wrong and sure, ri
         ({"image_size": 64}, "fashion is drawn at 32 pixels"),
         ({"data": "flower:/data"}, "unknown data set 'flower': did you mean 'flowers'"),
         ({"data": "flowers:/data", "naming": "product"}, "flowers:/data has plain names alone"),
-        ({"data": "flowers:/data", "text": "succinct"}, "flowers:/data has no such texts"),
+        ({"data": "flowers:/data", "text": "succinct"}, "flowers:/data needs descriptions"),
+        ({"data": "flowers:/data", "text": "succinct", "descriptions": "a.json"}, "a folder, with succinct.json"),
         ({"data": "flowers:/data", "text": "shuffled"}, "needs descriptions, a file"),
-        ({"data": "flowers:/data", "losses": "cls+cap"}, "L_cap needs captions"),
+        ({"data": "flowers:/data", "losses": "cls+cap"}, "L_cap needs captions, a file"),
+        ({"captions": "told.json"}, "fashion .* has its own texts"),
     ],
 )
 def test_bad_fields_are_one_clear_line(fields, message):
@@ -71,7 +73,7 @@ def test_every_field_counts_where_it_is_used():
         "magnitude": 9,
         "last": 5,
     }
-    assert changed.keys() | {"data", "image_size", "descriptions"} == {
+    assert changed.keys() | {"data", "image_size", "descriptions", "captions"} == {
         entry.name for entry in dataclasses.fields(AlignRun)
     }
     prints = [dataclasses.replace(base, **{name: value}).fingerprint for name, value in changed.items()]
@@ -93,6 +95,21 @@ def test_data_on_disk_count_by_what_lies_there(tmp_path, toy_benchmarks):
         prints.add(dataclasses.replace(base, text="description", descriptions=str(told)).fingerprint)
         assert dataclasses.replace(base, descriptions=str(told)).fingerprint == base.fingerprint, "a text never read"
     assert len(prints) == 2
+    by_prompt = tmp_path / "prompts"
+    by_prompt.mkdir()
+    (by_prompt / "base.json").write_text(told.read_text())
+    (by_prompt / "succinct.json").write_text(json.dumps({"mallard": "brief"}))
+    base_prompt, brief = (
+        dataclasses.replace(base, text=t, descriptions=str(by_prompt)) for t in ("description", "succinct")
+    )
+    assert base_prompt.fingerprint in prints, "the same file, wherever it lies"
+    assert brief.fingerprint not in prints
+    assert (brief.described_in, base.described_in) == (str(by_prompt / "succinct.json"), "")
+    captioned = dataclasses.replace(base, captions=str(told))
+    assert captioned.fingerprint == base.fingerprint, "captions never read"
+    prints = {dataclasses.replace(captioned, losses="cap").fingerprint}
+    told.write_text(json.dumps({"other.jpg": "three"}))
+    assert dataclasses.replace(captioned, losses="cap").fingerprint not in prints
     other = dataclasses.replace(base, data=f"birds:{write_birds(tmp_path / 'two', each=11)}")
     assert other.fingerprint != base.fingerprint
 

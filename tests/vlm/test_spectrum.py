@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dadlab.vlm.spectrum import class_means, effective_rank, nearest_pairs, pairwise_cosines, singular_values
+from dadlab.vlm.spectrum import (
+    class_means,
+    effective_rank,
+    nearest_pairs,
+    pairwise_cosines,
+    rank_by_label,
+    singular_values,
+)
 
 
 def features(count: int = 12, width: int = 5) -> torch.Tensor:
@@ -45,6 +52,16 @@ def test_effective_rank_by_hand_and_bounds():
     assert effective_rank(5 * values) == pytest.approx(effective_rank(values))
     assert effective_rank(values.square()) < effective_rank(values)
     assert 1 <= effective_rank(singular_values(features())) <= 5
+
+
+def test_ranks_by_label_vary_as_much_as_the_rank_does_over_labels():
+    drawn = torch.randn(400, 60, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    drawn = drawn * torch.tensor([4.0, 2.0, 1.0, 1.0, 0.5])
+    ranks = torch.tensor([effective_rank(singular_values(labels).square()) for labels in drawn])
+    by_label = [rank_by_label(labels) for labels in drawn[:40]]
+    assert by_label[0].mean().item() == pytest.approx(ranks[0].item(), rel=1e-4)
+    error = torch.stack([values.std() / len(values) ** 0.5 for values in by_label]).mean()
+    assert error == pytest.approx(ranks.std(), rel=0.25)
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [1.0, -1.0], []])

@@ -33,6 +33,8 @@ def view(encode) -> Spectrum:
 def test_shows_itself(view):
     assert 'aria-label="eigenvalue spectra: plain: effective rank' in view.picture.value
     assert "description: effective rank of σ²" in view.status.value
+    assert view.picture.value.count("<svg ") == 2, "spectra, and cosines below"
+    assert view.status.value.split("<br>")[0].count(" / ") == 3, "three labels are three pairs, nearest first"
     assert view.problem.value == ""
     assert len(view.figure().axes) == 2
 

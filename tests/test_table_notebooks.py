@@ -74,7 +74,8 @@ def test_the_method_is_drawn(tmp_path):
 def test_distances_against_performance(runs, tmp_path):
     small = {"epsilons": [0.0, 8.0], "epsilon_seeds": [0, 1], "on": "val", "methods": ["dad"], "splits": ["a"]}
     record = run("figures/figure_02", tmp_path, runs, **small, seeds=[0, 1], batches=3)
-    assert [point["point"] for point in record["points"]] == ["ε = 0", "ε = 8", "a"]
+    assert [point["point"] for point in record["points"]] == ["ε = 0", "ε = 8", "ε = 0", "ε = 8", "a"]
+    assert len(record["claims"]) == 2
     assert record["claims"][0]["comparisons"][0]["images"] == 1000
     assert (tmp_path / "record.png").is_file()
 
@@ -90,12 +91,26 @@ def test_the_theorys_quantities(runs, tmp_path):
     record = run("figures/theory", tmp_path, runs, **small)
     assert record["lemma_4"]["left"] <= record["lemma_4"]["right"]
     assert all(line["holds"] for name, line in record["lemma_3"].items() if "Q(x) →" in name)
+    assert record["set_distances"]["1 of the teacher's styles"]["v2"] == record["w"]["v2 · studio"]
     assert record["bounds"]["plain"]["v2"]["r(P')"] == pytest.approx(record["risks"]["plain"]["v2"])
+
+
+def test_teachers_of_more_and_fewer_styles(runs, tmp_path):
+    small = {"steps": 2, "drawings": 4, "seeds": [0, 1], "splits": ["studio", "sketch"]}
+    record = run("figures/implication", tmp_path, runs, **small)
+    assert list(record["gains"]) == ["1 style", "2 styles", "4 styles"]
+    (claim,) = record["claims"]
+    assert [(c["first"], c["second"], c["on"]) for c in claim["comparisons"]] == [
+        ("4 styles", "1 style", "sketch"),
+        ("4 styles", "2 styles", "sketch"),
+    ]
 
 
 def test_what_is_left_open(runs, tmp_path):
     small = {"methods": ["plain", "dad"], "fitted": ["plain"], "seeds": [0, 1], "splits": ["studio", "a"]}
-    record = run("figures/open_questions", tmp_path, runs, **small, corruptions=False)
+    small |= {"others": {"discretizer": ["broad"]}, "corruptions": False}
+    record = run("figures/open_questions", tmp_path, runs, **small)
+    assert [line["value"] for line in record["others"]] == ["studio", "broad", "deviation", "over seeds"]
     assert len(record["rows"]) == 8
     assert set(record["effective_robustness"]) == {"plain", "dad"}
     assert len(record["classes"]["teacher"]) == 10

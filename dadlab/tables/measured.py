@@ -7,7 +7,7 @@ image, so that claims about a table are paired tests (`dadlab.tables.verdicts`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from dadlab.data import home_split, split_names
 from dadlab.estimates import Estimate, accuracy
 from dadlab.evaluate import mce, mce_baseline, mean_error
 from dadlab.results import measure, measure_corruptions
+from dadlab.run import Run
 from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corruptions
 from dadlab.tables.rows import NOT_YET, Row
 from dadlab.train import train as train_run
@@ -110,6 +111,18 @@ def with_teacher(row: Row, runs_dir: Path, *, train: bool) -> Row:
     if not file.is_file():
         return replace(row, missing=f"{NOT_RUN} (teacher: {row.teacher.what}, seed {TEACHER_SEED})")
     return replace(row, profile=replace(row.profile, teacher=str(file)))
+
+
+def require_trained(runs: Iterable[Run], runs_dir: Path, *, train: bool) -> None:
+    """Raise a `ValueError` that names the runs that are not there, unless they may be trained."""
+    absent = {run.folder(runs_dir).name: run for run in runs}
+    absent = {
+        name: run for name, run in absent.items() if not (Path(runs_dir) / name / "student.safetensors").is_file()
+    }
+    if absent and not train:
+        raise ValueError(
+            f"{len(absent)} runs are not in {runs_dir}, first {next(iter(absent))}: train them or set `train`"
+        )
 
 
 def split_of(column: str, data: str) -> str | None:

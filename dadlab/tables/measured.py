@@ -10,17 +10,20 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dadlab.data import home_split, split_names
+from dadlab.data import home_split, load_split, split_names
 from dadlab.estimates import Estimate, accuracy
 from dadlab.evaluate import mce, mce_baseline, mean_error
+from dadlab.files import fingerprint
+from dadlab.making.tokens import train_token_teacher
 from dadlab.results import measure, measure_corruptions
 from dadlab.run import Run
 from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corruptions
-from dadlab.tables.rows import NOT_YET, Row
+from dadlab.tables.rows import DISCRETE_VIT, NOT_YET, Row
 from dadlab.train import train as train_run
 
 NOT_RUN = "not run"
@@ -104,13 +107,28 @@ def with_teacher(row: Row, runs_dir: Path, *, train: bool) -> Row:
     """A row whose profile names the file of its trained teacher; one that lacks it is missing, or trained if told."""
     if row.missing or not row.teacher:
         return row
-    taught = row.teacher.run(TEACHER_SEED)
-    file = taught.folder(runs_dir) / "student.safetensors"
+    file, make = _taught(row.teacher, Path(runs_dir))
     if train and not file.is_file():
-        train_run(taught, runs_dir)
+        make()
     if not file.is_file():
         return replace(row, missing=f"{NOT_RUN} (teacher: {row.teacher.what}, seed {TEACHER_SEED})")
     return replace(row, profile=replace(row.profile, teacher=str(file)))
+
+
+def _taught(teacher: Row, runs_dir: Path) -> tuple[Path, Callable[[], object]]:
+    """The file of a teacher that is trained first, and how to make it."""
+    profile = teacher.profile
+    if teacher.method != DISCRETE_VIT:
+        run = teacher.run(TEACHER_SEED)
+        return run.folder(runs_dir) / "student.safetensors", lambda: train_run(run, runs_dir)
+    images = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    recipe: dict[str, Any] = {
+        "steps": profile.epochs * -(-len(images) // profile.batch),
+        "batch": profile.batch,
+        "peak": profile.lr,
+    }
+    file = runs_dir / "teachers" / f"discrete_vit-{fingerprint(images.fingerprint, recipe)}.safetensors"
+    return file, lambda: train_token_teacher(images, file, **recipe, seed=TEACHER_SEED)
 
 
 def require_trained(runs: Iterable[Run], runs_dir: Path, *, train: bool) -> None:

@@ -20,6 +20,7 @@ from dadlab.tables.published import PAPERS
 ROWS = PAPERS / "dad" / "rows.json"
 SEPARATOR = " · "  # between the parts of a row's name
 NOT_YET = "not in this version"
+DISCRETE_VIT = "discrete_vit"  # stands for the method of a teacher that is no run
 _TOLD = ("augreg", "teacher", "discretizer", "start")  # what tables say of a row's profile, where it is its own
 
 
@@ -108,6 +109,11 @@ class _Base:
         common = make_profile(self.preset, **self.shared)
         if spec.get("teacher") is True or "missing" in spec:
             return Row(name, common, missing=spec.get("missing", ""))
+        if spec.get("method") == DISCRETE_VIT:
+            small = common.data == "fashion"
+            return Row(
+                name, common, DISCRETE_VIT, "vit_s", "" if small else "no Discrete ViT of this size is trained here"
+            )
         published = spec.get("student") or name[0]
         recipe = nearest(self.aliases.get(published, published), self.stand_ins, "published student").copy()
         student, augreg = recipe.pop("student"), recipe.pop("augreg", "none")

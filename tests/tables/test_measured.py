@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dadlab.estimates import accuracy, difference
 from dadlab.methods import METHODS
@@ -27,6 +28,7 @@ from dadlab.tables.sentences import (
 )
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim
 from dadlab.tables.view import beside, styled
+from dadlab.teacher import load_teacher
 
 NUMBERS = [str(number) for number in range(1, 13)]
 PROFILE = read_rows(1)[0].profile
@@ -124,6 +126,16 @@ def test_runs_that_are_not_there_are_named_unless_they_may_be_trained(tmp_path):
     module.require_trained([there, absent], tmp_path, train=True)
     with pytest.raises(ValueError, match=r"1 runs are not in .*, first dad-resnet_s-s0"):
         module.require_trained([there, absent, absent], tmp_path, train=False)
+
+
+def test_a_discrete_vit_is_a_teacher_that_is_no_run(tmp_path):
+    small = {"limit": 40, "epochs": 1, "batch": 8}
+    (row,) = (row for row in read_rows(9, shared=small) if row.name == ("RN34", "DrViT-S"))
+    assert row.what == "kd, resnet_s, teacher: discrete_vit, vit_s"
+    ready = module.with_teacher(row, tmp_path, train=True)
+    assert module.with_teacher(row, tmp_path, train=False) == ready
+    assert ready.run(0).fingerprint != row.run(0).fingerprint
+    assert load_teacher(ready.profile.teacher)(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_bad_names_say_what_is_meant():

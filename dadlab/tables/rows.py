@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dadlab.methods import METHODS
+from dadlab.photos import ASSETS
 from dadlab.profile import PROFILES, Profile, make_profile, nearest
 from dadlab.run import Run
 from dadlab.students import check_start
@@ -121,7 +122,7 @@ class _Base:
         trained = spec["teacher"] if isinstance(spec.get("teacher"), dict) else None
         for key, value in spec.items():
             if key not in ("student", "method", "augreg", "over") and value is not trained:
-                given[key] = self.other.get(key) if value == "other" else value
+                given[key] = self.other.get(key) if value == "other" else self.other.get(value, value)
         if absent := [key for key, value in given.items() if value is None]:
             return Row(name, common, missing=f"the profile has no second {absent[0]}")
         unknown = set(given) - {entry.name for entry in fields(Profile)} - set(self.shared)
@@ -136,6 +137,13 @@ class _Base:
         row = Row(name, profile, spec["method"], student, detail=detail, teacher=teacher, over=spec.get("over", ""))
         try:
             check_start(row.student, row.run(0).profile.start)
+            _check_discretizer(row.profile.discretizer)
         except ValueError as error:  # such as AdvProp for a student without batch norm
             return Row(name, common, missing=str(error))
         return row
+
+
+def _check_discretizer(name: str) -> None:
+    """Raise a `ValueError` where the embedded diffusion model is named and its weights are not there."""
+    if name in ("diffusion", "diffusion-text") and not (ASSETS / "diffusion_studio.safetensors").is_file():
+        raise ValueError("no weights of a diffusion model are embedded; `dadlab.making.diffusion` makes them")

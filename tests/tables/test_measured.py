@@ -13,6 +13,7 @@ import torch
 from dadlab.estimates import accuracy, difference
 from dadlab.methods import METHODS
 from dadlab.tables import measured as module
+from dadlab.tables import rows as rows_module
 from dadlab.tables.published import TABLES, load_table
 from dadlab.tables.record import printed_in, record
 from dadlab.tables.rows import NOT_YET, ROWS, Row, read_rows
@@ -136,6 +137,17 @@ def test_a_discrete_vit_is_a_teacher_that_is_no_run(tmp_path):
     assert module.with_teacher(row, tmp_path, train=False) == ready
     assert ready.run(0).fingerprint != row.run(0).fingerprint
     assert load_teacher(ready.profile.teacher)(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_a_diffusion_model_without_weights_is_missing_and_says_who_makes_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(rows_module, "ASSETS", tmp_path)
+    rows = {row.key: row for row in read_rows(10)}
+    assert "`dadlab.making.diffusion` makes them" in rows["Stable-Diffusion"].missing
+    assert str(tmp_path) not in rows["Stable-Diffusion"].missing
+    (tmp_path / "diffusion_studio.safetensors").touch()
+    rows = {row.key: row for row in read_rows(10)}
+    assert rows["Stable-Diffusion"].what == "dad, resnet_s, discretizer diffusion-text"
+    assert rows["Stable-Diffusion, image-to-image"].profile.discretizer == "diffusion"
 
 
 def test_bad_names_say_what_is_meant():

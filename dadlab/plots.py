@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dadlab.estimates import Estimate
 from dadlab.profile import Attack
-from dadlab.style import COLOURS, KEPT, MARKERS, styled, title_of
+from dadlab.style import COLOURS, KEPT, LOOKS, MARKERS, styled, title_of
 
 
 @styled
@@ -27,7 +27,7 @@ def gains(
     """Gain over a reference method on every shift, with 95 % intervals.
 
     Args:
-        found: method → split → paired difference to the reference, in points.
+        found: method, or anything else by its title, → split → paired difference to the reference, in points.
         drop: split → points that the plain student loses from `studio`; sorts the shifts, smallest drop on top.
         reference: the method that zero stands for.
         width: of the figure, in inches.
@@ -41,8 +41,9 @@ def gains(
         estimates = [by_split[split] for split in order]
         means = [e.mean for e in estimates]
         errors = [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
-        ax.errorbar(means, np.arange(len(order)) + shift, xerr=errors, fmt=MARKERS.get(method, "o"),
-                    color=COLOURS.get(method, "#333333"), elinewidth=1.1, label=title_of(method))  # fmt: skip
+        marker, colour = LOOKS[place % len(LOOKS)]
+        ax.errorbar(means, np.arange(len(order)) + shift, xerr=errors, fmt=MARKERS.get(method, marker),
+                    color=COLOURS.get(method, colour), elinewidth=1.1, label=title_of(method))  # fmt: skip
     ax.set_yticks(
         range(len(order)), [f"{split}  (−{drop[split]:.0f})" if drop[split] > 0.5 else split for split in order]
     )

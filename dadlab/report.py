@@ -1,8 +1,13 @@
-"""Tables for people: Markdown from result files; `python -m dadlab.report` renews README's tables and figure."""
+"""Tables for people: Markdown from result files; `python -m dadlab.report` renews README's tables and figure.
+
+README has two places for them, between `<!-- results:begin -->` and `<!-- results:end -->` the main experiment, and
+between `<!-- claims:begin -->` and `<!-- claims:end -->` what became of the first paper's claims.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,9 +17,10 @@ from matplotlib.figure import Figure
 from dadlab import plots
 from dadlab.estimates import Estimate
 from dadlab.style import title_of
+from dadlab.tables.summary import named, read_records, tally, verdicts
+from dadlab.tables.verdicts import FAILS
 
 CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}
-_MARKS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
 
 
 def markdown_table(results: dict[str, Any]) -> str:
@@ -58,17 +64,34 @@ def beside(results: dict[str, Any], ablation: dict[str, Any], method: str, title
     return {**results, **added, **errors}
 
 
-def update_readme(readme: Path, content: dict[str, Any], splits: list[str]) -> None:
-    """Write the tables of results between README's markers.
+def markdown_claims(records: dict[str, dict[str, Any]]) -> str:
+    """What became of a paper's sentences: a line a table with its verdicts, then every sentence that does not hold.
+
+    Args:
+        records: of tables, from `dadlab.tables.summary.read_records`.
+    """
+    counts, said = tally(records), verdicts(records)
+    lines = ["| " + " | ".join(["table", *counts.columns]) + " |", "|" + " --- |" * (1 + len(counts.columns))]
+    for name, line in counts.iterrows():
+        *numbers, rank = line
+        rho = "—" if math.isnan(rank) else f"{rank:+.2f}"
+        lines.append("| " + " | ".join([named(str(name)), *(f"{count:.0f}" for count in numbers), rho]) + " |")
+    failed = said[said["verdict"] == FAILS]
+    listed = "\n".join(f"- {named(line.table)}: {line.claim}." for line in failed.itertuples())
+    return "\n".join(lines) + "\n" + (f"\nWhat does not hold here:\n\n{listed}\n" if listed else "")
+
+
+def update_readme(readme: Path, place: str, text: str) -> None:
+    """Write a text between README's markers `<!-- PLACE:begin -->` and `<!-- PLACE:end -->`.
 
     Raises:
         ValueError: the markers are missing.
     """
-    text = Path(readme).read_text()
-    if not _MARKS.search(text):
-        raise ValueError(f"{readme}: the markers 'results:begin' and 'results:end' are missing")
-    tables = f"\n{markdown_table(content)}\n{markdown_differences(content, splits)}\n"
-    Path(readme).write_text(_MARKS.sub(lambda found: found[1] + tables + found[2], text))
+    whole = Path(readme).read_text()
+    marks = re.compile(rf"(<!-- {place}:begin -->\n).*?(<!-- {place}:end -->)", re.DOTALL)
+    if not marks.search(whole):
+        raise ValueError(f"{readme}: the markers '{place}:begin' and '{place}:end' are missing")
+    Path(readme).write_text(marks.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", whole))
 
 
 def gain_figure(results: dict[str, Any], reference: str = "kd", home: str = "studio") -> Figure:
@@ -87,5 +110,8 @@ if __name__ == "__main__":
     place = Path("papers/dad/results")
     main, broad = (json.loads((place / f"{name}.json").read_text()) for name in ("main", "broad"))
     tables = beside(main, broad, "dad", "DAD, broad discretizer")
-    update_readme(Path("README.md"), tables, ["rendition+sketch", "studio", "context"])
+    parts = markdown_table(tables), markdown_differences(tables, ["rendition+sketch", "studio", "context"])
+    update_readme(Path("README.md"), "results", "\n".join(parts))
+    if records := read_records(place):
+        update_readme(Path("README.md"), "claims", markdown_claims(records))
     gain_figure(main).savefig(place / "gain.png", dpi=200, bbox_inches="tight")

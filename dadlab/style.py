@@ -61,6 +61,11 @@ STYLE: Any = {
     "lines.markersize": 4.5,
     "image.interpolation": "nearest",
 }
+# Marker and colour of what is no method, in the order in which it is drawn.
+LOOKS = (
+    ("o", "#0072B2"), ("s", "#E69F00"), ("^", "#009E73"), ("D", "#CC79A7"), ("v", "#D55E00"), ("P", "#56B4E9"),
+    ("X", "#8A8A8A"), ("<", "#000000"), ("h", "#332288"), ("p", "#999933"), (">", "#882255"), ("*", "#44AA99"),
+)  # fmt: skip
 
 
 def styled(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:

@@ -1,6 +1,7 @@
 import pytest
 
-from dadlab.report import beside, markdown_differences, markdown_table, update_readme
+from dadlab.report import beside, markdown_claims, markdown_differences, markdown_table, update_readme
+from dadlab.tables.summary import VERDICTS
 
 RESULTS = {
     "rows": [{"method": "kd", "split": "sketch", "n": 2000, "top1": {"mean": 50.0, "low": 48.0, "high": 52.0}}],
@@ -23,17 +24,34 @@ def test_an_ablation_stands_beside_the_main_result():
 
 def test_readme_keeps_what_stands_around_the_markers(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
-    update_readme(readme, RESULTS, ["sketch"])
+    readme.write_text(
+        "a\n<!-- results:begin -->\nold\n<!-- results:end -->\nb\n<!-- claims:begin -->\n<!-- claims:end -->\n"
+    )
+    update_readme(readme, "results", markdown_differences(RESULTS, ["sketch"]))
     text = readme.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
+    assert text.startswith("a\n<!-- results:begin -->\n\n| difference, points | sketch |\n")
+    assert text.endswith("<!-- results:end -->\nb\n<!-- claims:begin -->\n<!-- claims:end -->\n")
     assert "old" not in text
     assert "| DAD − KD | +3.0 [+1.0, +5.0] |" in text
 
 
 def test_missing_markers(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("nothing here")
-    with pytest.raises(ValueError, match="results:begin"):
-        update_readme(readme, RESULTS, ["sketch"])
+    readme.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
+    with pytest.raises(ValueError, match="claims:begin"):
+        update_readme(readme, "claims", "text")
+
+
+def test_claims_are_counted_by_table_and_those_that_fail_are_named():
+    said = [{"claim": f"{verdict} {n}", "verdict": verdict, "comparisons": []} for n, verdict in enumerate(VERDICTS)]
+    records = {"table_02": {"rows": [], "claims": said[:2]}, "table_11": {"rows": [], "claims": said}}
+    lines = markdown_claims(records).splitlines()
+    assert lines[0] == (
+        "| table | sentences | holds | does not hold | cannot be told at this scale | not measured | rank correlation |"
+    )
+    assert lines[2:5] == [
+        "| Table 2 | 2 | 1 | 1 | 0 | 0 | — |",
+        "| Table 11 | 4 | 1 | 1 | 1 | 1 | — |",
+        "| All | 6 | 2 | 2 | 1 | 1 | — |",
+    ]
+    assert lines[-2:] == ["- Table 2: does not hold 1.", "- Table 11: does not hold 1."]

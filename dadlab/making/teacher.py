@@ -8,7 +8,7 @@ batch: with ten garments most captions occur more than once, and a repeated capt
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
 UNMASK_FROM = 0.5  # share of the steps after which a ViT sees all patches, as in FLIP (Li et al., 2023)
 
 
-def draw_corpus(photos: Photos, draws: int, *, seed: int) -> tuple[Tensor, Tensor, list[tuple[int, str, str]]]:
+def draw_corpus(
+    photos: Photos, draws: int, *, seed: int, styles: Sequence[str] = STYLES
+) -> tuple[Tensor, Tensor, list[tuple[int, str, str]]]:
     """Draw every photograph in every style `draws` times.
 
     Returns:
@@ -63,7 +65,7 @@ def draw_corpus(photos: Photos, draws: int, *, seed: int) -> tuple[Tensor, Tenso
     """
     images, facts = [], []
     for draw in range(draws):
-        for style in STYLES:
+        for style in styles:
             drawn, colours = render(photos.pixels, style, seed=seed + draw, index=photos.index)
             images.append(drawn)
             facts += [(int(label), colour, style) for label, colour in zip(photos.labels, colours, strict=True)]
@@ -87,6 +89,7 @@ def train_clip(
     config: dict[str, Any],
     out: Path,
     *,
+    styles: Sequence[str] = STYLES,
     draws: int = 2,
     steps: int = 4000,
     batch: int = 256,
@@ -112,7 +115,7 @@ def train_clip(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, max(20, steps), pct_start=0.1)
     state, checkpoint = (clip, optimizer, schedule), Path(out).with_suffix(".ckpt")
     done = restore_training(checkpoint, state)
-    images, index, facts = draw_corpus(photos, draws, seed=1000 + seed)
+    images, index, facts = draw_corpus(photos, draws, seed=1000 + seed, styles=styles)
     started = time.monotonic()
     for step in range(done, steps):
         if (start or step >= UNMASK_FROM * steps) and hasattr(clip.visual, "patch_dropout"):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dadlab.data import load_split
 from dadlab.progress import track
-from dadlab.results import measure_corruptions
+from dadlab.results import measure, measure_corruptions
 from dadlab.run import Run
 from dadlab.tables.answers import student_logits, teacher_logits
 from dadlab.tables.reliability import (
@@ -60,6 +60,31 @@ def above_the_line(audited: pd.DataFrame, home: str, fitted: Sequence[str]) -> p
         _, line = effective_robustness(part[home], part[split])
         above[split] = top1[split] - expected_away(top1[home], line)
     return pd.DataFrame(above).groupby(level="method", sort=False).mean()
+
+
+def spread_over(runs: Mapping[tuple[str, str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:
+    """Top-1 in per cent of students whose profiles differ in one field, and how much it varies.
+
+    Args:
+        runs: (field, what it is, seed) → run.
+        splits: test splits.
+        runs_dir: where runs live.
+
+    Returns:
+        A row each value of a field, averaged over seeds, then `deviation` over these values and `over seeds` the mean
+        deviation over seeds of one value; a column a split.
+    """
+    tested = {
+        key: {s: 100 * float(v.mean()) for s, v in measure(run, runs_dir, splits).items()} for key, run in runs.items()
+    }
+    top1 = pd.DataFrame(tested).T.rename_axis(["field", "value", "seed"])
+    means = top1.groupby(level=["field", "value"], sort=False).mean()
+    lines: dict[tuple[str, str], pd.Series] = {}
+    for field, part in means.groupby(level="field", sort=False):
+        lines |= {(field, value): line for (_, value), line in part.iterrows()}
+        lines[field, "deviation"] = part.std()
+        lines[field, "over seeds"] = top1.loc[[field]].groupby(level="value").std().mean()
+    return pd.DataFrame(lines).T.rename_axis(["field", "value"])
 
 
 def by_corruption(runs: Mapping[tuple[str, int], Run], runs_dir: Path) -> pd.DataFrame:

@@ -7,22 +7,29 @@ image, so that claims about a table are paired tests (`dadlab.tables.verdicts`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dadlab.data import home_split, split_names
+from dadlab.data import home_split, load_split, split_names
 from dadlab.estimates import Estimate, accuracy
 from dadlab.evaluate import mce, mce_baseline, mean_error
+from dadlab.files import fingerprint
+from dadlab.making.tokens import train_token_teacher
 from dadlab.results import measure, measure_corruptions
+from dadlab.run import Run
 from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corruptions
-from dadlab.tables.rows import NOT_YET, Row
+from dadlab.tables.rows import DISCRETE_VIT, NOT_YET, Row
+from dadlab.train import train as train_run
 
 NOT_RUN = "not run"
+TEACHER_SEED = 1000  # of trained teachers: outside every comparison
 Values = dict[str, dict[int, np.ndarray]]  # column → seed → (N,) values in [0, 1]
+Cells = Callable[[Row, int, Path, Sequence[str]], dict[str, np.ndarray]]  # of one seed: column → (N,)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ def measure_rows(
     *,
     columns: Sequence[str] = (),
     train: bool = True,
+    cells: Cells | None = None,
 ) -> Measured:
     """Measure a table's rows, and its averages from them.
 
@@ -67,8 +75,10 @@ def measure_rows(
         columns: some of the table's; all unless told.
         train: train what is missing; else only runs that are there count, with the seeds that are there, and the
             teacher only if it was asked before.
+        cells: how a row's columns are measured with one seed; on the test splits of their names unless told.
     """
     wanted = [name for name in published.columns if not columns or name in columns]
+    rows = [with_teacher(row, runs_dir, train=train) for row in rows]
     measured = Measured(published, rows, seeds, {}, {})
     for row in rows:
         there = [seed for seed in seeds if row.missing or train or _trained(row, seed, runs_dir)]
@@ -77,12 +87,12 @@ def measure_rows(
             continue
         found: Values = {name: {} for name in wanted}
         for seed in there:
-            cells = _cells(row, seed, runs_dir, wanted)
+            each = (cells or tested)(row, seed, runs_dir, wanted)
             for name, parts in published.attrs.get("averages", {}).items():
-                if name in wanted and set(parts) <= set(cells):
+                if name in wanted and set(parts) <= set(each):
                     lower = published.attrs["lower_is_better"]
-                    cells[name] = average([1 - cells[part] if part in lower else cells[part] for part in parts])
-            for name, cell in cells.items():
+                    each[name] = average([1 - each[part] if part in lower else each[part] for part in parts])
+            for name, cell in each.items():
                 found[name][seed] = cell
         measured.values[row.key] = {name: by_seed for name, by_seed in found.items() if by_seed}
         if not measured.values[row.key]:
@@ -91,6 +101,46 @@ def measure_rows(
         if len(there) < len(seeds):
             measured.missing[row.key] = f"seeds {', '.join(map(str, there))} alone"
     return measured
+
+
+def with_teacher(row: Row, runs_dir: Path, *, train: bool) -> Row:
+    """A row whose profile names the file of its trained teacher; one that lacks it is missing, or trained if told."""
+    if row.missing or not row.teacher:
+        return row
+    file, make = _taught(row.teacher, Path(runs_dir))
+    if train and not file.is_file():
+        make()
+    if not file.is_file():
+        return replace(row, missing=f"{NOT_RUN} (teacher: {row.teacher.what}, seed {TEACHER_SEED})")
+    return replace(row, profile=replace(row.profile, teacher=str(file)))
+
+
+def _taught(teacher: Row, runs_dir: Path) -> tuple[Path, Callable[[], object]]:
+    """The file of a teacher that is trained first, and how to make it."""
+    profile = teacher.profile
+    if teacher.method != DISCRETE_VIT:
+        run = teacher.run(TEACHER_SEED)
+        return run.folder(runs_dir) / "student.safetensors", lambda: train_run(run, runs_dir)
+    images = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    recipe: dict[str, Any] = {
+        "steps": profile.epochs * -(-len(images) // profile.batch),
+        "batch": profile.batch,
+        "peak": profile.lr,
+    }
+    file = runs_dir / "teachers" / f"discrete_vit-{fingerprint(images.fingerprint, recipe)}.safetensors"
+    return file, lambda: train_token_teacher(images, file, **recipe, seed=TEACHER_SEED)
+
+
+def require_trained(runs: Iterable[Run], runs_dir: Path, *, train: bool) -> None:
+    """Raise a `ValueError` that names the runs that are not there, unless they may be trained."""
+    absent = {run.folder(runs_dir).name: run for run in runs}
+    absent = {
+        name: run for name, run in absent.items() if not (Path(runs_dir) / name / "student.safetensors").is_file()
+    }
+    if absent and not train:
+        raise ValueError(
+            f"{len(absent)} runs are not in {runs_dir}, first {next(iter(absent))}: train them or set `train`"
+        )
 
 
 def split_of(column: str, data: str) -> str | None:
@@ -105,7 +155,7 @@ def _trained(row: Row, seed: int, runs_dir: Path) -> bool:
     return (row.run(seed).folder(runs_dir) / "student.safetensors").is_file()
 
 
-def _cells(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+def tested(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     """Column → (N,) for one seed; C is one number, mCE as a fraction (or plain error without a baseline)."""
     data = row.profile.data
     splits = {name: split for name in columns if (split := split_of(name, data)) is not None}

@@ -6,12 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dadlab.style import COLOURS, styled
-
-_LOOKS = (
-    ("o", "#0072B2"), ("s", "#E69F00"), ("^", "#009E73"), ("D", "#CC79A7"), ("v", "#D55E00"), ("P", "#56B4E9"),
-    ("X", "#8A8A8A"), ("<", "#000000"),
-)  # fmt: skip
+from dadlab.style import COLOURS, LOOKS, styled
 
 
 @styled
@@ -31,7 +26,7 @@ def published_measured(gains: pd.DataFrame, *, by: str = "column", width: float 
     ends = min(part.min() for part in reach), max(part.max() for part in reach)
     ax.plot(ends, ends, color="#BBBBBB", linewidth=0.8, linestyle=":", zorder=0)
     for place, (name, part) in enumerate(gains.groupby(by, sort=False)):
-        marker, colour = _LOOKS[place % len(_LOOKS)]
+        marker, colour = LOOKS[place % len(LOOKS)]
         errors = [part["measured"] - part["low"], part["high"] - part["measured"]]
         ax.errorbar(part["published"], part["measured"], yerr=errors, fmt=marker, color=colour, elinewidth=0.8,
                     label=str(name))  # fmt: skip

@@ -32,7 +32,7 @@ def wasserstein_panels(
     figure, panels = plt.subplots(1, 2, figsize=(width, 0.42 * width))
     plt.close(figure)
     for ax, series in zip(panels, (absolute, relative), strict=True):
-        for place, (method, points) in enumerate(series.items()):
+        for method, points in series.items():
             ordered = sorted(points, key=lambda point: point.distance)
             means = [p.gain.mean for p in ordered]
             errors = [[p.gain.mean - p.gain.low for p in ordered], [p.gain.high - p.gain.mean for p in ordered]]
@@ -40,9 +40,10 @@ def wasserstein_panels(
                         color=COLOURS.get(method, "#333333"), fmt=MARKERS.get(method, "o"))  # fmt: skip
             if ax is panels[0]:
                 ax.plot([p.distance for p in ordered], means, color=COLOURS.get(method, "#333333"), linewidth=0.7)
-            for point in ordered if place == len(series) - 1 else ():
-                ax.annotate(point.name, (point.distance, point.gain.high), (0, 3), textcoords="offset points",
-                            fontsize=6.5, ha="center")  # fmt: skip
+        every = [point for points in series.values() for point in points]
+        tops = {p.name: (p.distance, max(q.gain.high for q in every if q.name == p.name)) for p in every}
+        for name, top in tops.items():
+            ax.annotate(name, top, (0, 3), textcoords="offset points", fontsize=6.5, ha="center")
         ax.margins(x=0.1, y=0.14)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.3)
     panels[0].set(xlabel="distance of the augmentation from training images", ylabel=f"top-1 on {on} (%)")

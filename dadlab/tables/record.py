@@ -28,7 +28,7 @@ def record(measured: Measured, **more: Any) -> dict[str, Any]:
     """
     profile = asdict(measured.rows[0].profile) if measured.rows else {}
     firsts = _firsts(measured)
-    lines = [_line(measured, row, firsts.get(_block(row), "")) for row in measured.rows]
+    lines = [_line(measured, row, row.over or firsts.get(_block(row), "")) for row in measured.rows]
     facts = {"seeds": list(measured.seeds), "machine": machine(), "commit": commit()}
     printed = {name: measured.published.attrs.get(name) for name in ("title", "unit", "lower_is_better")}
     return {**printed, "profile": profile, **facts, "rows": lines, **more}
@@ -54,6 +54,7 @@ def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
         key: value for key, value in asdict(row.profile).items() if value != asdict(measured.rows[0].profile)[key]
     }
     line = {"row": list(row.name), "method": row.method or "teacher", "student": row.student, "profile": differs}
+    line |= {"what": row.what}
     return {**line, "runs": runs, "missing": measured.missing.get(row.key, ""), "cells": cells}
 
 

@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from dadlab.tables.plots import published_measured
 from dadlab.tables.rows import SEPARATOR
-from dadlab.tables.summary import gains, rank_correlations, read_records, verdicts
+from dadlab.tables.summary import FIGURES, all_gains, named, rank_correlations, read_records, verdicts
 
 _STYLE = """body { font: 14px/1.45 sans-serif; margin: 2em auto; max-width: 78em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0; font-size: 12.5px }
@@ -38,20 +37,13 @@ def write_page(results: Path, page: Path) -> Path:
     """Write the report on the records in a folder.
 
     Args:
-        results: folder of `table_*.json`, and of pictures `figure_*.png`.
+        results: folder of the tables' and figures' records, and of pictures beside them.
         page: the HTML file, which refers to the records by relative paths.
     """
-    records = read_records(results)
+    records, figures = read_records(results), read_records(results, FIGURES)
     where = os.path.relpath(results, page.parent)
-    found = [gains(record, name) for name, record in records.items()]
-    together = pd.concat(found) if found else gains({"rows": []})
-    parts = ["<h1>Published and measured</h1>", _facts(records), *_summary(records, together)]
-    for picture in sorted(Path(results).glob("figure_*.png")):
-        encoded = base64.b64encode(picture.read_bytes()).decode()
-        parts += [
-            f"<h2>{_named(picture.stem)}</h2>",
-            f'<img alt="{picture.stem}" src="data:image/png;base64,{encoded}">',
-        ]
+    parts = ["<h1>Published and measured</h1>", _facts(records), *_summary(records, figures)]
+    parts += [_figure(name, record, Path(results), where) for name, record in figures.items()]
     parts += [_table(name, record, where) for name, record in records.items()]
     title = "<meta charset='utf-8'><title>Published and measured</title>"
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -66,12 +58,12 @@ def _facts(records: Mapping[str, dict[str, Any]]) -> str:
     return f"<p class='note'>Data: {html.escape(data)}. Commits: {html.escape(commits)}.</p>{honest}"
 
 
-def _summary(records: dict[str, dict[str, Any]], together: pd.DataFrame) -> list[str]:
-    said = verdicts(records)
+def _summary(records: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]]) -> list[str]:
+    said, together = verdicts(records | figures), all_gains(records)
     counts = Counter(said["verdict"])
     told = ", ".join(f"{count} {html.escape(verdict)}" for verdict, count in counts.most_common())
     rows = [
-        f"<tr><td class=text><a href='#{r.table}'>{_named(r.table)}</a></td><td class=text>{html.escape(r.claim)}</td>"
+        f"<tr><td class=text><a href='#{r.table}'>{named(r.table)}</a></td><td class=text>{html.escape(r.claim)}</td>"
         f"<td class='text {r.verdict.replace(' ', '-')}'>{html.escape(r.verdict)}</td>"
         f"<td class=text>{html.escape(r.effects)}</td></tr>"
         for r in said.itertuples()
@@ -87,13 +79,24 @@ def _summary(records: dict[str, dict[str, Any]], together: pd.DataFrame) -> list
     ]
 
 
+def _figure(name: str, record: dict[str, Any], results: Path, where: str) -> str:
+    """The picture that lies beside a figure's record, if any, and where its numbers are."""
+    picture, drawn = results / f"{name}.png", ""
+    if picture.is_file():
+        encoded = base64.b64encode(picture.read_bytes()).decode()
+        drawn = f"<img alt='{name}' src='data:image/png;base64,{encoded}'>"
+    source = f"<a href='{where}/{name}.json'>{name}.json</a>"
+    made = html.escape(f"commit {record['commit']}, {record['machine']}")
+    return f"<h2 id='{name}'>{named(name)}</h2>{drawn}<p class=note>{source}: {made}</p>"
+
+
 def _table(name: str, record: dict[str, Any], where: str) -> str:
     columns = list(record["rows"][0]["cells"]) if record["rows"] else []
     names = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    head = f"<tr><th class=text>row</th>{names}{names}<th class=text>remark</th></tr>"
-    above = (
-        f"<tr><th></th><th colspan={len(columns)}>published</th><th colspan={len(columns)}>measured</th><th></th></tr>"
-    )
+    texts = "<th class=text>trained here</th><th class=text>remark</th>"
+    head = f"<tr><th class=text>row</th>{names}{names}{texts}</tr>"
+    wide = f"<th colspan={len(columns)}>"
+    above = f"<tr><th></th>{wide}published</th>{wide}measured</th><th colspan=2></th></tr>"
     lines = []
     for row in record["rows"]:
         cells = [row["cells"][column] for column in columns]
@@ -101,23 +104,16 @@ def _table(name: str, record: dict[str, Any], where: str) -> str:
         runs = html.escape(", ".join(row["runs"].values()))
         found = "".join(f"<td title='{runs}'>{_measured(cell)}</td>" for cell in cells)
         label = html.escape(SEPARATOR.join(row["row"]))
-        lines.append(
-            f"<tr><td class=text>{label}</td>{printed}{found}<td class=text>{html.escape(row['missing'])}</td></tr>"
-        )
+        texts = "".join(f"<td class=text>{html.escape(row[text])}</td>" for text in ("what", "missing"))
+        lines.append(f"<tr><td class=text>{label}</td>{printed}{found}{texts}</tr>")
     source = f"<a href='{where}/{name}.json'>{name}.json</a>"
     made = f"seeds {record['seeds']}, commit {record['commit']}, {html.escape(record['machine'])}"
-    title = f"{_named(name)}: {html.escape(record['title'])}"
+    title = f"{named(name)}: {html.escape(record['title'])}"
     return f"<h2 id='{name}'>{title}</h2><table>{above}{head}{''.join(lines)}</table><p class=note>{source}: {made}</p>"
 
 
 def _measured(cell: dict[str, Any]) -> str:
     return "—" if "mean" not in cell else f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}"
-
-
-def _named(stem: str) -> str:
-    """`table_01` as `Table 1`."""
-    kind, _, number = stem.partition("_")
-    return f"{kind.capitalize()} {number.lstrip('0')}"
 
 
 def _image(figure: Figure) -> str:

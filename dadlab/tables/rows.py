@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dadlab.methods import METHODS
+from dadlab.photos import ASSETS
 from dadlab.profile import PROFILES, Profile, make_profile, nearest
 from dadlab.run import Run
 from dadlab.students import check_start
@@ -20,6 +21,8 @@ from dadlab.tables.published import PAPERS
 ROWS = PAPERS / "dad" / "rows.json"
 SEPARATOR = " · "  # between the parts of a row's name
 NOT_YET = "not in this version"
+DISCRETE_VIT = "discrete_vit"  # stands for the method of a teacher that is no run
+_TOLD = ("augreg", "teacher", "discretizer", "start")  # what tables say of a row's profile, where it is its own
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Row:
         profile: what its runs share; the teacher's too.
         method, student: of its runs; empty for the teacher.
         missing: why there is nothing to run, or empty.
+        detail: in which fields the profile is not the preset's.
+        teacher: the row of a student that takes the teacher's place, trained first (`dadlab.tables.measured`).
+        over: the row that gains are over; the first of its block where empty.
     """
 
     name: tuple[str, ...]
@@ -38,6 +44,9 @@ class Row:
     method: str = ""
     student: str = ""
     missing: str = ""
+    detail: str = ""
+    teacher: Row | None = None
+    over: str = ""
 
     @property
     def key(self) -> str:
@@ -45,8 +54,11 @@ class Row:
 
     @property
     def what(self) -> str:
-        """Method and student, or the teacher."""
-        return f"{self.method}, {self.student}" if self.method else "teacher"
+        """Method, student and what is its own in the profile; or the teacher."""
+        if not self.method:
+            return "" if self.missing else "teacher"
+        taught = f"teacher: {self.teacher.what}" if self.teacher else ""
+        return ", ".join(part for part in (self.method, self.student, self.detail, taught) if part)
 
     def run(self, seed: int) -> Run:
         return Run(self.profile, self.method, self.student, seed)
@@ -98,19 +110,40 @@ class _Base:
         common = make_profile(self.preset, **self.shared)
         if spec.get("teacher") is True or "missing" in spec:
             return Row(name, common, missing=spec.get("missing", ""))
-        published = spec.get("student", name[0])
+        if spec.get("method") == DISCRETE_VIT:
+            small = common.data == "fashion"
+            return Row(
+                name, common, DISCRETE_VIT, "vit_s", "" if small else "no Discrete ViT of this size is trained here"
+            )
+        published = spec.get("student") or name[0]
         recipe = nearest(self.aliases.get(published, published), self.stand_ins, "published student").copy()
         student, augreg = recipe.pop("student"), recipe.pop("augreg", "none")
         given = {**recipe, **self.shared, "augreg": augreg if spec.get("augreg") else "none"}
+        trained = spec["teacher"] if isinstance(spec.get("teacher"), dict) else None
         for key, value in spec.items():
-            if key not in ("student", "method", "augreg"):
-                given[key] = self.other[key] if value == "other" else value
+            if key not in ("student", "method", "augreg", "over") and value is not trained:
+                given[key] = self.other.get(key) if value == "other" else self.other.get(value, value)
+        if absent := [key for key, value in given.items() if value is None]:
+            return Row(name, common, missing=f"the profile has no second {absent[0]}")
         unknown = set(given) - {entry.name for entry in fields(Profile)} - set(self.shared)
         if spec["method"] not in METHODS or unknown:
             return Row(name, common, missing=NOT_YET)
-        row = Row(name, make_profile(self.preset, **given), spec["method"], student)
+        profile = make_profile(self.preset, **given)
+        told = {key: getattr(profile, key) for key in _TOLD if getattr(profile, key) != getattr(common, key)}
+        detail = ", ".join(f"{key} {value}" for key, value in told.items())
+        teacher = self.row((), trained) if trained else None
+        if teacher and teacher.missing:
+            return Row(name, common, missing=f"its teacher: {teacher.missing}")
+        row = Row(name, profile, spec["method"], student, detail=detail, teacher=teacher, over=spec.get("over", ""))
         try:
             check_start(row.student, row.run(0).profile.start)
+            _check_discretizer(row.profile.discretizer)
         except ValueError as error:  # such as AdvProp for a student without batch norm
             return Row(name, common, missing=str(error))
         return row
+
+
+def _check_discretizer(name: str) -> None:
+    """Raise a `ValueError` where the embedded diffusion model is named and its weights are not there."""
+    if name in ("diffusion", "diffusion-text") and not (ASSETS / "diffusion_studio.safetensors").is_file():
+        raise ValueError("no weights of a diffusion model are embedded; `dadlab.making.diffusion` makes them")

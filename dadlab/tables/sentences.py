@@ -2,7 +2,7 @@
 
 They are data (`papers/dad/rows.json`), written down before the results of this version. A sentence holds if all its
 comparisons hold and does not hold if one of them does not; every comparison of a table counts in the correction,
-those that could not be made included.
+those that could not be made included. `A − B` in a row's place is the gain of A over B.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dadlab.tables.rows import ROWS
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, claims_record, judge, printed
 
 NOT_MEASURED = "not measured"
+LESS = " − "  # between two rows: the gain of the first over the second
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ def read_sentences(number: int | str, lower_is_better: Sequence[str] = (), path:
 def _comparisons(entry: dict[str, Any], lower_is_better: Sequence[str]) -> list[Claim]:
     edge = entry.get("above", 0.0)
     return [
-        Claim(entry["text"], entry["first"], second, column, -np.inf, -edge)
+        Claim(entry["text"], first, second, column, -np.inf, -edge)
         if column in lower_is_better
-        else Claim(entry["text"], entry["first"], second, column, edge)
+        else Claim(entry["text"], first, second, column, edge)
+        for first in ([entry["first"]] if isinstance(entry["first"], str) else entry["first"])
         for second in entry["than"]
         for column in entry["on"]
     ]
@@ -65,7 +67,7 @@ def as_listed(sentences: Sequence[Sentence]) -> pd.DataFrame:
     lines = [
         {
             "claim": sentence.text,
-            "better": sentence.comparisons[0].first,
+            "better": ", ".join(dict.fromkeys(claim.first for claim in sentence.comparisons)),
             "than": ", ".join(dict.fromkeys(claim.second for claim in sentence.comparisons)),
             "on": ", ".join(dict.fromkeys(claim.on for claim in sentence.comparisons)),
         }
@@ -100,12 +102,18 @@ def judge_sentences(sentences: Sequence[Sentence], measured: Measured) -> list[J
 
 
 def _judge(claim: Claim, measured: Measured, total: int) -> Verdict | None:
-    first, second = (measured.values.get(row, {}).get(claim.on, {}) for row in (claim.first, claim.second))
-    seeds = sorted(set(first) & set(second))
+    parts = [row for name in (claim.first, claim.second) for row in name.split(LESS)]
+    seeds = sorted(set.intersection(*(set(measured.values.get(row, {}).get(claim.on, {})) for row in parts)))
     if not seeds:
         return None
-    values = (measured.matrix(row, claim.on, seeds) for row in (claim.first, claim.second))
-    return judge(*values, claims=total, above=claim.above, below=claim.below)
+    first, second = (_values(measured, name, claim.on, seeds) for name in (claim.first, claim.second))
+    return judge(first, second, claims=total, above=claim.above, below=claim.below)
+
+
+def _values(measured: Measured, name: str, column: str, seeds: Sequence[int]) -> np.ndarray:
+    """(S, N) of a row, or of the gain of one row over another."""
+    first, *over = (measured.matrix(row, column, seeds) for row in name.split(LESS))
+    return first - over[0] if over else first
 
 
 def verdict_table(judged: Sequence[Judged]) -> Styler:

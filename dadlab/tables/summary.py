@@ -15,12 +15,19 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from dadlab.tables.sentences import NOT_MEASURED
+from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
+
 GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high"]
+TABLES = ("table_*",)
+FIGURES = ("figure_*", "theory", "implication", "open_questions")
+VERDICTS = (HOLDS, FAILS, OPEN, NOT_MEASURED)
 
 
-def read_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """The tables' records in a folder, by file name without ending, in order."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(Path(folder).glob("table_*.json"))}
+def read_records(folder: Path, names: Sequence[str] = TABLES) -> dict[str, dict[str, Any]]:
+    """The records of tables, or of other names, in a folder: by file name without ending, in order."""
+    found = [path for name in names for path in sorted(Path(folder).glob(f"{name}.json"))]
+    return {path.stem: json.loads(path.read_text()) for path in found}
 
 
 def gains(record: dict[str, Any], table: str = "") -> pd.DataFrame:
@@ -72,6 +79,31 @@ def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
         for claim in record.get("claims", ())
     ]
     return pd.DataFrame(lines, columns=["table", "claim", "verdict", "effects"])
+
+
+def tally(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """How many sentences of each table there are, how many have which verdict, and the table's rank correlation."""
+    said, ranks = verdicts(records), rank_correlations(all_gains(records))["rank correlation"]
+    counts = pd.crosstab(said["table"], said["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
+    counts.insert(0, "sentences", counts.sum(axis=1))
+    counts.loc["all"] = counts.sum()
+    return counts.join(ranks)
+
+
+def all_gains(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """`gains` of all tables."""
+    found = [gains(record, name) for name, record in records.items()]
+    return pd.concat(found) if found else gains({"rows": []})
+
+
+def named(stem: str) -> str:
+    """A record's name for people: `table_01` as `Table 1`, `open_questions` as `Open questions`.
+
+    >>> named("table_01"), named("open_questions")
+    ('Table 1', 'Open questions')
+    """
+    kind, _, number = stem.partition("_")
+    return f"{kind.capitalize()} {number.lstrip('0')}" if number.isdigit() else stem.replace("_", " ").capitalize()
 
 
 def _effects(comparisons: Sequence[dict[str, Any]]) -> str:

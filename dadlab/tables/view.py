@@ -15,7 +15,7 @@ from dadlab.tables.record import printed_in
 
 
 def beside(measured: Measured) -> pd.DataFrame:
-    """Published and measured side by side: numbers and `Estimate`s, and a remark where something is missing."""
+    """Published and measured side by side: numbers and `Estimate`s, what was trained, and what is missing."""
     published, names = measured.published, [row.name for row in measured.rows]
     lines = []
     for row in measured.rows:
@@ -23,7 +23,7 @@ def beside(measured: Measured) -> pd.DataFrame:
         line: dict[tuple[str, str], Any] = {("published", name): value for name, value in printed.items()}
         line |= {("measured", name): measured.estimates.get((row.key, name)) for name in published.columns}
         control = "control" if set(printed.values()) == {None} else ""
-        line["", "remark"] = measured.missing.get(row.key, control)
+        line |= {("", "trained here"): row.what, ("", "remark"): measured.missing.get(row.key, control)}
         lines.append(line)
     index = pd.MultiIndex.from_tuples(names, names=published.index.names)
     frame = pd.DataFrame(lines, index=index if len(names[0]) > 1 else [name[0] for name in names])

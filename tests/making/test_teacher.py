@@ -95,6 +95,13 @@ def test_corpus_has_every_photograph_in_every_style(photos):
     assert not torch.equal(images[:40], images[40:])
 
 
+def test_corpus_of_one_style_is_that_style_alone(photos):
+    images, _, facts = draw_corpus(photos, 2, seed=0, styles=["sketch"])
+    assert {style for _, _, style in facts} == {"sketch"}
+    every, _, drawn = draw_corpus(photos, 1, seed=0)
+    assert torch.equal(images[:10], every[torch.tensor([style == "sketch" for _, _, style in drawn])])
+
+
 def test_teacher_never_sees_the_held_out_styles():
     assert set(STYLES) == {"studio", "context", "rendition", "sketch"}
 

@@ -61,16 +61,30 @@ def test_a_bad_command_line_is_one_line(arguments, message, capsys):
     assert len(error.splitlines()) == 1
 
 
+ROW = {"runs": {"0": "kd-x"}, "missing": "", "what": "kd, vit_s, augreg <medium1>"}
+
+
 def test_page_has_every_claim_and_number_with_its_record(tmp_path):
     facts = {"profile": {"data": "fashion"}, "commit": "abc1234", "machine": "a <test>", "seeds": [0], "title": "T"}
-    record = {**RECORD, **facts, "rows": [{**row, "runs": {"0": "kd-x"}, "missing": ""} for row in RECORD["rows"]]}
+    record = {**RECORD, **facts, "rows": [{**row, **ROW} for row in RECORD["rows"]]}
     for row in record["rows"]:
         row["cells"] = {c: {"low": 0.0, "high": 2.0, **v} for c, v in row["cells"].items() if c != "Avg"}
     record["rows"][0]["cells"]["C"] = {"published": None}
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "table_01.json").write_text(json.dumps(record))
+    figure = {
+        "commit": "abc1234",
+        "machine": "m",
+        "claims": [{**RECORD["claims"][0], "claim": "the farther the better"}],
+    }
+    (tmp_path / "results" / "figure_02.json").write_text(json.dumps(figure))
+    (tmp_path / "results" / "figure_02.png").write_bytes(b"png")
     page = write_page(tmp_path / "results", tmp_path / "report.html").read_text()
     assert "b is best" in page
+    assert "<a href='#figure_02'>Figure 2</a></td><td class=text>the farther the better" in page
+    assert "<h2 id='figure_02'>Figure 2</h2><img" in page
+    assert "href='results/figure_02.json'" in page
+    assert "augreg &lt;medium1&gt;" in page
     assert "href='results/table_01.json'" in page
     assert "4.0 ± 1.0" in page
     assert "a &lt;test&gt;" in page

@@ -1,0 +1,65 @@
+"""Table 12's cells from made-up verdicts: nothing is trained or attacked here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dadlab.tables import attacked as module
+from dadlab.tables import measured as measuring
+from dadlab.tables.measured import measure_rows
+from dadlab.tables.published import load_table
+from dadlab.tables.rows import read_rows
+from dadlab.tables.sentences import judge_sentences, read_sentences
+from dadlab.tables.verdicts import HOLDS
+
+RIGHT = {"dad": 0.5, "dat": 0.3, "plain": 0.2}
+COUNTS = {"FGSM": 40, "PGD": 20, "AutoAttack": 10}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What was asked of `measure_under_attack`; FGSM leaves the method's share right, the others nothing."""
+    calls = []
+
+    def made_up(run, runs_dir, attack, epsilon, *, split, limit, norm):
+        calls.append((run.method, run.student, run.seed, attack, epsilon, split, limit, norm))
+        share = {"fgsm": RIGHT[run.method], "none": 0.9}.get(attack, 0.0)
+        return np.arange(limit) < share * limit
+
+    monkeypatch.setattr(module, "measure_under_attack", made_up)
+    return calls
+
+
+def measure(tmp_path, **given):
+    rows = [row for row in read_rows(12) if row.name[0] == "ResNet50"]
+    return measure_rows(load_table(12), rows, [0, 1], tmp_path, cells=module.attacked(0.03, COUNTS), **given)
+
+
+def test_columns_are_attacks_on_as_many_photographs_as_told(asked, tmp_path):
+    measured = measure(tmp_path)
+    assert ("dad", "resnet_s", 1, "autoattack", 0.03, "studio", 10, "linf") in asked
+    assert measured.matrix("ResNet50 · ResNet50 DAD", "PGD").shape == (2, 20)
+    assert measured.estimates["ResNet50 · ResNet50 DAT", "FGSM"].mean == pytest.approx(30)
+    assert not measured.missing
+
+
+def test_nobody_robust_to_autoattack_is_a_claim_that_can_hold(asked, tmp_path):
+    sentences = [s for s in read_sentences(12) if s.text.startswith("Neither")]
+    (found,) = judge_sentences(sentences, measure(tmp_path))
+    assert found.verdict == HOLDS
+
+
+def test_nothing_is_attacked_that_was_not_trained(asked, tmp_path):
+    measured = measure(tmp_path, train=False)
+    assert not asked
+    assert set(measured.missing.values()) == {f"{measuring.NOT_RUN} ({m}, resnet_s)" for m in RIGHT}
+
+
+def test_curves_are_those_of_the_rows_and_seeds_that_were_measured(asked, tmp_path):
+    drawn, clean = module.curves(measure(tmp_path), "ResNet50", [0.01, 0.03], {"FGSM": 40}, tmp_path)
+    assert list(drawn) == ["FGSM"]
+    assert {method: points[0.01].mean for method, points in drawn["FGSM"].items()} == pytest.approx(
+        {method: 100 * share for method, share in RIGHT.items()}
+    )
+    assert clean == {"plain": 90.0, "dat": 90.0, "dad": 90.0}

@@ -122,7 +122,8 @@ def proximity_loss(
     """L_vlprox: KL(P_T ‖ P_S) over the k labels nearest the teacher's feature, where I(x) holds (Eq. 6).
 
     Both distributions are softmax of cos / τ renormalised over these k labels. The mean is over the samples kept, as
-    in the released code; without any the loss is 0. No τ² factor.
+    in the released code; without any the loss is 0. No τ² factor. P_T is a target: texts that are learnt get no
+    gradient from it.
 
     Args:
         student: S (B, D).
@@ -143,7 +144,7 @@ def proximity_loss(
         raise ValueError(f"k must be at least 1, got {k}")
     if keep.shape != student.shape[:1] or keep.dtype != torch.bool:
         raise ValueError(f"keep must be ({len(student)},) bool, got {tuple(keep.shape)} {keep.dtype}")
-    teacher_top, nearest = cosine_logits(teacher, text, tau=tau).topk(min(k, len(text)), dim=1)
+    teacher_top, nearest = cosine_logits(teacher, text.detach(), tau=tau).topk(min(k, len(text)), dim=1)
     student_top = cosine_logits(student, text, tau=tau).gather(1, nearest)
     each = kl_divergence(student_top, teacher_top, temperature=1.0, reduction="none")
     return Proximity((each * keep).sum() / keep.sum().clamp(min=1), _mean((~keep).float()))

@@ -55,7 +55,7 @@ RECIPES = {
     "steps": "SGD with momentum 0.9, a tenth of the rate after each third",
 }
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
-_LATER = ("data", "image_size", "descriptions", "recipe", "magnitude", "last", "beside", "captions")
+_LATER = ("data", "image_size", "descriptions", "recipe", "magnitude", "last", "beside", "captions", "context_rate")
 # Texts of data on disk that need descriptions, and by which of the paper's prompts (`dadlab.vlm.describe`).
 _DESCRIBED = dict.fromkeys(("description", "shuffled", "random words"), "base")
 _DESCRIBED |= {prompt: prompt for prompt in ("succinct", "detailed", "distinct")}
@@ -81,6 +81,7 @@ class AlignRun:
             images are seen as often as without.
         epsilon: radius of the one L2 step that DAD samples are made with (`dadlab.profile.Attack`).
         context: learnt context tokens in place of "a photo of" (CoOp); 0 for none.
+        context_rate: their learning rate, as a share of the student's; 1 in the released code, where both have SGD.
         tau: τ of every loss with a temperature, L_cap's aside (1, as in the released code).
         teacher: an embedded CLIP tower, `open_clip:MODEL/TAG`, or a file written by `dadlab.making.teacher`.
         student, seed: as in `dadlab.run.Run`.
@@ -109,6 +110,7 @@ class AlignRun:
     beside: str = ""
     epsilon: float = 1.0
     context: int = 0
+    context_rate: float = 1.0
     tau: float = TAU
     teacher: str = "resnet"
     student: str = "resnet_s"
@@ -149,8 +151,10 @@ class AlignRun:
         for name in ("k", "epochs", "batch", "views", "image_size", "last"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if min(self.tau, self.lr, self.epsilon) <= 0:
-            raise ValueError("tau, lr and epsilon must be positive")
+        if min(self.tau, self.lr, self.epsilon, self.context_rate) <= 0:
+            raise ValueError("tau, lr, epsilon and context_rate must be positive")
+        if self.context_rate != 1 and not self.context:
+            raise ValueError(f"context_rate {self.context_rate}: there is no learnt context; set context")
         for name in ("context", "seed", "limit", "weight_decay", "magnitude"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")

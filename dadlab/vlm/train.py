@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
@@ -122,21 +122,25 @@ class Loop:
         self.tuned, self.steps = bool(lr), steps or self.an_epoch * run.epochs
         self.checkpoint, self.folder = folder / "training.safetensors", folder
         self.captions = self._captions(labels) if "cap" in run.terms and not run.on_disk else None
-        trained = [*student.parameters(), *(p for p in texts.parameters() if p.requires_grad)]
-        self.optimizer, self.schedule = self._recipe(trained, lr)
+        self.optimizer, self.schedule = self._recipe(lr)
         self.done, self.sums, self.curve = 0, torch.zeros(2), list[dict[str, float]]()
         self.order = functools.lru_cache(2)(self._order)
         self.precision = torch.bfloat16 if precision() == "bf16" else torch.float32
 
-    def _recipe(self, trained: list[nn.Parameter], lr: float) -> tuple[Optimizer, LRScheduler]:
+    def _recipe(self, lr: float) -> tuple[Optimizer, LRScheduler]:
         """As the run says; few-shot training has one cycle in any case, as in the released code."""
-        rate, decay = lr or self.run.lr, self.run.weight_decay
+        learnt = [parameter for parameter in self.texts.parameters() if parameter.requires_grad]
+        groups, shares = [[*self.student.parameters(), *learnt]], [1.0]
+        if self.run.context_rate != 1:
+            groups, shares = [list(self.student.parameters()), learnt], [1.0, self.run.context_rate]
+        rates, decay = [share * (lr or self.run.lr) for share in shares], self.run.weight_decay
+        trained = [{"params": group, "lr": rate} for group, rate in zip(groups, rates, strict=True)]
         if self.run.recipe == "one-cycle":
-            optimizer: Optimizer = AdamW(trained, rate, weight_decay=decay)
+            optimizer: Optimizer = AdamW(trained, weight_decay=decay)
         else:
-            optimizer = SGD(trained, rate, momentum=0.9, weight_decay=decay)
+            optimizer = SGD(trained, momentum=0.9, weight_decay=decay)
         if self.run.recipe == "one-cycle" or self.tuned:
-            return optimizer, OneCycleLR(optimizer, rate, max(40, self.steps), pct_start=0.05)
+            return optimizer, OneCycleLR(optimizer, rates, max(40, self.steps), pct_start=0.05)
         return optimizer, MultiStepLR(optimizer, [self.steps // 3, 2 * self.steps // 3], 0.1)
 
     def fit(self) -> None:

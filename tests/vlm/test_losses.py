@@ -99,6 +99,16 @@ def test_proximity_over_all_labels_is_the_plain_divergence(features):
     assert found.loss.item() == pytest.approx((p * (p / q).log()).sum(1).mean().item())
 
 
+def test_proximity_moves_learnt_texts_through_the_student_alone(features):
+    student, teacher, text = features
+    text, everything = text.requires_grad_(True), torch.ones(4, dtype=torch.bool)
+    (found,) = torch.autograd.grad(proximity_loss(student, teacher, text, everything, tau=0.5).loss, text)
+    target = cosine_logits(teacher, text, tau=0.5).softmax(1).detach()
+    loss = (target * (target.log() - cosine_logits(student, text, tau=0.5).log_softmax(1))).sum(1).mean()
+    (expected,) = torch.autograd.grad(loss, text)
+    torch.testing.assert_close(found, expected)
+
+
 def test_proximity_is_the_mean_over_what_is_kept(features):
     student, teacher, text = features
     keep = torch.tensor([True, False, False, True])

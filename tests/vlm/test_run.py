@@ -26,7 +26,7 @@ LABELS = torch.zeros(4, dtype=torch.int64)  # right and sure, wrong and sure, ri
         ({"keep": "percentile", "keep_at": 101.0}, "a percentile in"),
         ({"text": "learnt", "losses": "cls+cst"}, "closed-set classifier"),
         ({"epochs": 0}, "epochs must be at least 1"),
-        ({"tau": 0.0}, "tau, lr and epsilon must be positive"),
+        ({"tau": 0.0}, "tau, lr, epsilon and context_rate must be positive"),
         ({"student": "resnet_xl"}, "unknown student"),
         ({"epochs": "twelve"}, "must be int"),
         ({"recipe": "step"}, "did you mean 'steps'"),
@@ -73,11 +73,13 @@ def test_every_field_counts_where_it_is_used():
         "magnitude": 9,
         "last": 5,
     }
-    assert changed.keys() | {"data", "image_size", "descriptions", "captions"} == {
+    assert changed.keys() | {"data", "image_size", "descriptions", "captions", "context_rate"} == {
         entry.name for entry in dataclasses.fields(AlignRun)
     }
     prints = [dataclasses.replace(base, **{name: value}).fingerprint for name, value in changed.items()]
     assert len({base.fingerprint, *prints}) == 1 + len(changed)
+    contexts = [dataclasses.replace(base, context=8, context_rate=rate).fingerprint for rate in (1.0, 0.1)]
+    assert len({base.fingerprint, *contexts}) == 3
 
 
 def test_runs_of_before_there_were_data_on_disk_are_found_again():

@@ -41,7 +41,9 @@ def test_a_run_is_trained_once_and_says_how_it_went(runs, trained, monkeypatch):
     assert texts().shape == (55, 64)
 
 
-@pytest.mark.parametrize("fields", [{}, {"context": 4}, {"recipe": "steps", "lr": 0.05}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"context": 4}, {"context": 4, "context_rate": 0.1}, {"recipe": "steps", "lr": 0.05}]
+)
 def test_a_run_stopped_anywhere_ends_as_one_that_was_not(runs, tmp_path, trained, monkeypatch, fields):
     run = replace(TOY, **fields)
     whole, texts = train_aligned(run, runs)
@@ -63,6 +65,15 @@ def test_a_run_stopped_anywhere_ends_as_one_that_was_not(runs, tmp_path, trained
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
     assert torch.equal(its_texts(), texts())
     assert (run.folder(tmp_path) / "loss.jsonl").read_text() == (run.folder(runs) / "loss.jsonl").read_text()
+
+
+def test_a_context_is_learnt_at_a_rate_of_its_own(runs, tmp_path):
+    run = replace(TOY, context=4, context_rate=0.1)
+    material, texts = sources(run, dataset_for(run, "train"), runs), label_texts(run, teacher_of(run), SEEN)
+    loop = Loop(run, Student("resnet_s", 64), texts, SEEN, material, tmp_path)
+    student, context = loop.optimizer.param_groups
+    assert context["params"] == [texts.prompt.context]
+    assert context["lr"] == pytest.approx(0.1 * student["lr"])
 
 
 def test_steps_are_the_papers_recipe_and_shots_have_one_cycle(runs, tmp_path):

@@ -25,7 +25,8 @@ from dadlab.wrappers import Frozen
 if TYPE_CHECKING:
     from dadlab.diffusion import Diffusion
 
-_DISTANCES_AT_ONCE = 2**21
+_DISTANCES_AT_ONCE = 2**21  # of an accelerator
+_DISTANCES_ON_CPU = 2**20  # 4 MB: twice as many, and the allocator maps and clears them anew every time
 
 
 class Identity(nn.Module):
@@ -119,7 +120,8 @@ def nearest_code(latents: Tensor, codebook: Tensor) -> Tensor:
     flat = latents.permute(0, 2, 3, 1).reshape(-1, dim).float()
     codebook = codebook.float()
     half_norm = codebook.square().sum(1) / 2
-    rows = max(1, _DISTANCES_AT_ONCE // len(codebook))
+    at_once = _DISTANCES_ON_CPU if flat.device.type == "cpu" else _DISTANCES_AT_ONCE
+    rows = max(1, at_once // len(codebook))
     codes = [torch.addmm(half_norm, part, codebook.T, alpha=-1).argmin(1) for part in flat.split(rows)]
     return torch.cat(codes).view(batch, height, width)
 

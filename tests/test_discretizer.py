@@ -28,7 +28,7 @@ def naive(latents: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("at_once", [1, 32, 100, 2**21])
 def test_nearest_code_equals_the_full_search(latents, codebook, at_once, monkeypatch):
-    monkeypatch.setattr(module, "_DISTANCES_AT_ONCE", at_once)
+    monkeypatch.setattr(module, "_DISTANCES_ON_CPU", at_once)
     assert torch.equal(nearest_code(latents, codebook), naive(latents, codebook))
 
 
@@ -41,7 +41,7 @@ def test_distance_matrix_is_never_whole(latents, codebook, at_once, largest, mon
         sizes.append(result.numel())
         return result
 
-    monkeypatch.setattr(module, "_DISTANCES_AT_ONCE", at_once)
+    monkeypatch.setattr(module, "_DISTANCES_ON_CPU", at_once)
     monkeypatch.setattr(torch, "addmm", watched)
     nearest_code(latents, codebook)
     assert max(sizes) == largest

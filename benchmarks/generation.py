@@ -38,7 +38,7 @@ from dadlab.files import write_json
 from dadlab.generate import TILE, generate
 from dadlab.profile import ATTACKS, Attack
 from dadlab.progress import track
-from dadlab.provenance import commit, machine
+from dadlab.provenance import made_by
 from dadlab.store import open_dataset, to_bytes
 from dadlab.students import Student
 from dadlab.teacher import ClipTeacher, StudentTeacher, load_teacher
@@ -176,7 +176,6 @@ def compare(shapes: str, samples: int, repeats: int, batch: int, device: torch.d
         "ratio of CPU time": spread(cpu),
         "agreement": agree,
         "size": size,
-        "machine": machine(),
     }
 
 
@@ -206,8 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=None, help="where the result goes as JSON")
     given = parser.parse_args(arguments)
     found = compare(given.shapes, given.samples, given.repeats, given.batch, torch.device(given.device))
-    command = " ".join(["python -m benchmarks.generation", *(sys.argv[1:] if arguments is None else arguments)])
-    found |= {"command": command, "commit": commit(), "note": given.note}
+    found |= {**made_by("benchmarks.generation", arguments), "note": given.note}
     speed, ratio = found["images a second"], found["ratio"]
     print(f"{speed['straightforward']} → {speed['dadlab']} images a second: {ratio['median']:.2f} times")
     print(f"between {ratio['low']:.2f} and {ratio['high']:.2f} in {ratio['n']} repetitions")

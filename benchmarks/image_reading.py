@@ -30,7 +30,7 @@ from dadlab.dataset import Dataset
 from dadlab.discretizer import Identity
 from dadlab.files import module_fingerprint, write_json
 from dadlab.pixels import write_images
-from dadlab.provenance import commit, machine
+from dadlab.provenance import made_by
 from dadlab.samples import image_samples
 from dadlab.store import open_store, write_shard
 
@@ -87,9 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), given.images, given.workers)
-    words = sys.argv[1:] if arguments is None else arguments
-    told = {"command": " ".join(["python -m benchmarks.image_reading", *words]), "commit": commit()}
-    result = {**told, "machine": machine(), "workers": given.workers, **found}
+    result = {**made_by("benchmarks.image_reading", arguments), "workers": given.workers, **found}
     print(json.dumps(result, indent=1))
     if given.out:
         write_json(given.out, result)

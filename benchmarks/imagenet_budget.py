@@ -28,7 +28,7 @@ from dadlab.cost import step_cost
 from dadlab.files import write_json
 from dadlab.methods import METHODS
 from dadlab.profile import Profile
-from dadlab.provenance import commit, machine
+from dadlab.provenance import made_by
 from dadlab.students import Student
 from dadlab.tables.rows import Row, read_rows
 
@@ -165,11 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "stored sample": read["bytes an image"]["stored samples"],
     }
     result = {
-        "command": " ".join(
-            ["python -m benchmarks.imagenet_budget", *(sys.argv[1:] if arguments is None else arguments)]
-        ),
-        "commit": commit(),
-        "machine": machine(),
+        **made_by("benchmarks.imagenet_budget", arguments),
         "what": "hours are estimated, not measured, "
         + ("from measured speeds" if given.generation else "from assumed ones"),
         "assumed": {

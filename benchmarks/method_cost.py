@@ -26,7 +26,7 @@ from dadlab.files import write_json
 from dadlab.loop import Loop, Service
 from dadlab.methods import METHODS
 from dadlab.profile import Profile, make_profile, nearest
-from dadlab.provenance import commit, machine
+from dadlab.provenance import made_by
 from dadlab.run import Run
 from dadlab.train import begin_training, precision
 
@@ -98,11 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             found[student] = measure(supported(few, list(methods), student), Path(folder), given.turns, steps)
     result = {
-        "machine": machine(),
-        "commit": commit(),
+        **made_by("benchmarks.method_cost", arguments),
         "note": given.note,
         "precision": precision(),
-        "command": " ".join(["python -m benchmarks.method_cost", *(sys.argv[1:] if arguments is None else arguments)]),
         "steps a run": steps,
         "turns": given.turns,
         "students": found,

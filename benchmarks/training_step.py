@@ -34,7 +34,7 @@ from dadlab.data import load_split
 from dadlab.files import write_json
 from dadlab.loop import Service
 from dadlab.profile import Profile, make_profile
-from dadlab.provenance import commit, machine
+from dadlab.provenance import made_by
 from dadlab.run import Run
 from dadlab.steps import epoch_order
 from dadlab.teacher import load_teacher
@@ -133,11 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         profile = make_profile(**{**settings, **made}, views=1)
         found = compare(profile, given["student"], given["seeds"], given["workers"], folder)
     told = {name: value for name, value in given.items() if name not in made}
-    words = sys.argv[1:] if arguments is None else arguments
     result = {
-        "command": " ".join(["python -m benchmarks.training_step", *words]),
-        "commit": commit(),
-        "machine": machine(),
+        **made_by("benchmarks.training_step", arguments),
         "note": note,
         "settings": {"shapes": f"{shapes}, random weights" if shapes else "as given", **told},
         **found,

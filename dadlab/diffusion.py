@@ -40,9 +40,6 @@ class Diffusion(Frozen):
 
     text: bool
 
-    def forward(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
-
     def straight_through(self, images: Tensor) -> Tensor:
         """Q(x) with the identity's gradient (Bengio et al., 2013); text-to-image has none of its own."""
         return images + (self(images) - images).detach()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,3 +24,14 @@ def commit() -> str:
         return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def made_by(module: str, arguments: Sequence[str] | None = None) -> dict[str, str]:
+    """Command, commit and machine of a result that `python -m module` writes.
+
+    Args:
+        module: its name.
+        arguments: of the command line; those of this process unless told.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    return {"command": " ".join([f"python -m {module}", *words]), "commit": commit(), "machine": machine()}

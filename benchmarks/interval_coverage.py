@@ -56,8 +56,8 @@ def coverage(spread: Sequence[float], seeds: int, images: int, draws: int) -> di
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw, count and print, and write where told to."""
     parser = argparse.ArgumentParser("python -m benchmarks.interval_coverage", description="coverage of 95 % intervals")
-    parser.add_argument("--images", type=int, default=600)
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
     cases = [(name, seeds) for name in SPREADS for seeds in SEEDS]

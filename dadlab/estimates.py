@@ -5,7 +5,7 @@ students, other photographs would have been tested. The interval is that of a tw
 study of several readers of the same cases uses): variance components by analysis of variance, Student's t with
 Satterthwaite's degrees of freedom. Resampling seeds and images instead (percentile bootstrap) gives intervals that are
 too narrow with a handful of seeds: five values drawn with replacement vary by a factor 4/5 too little, and their
-tails are a normal's, not t's. `tests/test_estimates.py` measures the coverage.
+tails are a normal's, not t's. `benchmarks/interval_coverage.py` measures how often either covers the truth.
 """
 
 from __future__ import annotations

@@ -65,10 +65,11 @@ def test_half_of_the_layers_do_something(photos40):
     assert 8 < int(changed.sum()) < 30
 
 
+@pytest.mark.parametrize("magnitude", sorted({recipe.magnitude for recipe in AUGREG.values()}))
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_operation_keeps_shape_and_range(monkeypatch, photos40, name):
+def test_every_operation_keeps_shape_and_range(monkeypatch, photos40, name, magnitude):
     monkeypatch.setattr("dadlab.augreg.OPERATIONS", (name,))
-    found = AugRegViews(photos40, AugReg(magnitude=20)).images(torch.arange(8), 0)
+    found = AugRegViews(photos40, AugReg(magnitude=magnitude)).images(torch.arange(8), 0)
     assert found.shape == (8, 3, 32, 32)
     assert found.min() >= 0
     assert found.max() <= 1

@@ -18,7 +18,7 @@ from dadlab import plots
 from dadlab.estimates import Estimate
 from dadlab.style import title_of
 from dadlab.tables.summary import named, read_records, tally, verdicts
-from dadlab.tables.verdicts import FAILS
+from dadlab.tables.verdicts import FAILS, HOLDS
 
 CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}
 
@@ -65,7 +65,7 @@ def beside(results: dict[str, Any], ablation: dict[str, Any], method: str, title
 
 
 def markdown_claims(records: dict[str, dict[str, Any]]) -> str:
-    """What became of a paper's sentences: a line a table with its verdicts, then every sentence that does not hold.
+    """What became of a paper's sentences: a line a table with its verdicts, then those that hold, and that do not.
 
     Args:
         records: of tables, from `dadlab.tables.summary.read_records`.
@@ -76,9 +76,12 @@ def markdown_claims(records: dict[str, dict[str, Any]]) -> str:
         *numbers, rank = line
         rho = "—" if math.isnan(rank) else f"{rank:+.2f}"
         lines.append("| " + " | ".join([named(str(name)), *(f"{count:.0f}" for count in numbers), rho]) + " |")
-    failed = said[said["verdict"] == FAILS]
-    listed = "\n".join(f"- {named(line.table)}: {line.claim}." for line in failed.itertuples())
-    return "\n".join(lines) + "\n" + (f"\nWhat does not hold here:\n\n{listed}\n" if listed else "")
+    for verdict in (HOLDS, FAILS):
+        found = said[said["verdict"] == verdict]
+        if len(found):
+            lines += ["", f"What {verdict} here:", ""]
+            lines += [f"- {named(line.table)}: {line.claim}." for line in found.itertuples()]
+    return "\n".join(lines) + "\n"
 
 
 def update_readme(readme: Path, place: str, text: str) -> None:

@@ -42,7 +42,7 @@ def test_missing_markers(tmp_path):
         update_readme(readme, "claims", "text")
 
 
-def test_claims_are_counted_by_table_and_those_that_fail_are_named():
+def test_claims_are_counted_by_table_and_those_that_are_told_are_named():
     said = [{"claim": f"{verdict} {n}", "verdict": verdict, "comparisons": []} for n, verdict in enumerate(VERDICTS)]
     records = {"table_02": {"rows": [], "claims": said[:2]}, "table_11": {"rows": [], "claims": said}}
     lines = markdown_claims(records).splitlines()
@@ -54,4 +54,5 @@ def test_claims_are_counted_by_table_and_those_that_fail_are_named():
         "| Table 11 | 4 | 1 | 1 | 1 | 1 | — |",
         "| All | 6 | 2 | 2 | 1 | 1 | — |",
     ]
+    assert lines[6:9] == ["What holds here:", "", "- Table 2: holds 0."]
     assert lines[-2:] == ["- Table 2: does not hold 1.", "- Table 11: does not hold 1."]

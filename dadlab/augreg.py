@@ -147,7 +147,7 @@ def to_tensor(picture: Image.Image) -> Tensor:
 def _arguments(name: str, magnitude: int, negative: int) -> tuple[float, ...]:
     """timm's argument at a magnitude, with our sign in place of its random one; Posterize keeps at least one bit."""
     level: Any = LEVEL_TO_ARG[name]
-    found = level(magnitude, {}) if level else ()
+    found: tuple[float, ...] = level(magnitude, {}) if level else ()
     if name == "Posterize":
         return (max(1, found[0]),)  # below magnitude 2.5 timm says 0, which is black and which Pillow refuses
     return tuple(math.copysign(value, -1 if negative else 1) for value in found) if name in _SIGNED else found

@@ -78,7 +78,7 @@ def read_rows(
         number: of the table.
         profile: a preset's name.
         students: the paper's student (`ViT-B`, `ViT-S`, `ResNet50`, `ResNet34`) → the one to train here in its place,
-            without AugReg; the others have the profile's stand-ins.
+            by its own recipe if it has one; the others have the profile's stand-ins.
         shared: fields of the profile for all rows.
         path: where the rows are written down.
 
@@ -88,11 +88,12 @@ def read_rows(
     data = json.loads(path.read_text(encoding="utf-8"))
     table = nearest(str(number), data["tables"], "table")
     nearest(profile, PROFILES, "profile")
-    stand_ins = data["profiles"].get(profile, {}).get("students", {}) | table.get("students", {}).get(profile, {})
-    for name, student in (students or {}).items():
+    scale = data["profiles"][profile]
+    stand_ins = scale["students"] | table.get("students", {}).get(profile, {})
+    for name in students or {}:
         nearest(name, stand_ins, "published student")
-        stand_ins = {**stand_ins, name: {"student": student}}
-    base = _Base(profile, dict(shared or {}), data["aliases"], stand_ins, data["profiles"].get(profile, {})["other"])
+    stand_ins |= students or {}
+    base = _Base(profile, dict(shared or {}), data["aliases"], stand_ins, scale["recipes"], scale["other"])
     return [base.row(tuple(entry[:-1]), {**table.get("shared", {}), **entry[-1]}) for entry in table["rows"]]
 
 
@@ -103,22 +104,23 @@ class _Base:
     preset: str
     shared: dict[str, Any]
     aliases: dict[str, str]
-    stand_ins: dict[str, dict[str, Any]]
+    stand_ins: dict[str, str]
+    recipes: dict[str, dict[str, Any]]
     other: dict[str, str]
 
     def row(self, name: tuple[str, ...], spec: dict[str, Any]) -> Row:
         common = make_profile(self.preset, **self.shared)
         if spec.get("teacher") is True or "missing" in spec:
             return Row(name, common, missing=spec.get("missing", ""))
-        if spec.get("method") == DISCRETE_VIT:
-            small = common.data == "fashion"
-            return Row(
-                name, common, DISCRETE_VIT, "vit_s", "" if small else "no Discrete ViT of this size is trained here"
-            )
         published = spec.get("student") or name[0]
-        recipe = nearest(self.aliases.get(published, published), self.stand_ins, "published student").copy()
-        student, augreg = recipe.pop("student"), recipe.pop("augreg", "none")
-        given = {**recipe, **self.shared, "augreg": augreg if spec.get("augreg") else "none"}
+        student = nearest(self.aliases.get(published, published), self.stand_ins, "published student")
+        given = {"augreg": "none", **self.recipes.get(student, {}), **self.shared}
+        if not spec.get("augreg"):
+            given["augreg"] = "none"
+        if spec["method"] == DISCRETE_VIT:
+            small = common.data == "fashion"
+            missing = "" if small else "no Discrete ViT of this size is trained here"
+            return Row(name, make_profile(self.preset, **given), DISCRETE_VIT, student, missing)
         trained = spec["teacher"] if isinstance(spec.get("teacher"), dict) else None
         for key, value in spec.items():
             if key not in ("student", "method", "augreg", "over") and value is not trained:

@@ -77,12 +77,16 @@ def test_published_numbers_agree_with_their_sentences_but_for_the_known_slips():
 def test_rows_take_stand_ins_recipes_and_overrides():
     rows = {row.key: row for row in read_rows(1, shared={"epochs": 3})}
     assert (rows["ViT-B/16 · ViT"].student, rows["ViT-B/16 · ViT"].profile.augreg) == ("vit_s", "none")
-    assert rows["ViT-B/16 · + DAD (Ours)"].profile.augreg == "medium1"
+    assert rows["ViT-B/16 · + DAD (Ours)"].profile.augreg == "light1"
+    assert (rows["ViT-B/16 · ViT"].profile.lr, rows["ResNet50 · DAD (Ours)"].profile.lr) == (1e-3, 6e-3)
     assert rows["ResNet50 · DAD (Ours)"].student == "resnet_s"
     assert {row.profile.epochs for row in rows.values()} == {3}
     swapped = {row.key: row for row in read_rows(1, students={"ViT-B": "resnet_m"})}
     assert swapped["ViT-B/16 · + DAD (Ours)"].student == "resnet_m"
     assert swapped["ViT-B/16 · + DAD (Ours)"].profile.augreg == "none"
+    larger = {row.key: row for row in read_rows(1, students={"ViT-B": "vit_m"}, shared={"augreg": "medium2"})}
+    assert [larger[f"ViT-B/16 · {name}"].profile.augreg for name in ("ViT", "+ DAT")] == ["none", "medium2"]
+    assert larger["ViT-B/16 · + DAT"].profile.lr == 1e-3
     other = {row.key: row for row in read_rows(5)}["RN34 · CLIP-RN101"]
     assert other.profile.teacher == "vit"
 

@@ -67,8 +67,7 @@ def measure_seeds(
 def _measure_split(run: Run, runs_dir: Path, split: str) -> np.ndarray:
     path = _kept(run, runs_dir, split)
     if not path.is_file():
-        student = _student(run, runs_dir)
-        found = correct(student, load_split(run.profile.data, split, image_size=run.profile.image_size))
+        found = correct(trained(run, runs_dir), load_split(run.profile.data, split, image_size=run.profile.image_size))
         with atomic_path(path) as temporary, temporary.open("wb") as out:
             np.save(out, found.numpy())
     return np.load(path)
@@ -78,8 +77,14 @@ def _kept(run: Run, runs_dir: Path, split: str) -> Path:
     return run.folder(runs_dir) / "correct" / f"{split}.npy"
 
 
+def trained(run: Run, runs_dir: Path) -> torch.nn.Module:
+    """A run's student in eval mode, trained if need be, where this process computes; the last one is kept."""
+    return _trained(run, Path(runs_dir), run.fingerprint)
+
+
 @functools.lru_cache(maxsize=1)
-def _student(run: Run, runs_dir: Path) -> torch.nn.Module:
+def _trained(run: Run, runs_dir: Path, fingerprint: str) -> torch.nn.Module:
+    """The fingerprint changes with the content of files and folders, whose names alone the run has."""
     return train(run, runs_dir).to(local_device())
 
 
@@ -108,7 +113,7 @@ def _published_splits() -> list[str]:
 def _drawn_errors(run: Run, runs_dir: Path) -> dict[str, float]:
     data = run.profile.data
     clean = load_split(data, home_split(data), image_size=run.profile.image_size, limit=C_PHOTOS)
-    return corruption_errors(_student(run, runs_dir), clean, runs_dir / "corrupted")
+    return corruption_errors(trained(run, runs_dir), clean, runs_dir / "corrupted")
 
 
 def combined(measured: Correct, split: str) -> np.ndarray:

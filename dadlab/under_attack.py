@@ -8,7 +8,6 @@ step of ε from the image itself (Goodfellow et al., 2015); PGD is ten steps of 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,6 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from dadlab.ahead import local_device
 from dadlab.attack import perturb
 from dadlab.data import Dataset, home_split, load_split
 from dadlab.estimates import accuracy, difference, rounded
@@ -30,8 +28,8 @@ from dadlab.generate import sample_generators
 from dadlab.profile import Attack, Profile, nearest
 from dadlab.progress import track
 from dadlab.provenance import commit, machine
+from dadlab.results import trained
 from dadlab.run import Run
-from dadlab.train import train
 
 EPSILONS = tuple(round(level / 255, 6) for level in (0.5, 1, 2, 4, 8))
 _PART = 50  # samples attacked together, and kept together
@@ -147,12 +145,6 @@ def measure_under_attack(
         return np.load(keep).astype(bool)
     dataset = load_split(run.profile.data, split, image_size=run.profile.image_size, limit=limit)
     return robust(trained(run, runs_dir), dataset, attack, epsilon, norm=norm, keep=keep)
-
-
-@functools.lru_cache(maxsize=1)
-def trained(run: Run, runs_dir: Path) -> nn.Module:
-    """A run's student in eval mode, trained if need be, where this process computes."""
-    return train(run, runs_dir).to(local_device()).eval()
 
 
 def compare_under_attack(

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from dadlab.profile import make_profile
 from dadlab.report import markdown_table
 from dadlab.results import combined, compare, measure, measure_corruptions, stack
 from dadlab.run import Run
+from dadlab.students import Student, save_student
 
 
 def test_combined_averages_photograph_by_photograph():
@@ -35,6 +37,17 @@ def test_measure_keeps_what_it_found(profile, tmp_path, monkeypatch):
     again = measure(Run(profile, "plain"), tmp_path, ["val"])
     assert first["val"].shape == (1000,)
     assert np.array_equal(first["val"], again["val"])
+
+
+def test_a_run_whose_file_changed_is_trained_before_it_is_measured(profile, tmp_path):
+    """The run is called the same, but it is another: it starts from other weights."""
+    start = tmp_path / "start.safetensors"
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_student(start, Student("resnet_s", 10))
+        run = Run(replace(profile, start=str(start)), "plain")
+        measure(run, tmp_path, ["a"])
+        assert (run.folder(tmp_path) / "student.safetensors").is_file()
 
 
 @pytest.fixture
@@ -96,7 +109,7 @@ def test_imagenet_c_is_read_not_drawn(toy_imagenet, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "correct", right)
     monkeypatch.setattr(module, "train", lambda run, runs_dir: torch.nn.Identity())
-    module._student.cache_clear()
+    module._trained.cache_clear()
     run = Run(profile, "plain")
     found = measure_corruptions(run, tmp_path)
     assert {kind: error for kind, error in found.items() if error != 1} == {"fog": 0}
@@ -126,7 +139,7 @@ def test_own_images_are_corrupted_at_their_own_size(toy_imagenet, tmp_path, monk
     seen = []
     monkeypatch.setattr(module, "train", lambda run, runs_dir: torch.nn.Identity())
     monkeypatch.setattr(module, "corruption_errors", lambda model, data, folder: seen.append(data) or {"fog": 0.5})
-    module._student.cache_clear()
+    module._trained.cache_clear()
     run = Run(make_profile(data=str(toy_imagenet), image_size=48), "plain")
     assert measure_corruptions(run, tmp_path) == {"fog": 0.5}
     assert (seen[0].name, seen[0].pixels.shape) == ("val", (20, 3, 48, 48))

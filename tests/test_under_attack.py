@@ -131,7 +131,7 @@ def test_runs_are_compared_and_found_again(tmp_path, tiny_student, monkeypatch):
         run = Run(profile, method)
         run.folder(tmp_path).mkdir(parents=True)
         save_student(run.folder(tmp_path) / "student.safetensors", tiny_student)
-    monkeypatch.setattr(module, "train", lambda run, runs_dir: tiny_student)
+    monkeypatch.setattr(module, "trained", lambda run, runs_dir: tiny_student)
     grid = (profile, ["plain", "kd"], [0], {"fgsm": [0.01]}, tmp_path)
     found = compare_under_attack(*grid, limits={"fgsm": 20}, pairs=[("kd", "plain")], split="val")
     assert json.loads(json.dumps(found)) == found
@@ -139,8 +139,7 @@ def test_runs_are_compared_and_found_again(tmp_path, tiny_student, monkeypatch):
         (method, attack, 20) for method in ("plain", "kd") for attack in ("none", "fgsm")
     ]
     assert all(line["mean"] == 0 for line in found["differences"])
-    module.trained.cache_clear()
-    monkeypatch.setattr(module, "train", lambda *args: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "trained", lambda *args: pytest.fail("measured again"))
     assert compare_under_attack(*grid, limits={"fgsm": 20}, pairs=[("kd", "plain")], split="val") == found
     kept = measure_under_attack(Run(profile, "kd"), tmp_path, "fgsm", 0.01, split="val", limit=20)
     assert kept.mean() * 100 == pytest.approx(found["rows"][3]["top1"]["mean"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,8 +46,8 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
         The student in eval mode.
 
     Raises:
-        ValueError: unknown method, student, data, teacher, discretizer, optimizer or tracker, before any work; or
-            another launch of several processes is training this run.
+        ValueError: unknown method, student, data, teacher, discretizer, optimizer or tracker, or a student that cannot
+            be trained so, before any work; or another launch of several processes is training this run.
     """
     service = service or Service()
     check_student(run.student)
@@ -65,6 +66,9 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
 
 
 def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, service: Service) -> None:
+    profile, fast = run.profile, METHODS[run.method].attacked < 1
+    for count in (0, 1) if fast else (profile.batch // profile.accumulate,):  # of an attacked share there may be none
+        _check_pass(run.student, profile.image_size, count, profile.dropout, profile.drop_path)
     loop = begin_training(run, runs_dir, folder, accelerator, service)
     if accelerator.is_main_process:
         write_json(folder / "run.json", dataclasses.asdict(run))
@@ -124,6 +128,20 @@ def _check_optimizer(name: str) -> None:
         create_optimizer_v2([nn.Parameter(torch.zeros(1))], name, 1e-3)
     except (AssertionError, ImportError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"optimizer {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+@functools.cache
+def _check_pass(name: str, image_size: int, count: int, dropout: float, drop_path: float) -> None:
+    """Raise a `ValueError` unless a student can be built with these rates, and pass so many images while it trains."""
+    try:
+        student = Student(name, 2, image_size, dropout=dropout, drop_path=drop_path).to("meta")
+        student(torch.empty(count, 3, image_size, image_size, device="meta"))
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"student {name!r} cannot be trained on {count} images of {image_size} pixels at once "
+            f"({str(error).splitlines()[0]}): take another image_size or student, a larger batch in fewer parts "
+            "(accumulate), or no dropout or drop_path where it knows none"
+        ) from None
 
 
 def precision() -> str:

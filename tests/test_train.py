@@ -292,6 +292,25 @@ def test_bad_runs_stop_before_work(tmp_path, method, options, names):
         train(Run(make_profile(limit=20, **options), method), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("student", "method", "options", "names"),
+    [
+        ("vit_tiny_patch16_224", "kd", {}, r"8 images of 32 pixels.*Input height \(32\) doesn't match model \(224\)"),
+        ("vgg11", "kd", {"drop_path": 0.1}, "'vgg11' cannot be trained.*unexpected keyword.*'drop_path_rate'"),
+        ("clip_resnet", "kd", {"image_size": 30}, "'clip_resnet' cannot be trained on 8 images of 30 pixels"),
+        ("resnet10t", "kd", {"accumulate": 8}, "on 1 images of 32 pixels at once.*more than 1 value per channel"),
+        ("resnet10t", "fast_advprop", {}, "on 1 images of 32 pixels at once.*more than 1 value per channel"),
+        ("clip_resnet", "fast_advprop", {}, "on 0 images of 32 pixels at once"),
+    ],
+)
+def test_student_that_cannot_pass_its_images_stops_before_work(
+    profile, tmp_path, monkeypatch, student, method, options, names
+):
+    monkeypatch.setattr(module, "prepare", lambda *args: pytest.fail("work began"))
+    with pytest.raises(ValueError, match=names):
+        train(Run(replace(profile, **options), method, student), tmp_path)
+
+
 def test_unknown_student_stops_before_the_teacher_works(profile, tmp_path, monkeypatch):
     monkeypatch.setattr("dadlab.teacher.StudentTeacher.forward", lambda *args: pytest.fail("the teacher worked"))
     with pytest.raises(ValueError, match=r"unknown student 'resnet_x'.*resnet_s"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -106,8 +107,11 @@ class Profile:
         check_types(self)
         if not isinstance(self.attack, Attack):
             raise ValueError(f"profile: attack must be an Attack, a preset's name or a dict, got {self.attack!r}")
-        if self.limit < 0 or self.temperature <= 0 or self.lr <= 0 or self.alpha < 0:
-            raise ValueError("profile: limit and alpha must not be negative, temperature and lr must be positive")
+        for name in ("limit", "alpha", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"profile: {name} must not be negative, got {getattr(self, name)}")
+        if self.temperature <= 0 or self.lr <= 0:
+            raise ValueError("profile: temperature and lr must be positive")
         for name in ("image_size", "variants", "views", "epochs", "batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"profile: {name} must be at least 1, got {getattr(self, name)}")
@@ -187,15 +191,18 @@ def nearest(name: str, known: dict[str, _T], what: str) -> _T:
 
 
 def check_types(instance: Any) -> None:
-    """Check (and for whole-number floats, fix) the types of a frozen dataclass's plain fields."""
+    """Check (and for whole-number floats, fix) the types of a frozen dataclass's plain fields; floats are finite."""
     kinds = {"str": str, "int": int, "float": float, "bool": bool}
     for entry in dataclasses.fields(instance):
         value, wanted = getattr(instance, entry.name), kinds.get(str(entry.type))
         if wanted is float and type(value) is int:
             object.__setattr__(instance, entry.name, float(value))
-        elif wanted is not None and type(value) is not wanted:
-            what = f"{type(instance).__name__.lower()} parameter {entry.name!r}"
+            continue
+        what = f"{type(instance).__name__.lower()} parameter {entry.name!r}"
+        if wanted is not None and type(value) is not wanted:
             raise ValueError(f"{what} must be {wanted.__name__}, got {value!r}")
+        if wanted is float and not math.isfinite(value):
+            raise ValueError(f"{what} must be finite, got {value!r}")
 
 
 ATTACKS: dict[str, Attack] = {

@@ -28,7 +28,8 @@ class Run:
     """A profile with a method, a student and a seed.
 
     Raises:
-        ValueError: unknown method, with the nearest known one; wrong types; a student that the method cannot train.
+        ValueError: unknown method, with the nearest known one; wrong types; a seed out of range; a student that the
+            method cannot train.
     """
 
     profile: Profile
@@ -38,6 +39,8 @@ class Run:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"run: seed must lie in [0, 2³²), got {self.seed}")
         object.__setattr__(self, "profile", _used_by(self.method, self.profile))
         if METHODS[self.method].auxiliary_norm:
             check_student(self.student, batch_norm=True)

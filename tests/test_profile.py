@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from dadlab import ATTACKS, Attack, Profile, make_profile
@@ -21,6 +23,11 @@ from dadlab.profile import nearest
         ({"image_size": 0}, "image_size must be at least 1, got 0"),
         ({"limit": -1}, "limit"),
         ({"temperature": 0.0}, "temperature"),
+        ({"temperature": math.nan}, "'temperature' must be finite, got nan"),
+        ({"lr": math.inf}, "'lr' must be finite, got inf"),
+        ({"alpha": -0.5}, "alpha must not be negative, got -0.5"),
+        ({"weight_decay": -1.0}, "weight_decay must not be negative, got -1.0"),
+        ({"attack": {"epsilon": math.nan}}, "attack parameter 'epsilon' must be finite, got nan"),
         ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
         ({"ema": 1.0}, "ema must lie in"),
         ({"top_logits": -1}, "top_logits must not be negative"),

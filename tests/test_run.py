@@ -76,6 +76,8 @@ def test_folder_tells_method_student_and_seed_apart(tmp_path):
     [
         ({"method": "dadd"}, "unknown method 'dadd': did you mean 'dad'"),
         ({"method": "kd", "seed": "0"}, "'seed' must be int"),
+        ({"method": "at", "seed": -2}, "seed must lie in .*got -2"),
+        ({"method": "kd", "seed": 2**62}, "seed must lie in"),
         ({"method": "kd", "student": 3}, "'student' must be str"),
         ({"method": "advprop", "student": "vit_s"}, "student 'vit_s' has no batch norm.*take a ResNet"),
         ({"method": "fast_advprop", "student": "convnext_atto"}, "'convnext_atto' has no batch norm"),

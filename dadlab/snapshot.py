@@ -19,7 +19,7 @@ from dadlab.files import atomic_path
 
 
 def save_snapshot(path: Path, tree: Any) -> None:
-    """Write nested dicts and lists of tensors, numbers, strings, booleans and None."""
+    """Write nested dicts and lists of tensors, numbers, strings, booleans, None and `torch.dtype`s."""
     tensors: dict[str, Tensor] = {}
     header = json.dumps(_pack(tree, tensors))
     with atomic_path(path) as temporary:
@@ -59,6 +59,8 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
         name = str(len(tensors))
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}
+    if isinstance(value, torch.dtype):  # an optimizer may say in which it keeps its momentum
+        return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, dict):
         return {"dict": [[key, _pack(item, tensors)] for key, item in value.items()]}  # keys may be numbers
     if isinstance(value, list | tuple):
@@ -73,4 +75,6 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
         return value
     if "tensor" in value:
         return tensors[value["tensor"]]
+    if "dtype" in value:
+        return getattr(torch, value["dtype"])
     return {key: _unpack(item, tensors) for key, item in value["dict"]}

@@ -123,9 +123,11 @@ def _agreed(value: bool, accelerator: Accelerator) -> bool:
 
 
 def _check_optimizer(name: str) -> None:
-    """Raise a `ValueError` unless this optimizer of timm's can be made here; some need further packages."""
+    """Raise a `ValueError` unless this optimizer of timm's can be used here; some need further packages."""
     try:
-        create_optimizer_v2([nn.Parameter(torch.zeros(1))], name, 1e-3)
+        made = create_optimizer_v2([nn.Parameter(torch.zeros(1))], name, 1e-3)
+        if getattr(made, "is_second_order", False):
+            raise ValueError("it wants second derivatives, which the loop does not take")
     except (AssertionError, ImportError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"optimizer {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
 

@@ -26,7 +26,7 @@ def test_numbers_are_exact(tmp_path):
     assert load_snapshot(tmp_path / "c") == values
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb", "adafactorbv"])
 def test_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path, name):
     from timm.optim import create_optimizer_v2
 

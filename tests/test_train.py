@@ -209,10 +209,11 @@ def test_other_optimizers_learn(profile, tmp_path, optimizer):
     assert losses(run, tmp_path)[-1] < losses(run, tmp_path)[0]
 
 
-def test_optimizer_that_cannot_be_made_stops_before_work(profile, tmp_path, monkeypatch):
+@pytest.mark.parametrize("optimizer", ["fusedadam", "adahessian"])
+def test_optimizer_that_cannot_be_used_stops_before_work(profile, tmp_path, monkeypatch, optimizer):
     monkeypatch.setattr(module, "prepare", lambda *args: pytest.fail("work began"))
-    with pytest.raises(ValueError, match="optimizer 'fusedadam' cannot be used here"):
-        train(Run(replace(profile, optimizer="fusedadam"), "plain"), tmp_path)
+    with pytest.raises(ValueError, match=f"optimizer '{optimizer}' cannot be used here"):
+        train(Run(replace(profile, optimizer=optimizer), "plain"), tmp_path)
 
 
 def test_worker_processes_change_nothing(profile, tmp_path):

@@ -32,7 +32,7 @@ from dadlab.evaluate import (
     mean_error,
 )
 from dadlab.files import atomic_path, write_json
-from dadlab.profile import Profile
+from dadlab.profile import Profile, nearest
 from dadlab.provenance import commit, machine
 from dadlab.run import Run
 from dadlab.train import train
@@ -152,12 +152,19 @@ def compare(
         JSON-ready: `rows` (method, split, top-1 with interval, every seed's value, n), `differences` (first, second,
         split, mean, low, high), `corruption_error` (method: every seed's mean error in percent), `mce` (likewise,
         where there is a named baseline), profile and machine.
+
+    Raises:
+        ValueError: splits or images that cannot be read, or a pair of methods outside the grid; before any training.
     """
     plain_splits = sorted({name for split in splits for name in split.split("+")})
     measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
     published = _published_splits() if corruptions and has_corruptions(profile.data) else []
     check(profile.data, [profile.train, *plain_splits, *published])
     errors: dict[str, dict[str, dict[str, float]]] = {method: {} for method in methods}
+    for method in (name for pair in pairs for name in pair):
+        nearest(method, measured, "method of a pair")
+    if corruptions and not has_corruptions(profile.data):
+        home_split(profile.data)  # which is what is corrupted
     baseline = mce_baseline(profile.data)
     for seed in seeds:
         for method in methods:

@@ -174,8 +174,16 @@ def compare_under_attack(
     Returns:
         JSON-ready: `rows` (method, attack, epsilon, n, top-1 with interval, every seed's value), `differences`
         (first, second, attack, epsilon, mean, low, high), profile and machine.
+
+    Raises:
+        ValueError: unknown attack, one without a limit, or a pair of methods outside the grid; before any training.
     """
     split = split or home_split(profile.data)
+    for method in (name for pair in pairs for name in pair):
+        nearest(method, dict.fromkeys(methods), "method of a pair")
+    for name in attacks:
+        nearest(name, ATTACKS, "attack")
+        nearest(name, limits, "limit of an attack")
     attacks = {"none": (0.0,), **attacks}
     limits = {"none": 0 if 0 in limits.values() else max(limits.values()), **limits}
     found: dict[tuple[str, str, float], list[np.ndarray]] = {}

@@ -77,6 +77,20 @@ def test_differences_by_hand(grid):
     ]
 
 
+def test_a_pair_outside_the_grid_stops_before_training(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "measure", lambda *args: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="unknown method of a pair 'kdd': did you mean 'kd'"):
+        compare(profile, ["plain", "kd"], [0], ["v2"], [("plain", "kdd")], tmp_path)
+
+
+def test_nothing_to_corrupt_is_said_before_training(tmp_path, monkeypatch):
+    (tmp_path / "train").mkdir()
+    monkeypatch.setattr(module, "check", lambda *args: None)
+    monkeypatch.setattr(module, "measure", lambda *args: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="no val, validation or test split: it has train"):
+        compare(make_profile(data=str(tmp_path)), ["plain"], [0], ["train"], [], tmp_path, corruptions=True)
+
+
 def test_table_says_what_made_it(grid, profile):
     assert grid["profile"]["epochs"] == profile.epochs
     assert "torch" in grid["machine"]
@@ -89,6 +103,7 @@ def test_table_says_what_made_it(grid, profile):
 def test_raw_error_always_mce_where_there_is_a_baseline(data, has_mce, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "measure", lambda run, runs_dir, splits: {split: np.ones(4, bool) for split in splits})
     monkeypatch.setattr(module, "check", lambda *args: None)
+    monkeypatch.setattr(module, "home_split", lambda data: "val")
     errors = dict.fromkeys(mce_baseline("imagenet:/data"), 0.5)
     monkeypatch.setattr(module, "measure_corruptions", lambda run, runs_dir: errors)
     found = compare(make_profile(data=data), ["kd"], [0], ["val"], [], tmp_path, corruptions=True)

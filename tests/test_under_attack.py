@@ -125,6 +125,20 @@ def test_stopped_measurement_goes_on_where_it_was(data, tmp_path, monkeypatch):
     assert np.array_equal(found, robust(Linear(), data, "pgd", 0.01))
 
 
+@pytest.mark.parametrize(
+    ("attacks", "limits", "pairs", "names"),
+    [
+        ({"fgms": [0.1]}, {"fgms": 5}, [], "unknown attack 'fgms': did you mean 'fgsm'"),
+        ({"fgsm": [0.1]}, {"pgd": 5}, [], "unknown limit of an attack 'fgsm'"),
+        ({"fgsm": [0.1]}, {"fgsm": 5}, [("plain", "kd")], "unknown method of a pair 'kd'"),
+    ],
+)
+def test_bad_grids_stop_before_training(tmp_path, monkeypatch, attacks, limits, pairs, names):
+    monkeypatch.setattr(module, "measure_under_attack", lambda *args, **options: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=names):
+        compare_under_attack(make_profile(), ["plain"], [0], attacks, tmp_path, limits=limits, pairs=pairs)
+
+
 def test_runs_are_compared_and_found_again(tmp_path, tiny_student, monkeypatch):
     profile = make_profile(epochs=1)
     for method in ("plain", "kd"):

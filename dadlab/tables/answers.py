@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dadlab.ahead import local_device
-from dadlab.data import Dataset, class_names, has_corruptions, home_split, load_split
+from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, load_split
 from dadlab.disk.imagenet import corruption
 from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, corruption_errors
 from dadlab.files import atomic_path, content_of, fingerprint, write_json
@@ -69,7 +69,7 @@ def _corruptions(profile: Profile, runs_dir: Path) -> dict[str, float]:
 
 def _teacher_path(profile: Profile, runs_dir: Path, split: str) -> Path:
     classes = class_names(profile.data, split)
-    key = fingerprint(profile.data, profile.image_size, content_of(profile.teacher), list(classes))
+    key = fingerprint(identity(profile.data, split), profile.image_size, content_of(profile.teacher), list(classes))
     return Path(runs_dir) / "teachers" / key / f"{split}.npy"
 
 

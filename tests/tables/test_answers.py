@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dadlab.data import load_split
 from dadlab.evaluate import correct
@@ -21,6 +22,17 @@ def test_teacher_is_asked_once(tmp_path, files, tiny_teacher, monkeypatch):
     assert answers.teacher_answered(profile, tmp_path, "a")
     monkeypatch.setattr(answers, "load_teacher", None)  # asking again would fail
     assert np.array_equal(said, answers.teacher_logits(profile, tmp_path, "a"))
+
+
+def test_teacher_is_asked_again_where_images_came(tmp_path, files):
+    """One's own folder has its old name."""
+    profile = make_profile(data=str(tmp_path / "own"), teacher=str(files["teacher"]))
+    for count in (1, 2):
+        for name in map(str, range(10)):
+            path = tmp_path / "own" / "val" / name / f"{count}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), "red").save(path)
+        assert len(answers.teacher_correct(profile, tmp_path, "val")) == 10 * count
 
 
 def test_student_logits_are_those_of_its_weights(tmp_path, tiny_student, monkeypatch):

@@ -20,6 +20,7 @@ from dadlab.estimates import Estimate, accuracy
 from dadlab.evaluate import mce, mce_baseline, mean_error
 from dadlab.files import fingerprint
 from dadlab.making.tokens import train_token_teacher
+from dadlab.profile import nearest
 from dadlab.results import measure, measure_corruptions
 from dadlab.run import Run
 from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corruptions
@@ -76,7 +77,12 @@ def measure_rows(
         train: train what is missing; else only runs that are there count, with the seeds that are there, and the
             teacher only if it was asked before.
         cells: how a row's columns are measured with one seed; on the test splits of their names unless told.
+
+    Raises:
+        ValueError: a column that the table has not.
     """
+    for name in columns:
+        nearest(name, dict.fromkeys(published.columns), "column")
     wanted = [name for name in published.columns if not columns or name in columns]
     rows = [with_teacher(row, runs_dir, train=train) for row in rows]
     measured = Measured(published, rows, seeds, {}, {})

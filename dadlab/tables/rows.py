@@ -15,7 +15,7 @@ from dadlab.methods import METHODS
 from dadlab.photos import ASSETS
 from dadlab.profile import PROFILES, Profile, make_profile, nearest
 from dadlab.run import Run
-from dadlab.students import check_start
+from dadlab.students import check_start, check_student
 from dadlab.tables.published import PAPERS
 
 ROWS = PAPERS / "dad" / "rows.json"
@@ -90,8 +90,9 @@ def read_rows(
     nearest(profile, PROFILES, "profile")
     scale = data["profiles"][profile]
     stand_ins = scale["students"] | table.get("students", {}).get(profile, {})
-    for name in students or {}:
+    for name, student in (students or {}).items():
         nearest(name, stand_ins, "published student")
+        check_student(student)
     stand_ins |= students or {}
     base = _Base(profile, dict(shared or {}), data["aliases"], stand_ins, scale["recipes"], scale["other"])
     return [base.row(tuple(entry[:-1]), {**table.get("shared", {}), **entry[-1]}) for entry in table["rows"]]

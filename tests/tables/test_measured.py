@@ -161,6 +161,10 @@ def test_bad_names_say_what_is_meant():
         read_rows(1, students={"ResNet5": "resnet_m"})
     with pytest.raises(ValueError, match="unknown profile"):
         read_rows(1, "imagenette")
+    with pytest.raises(ValueError, match=r"unknown student 'vit_x'.*vit_s"):
+        read_rows(1, students={"ViT-B": "vit_x"})
+    with pytest.raises(ValueError, match="unknown column 'Sketchy': did you mean 'Sketch'"):
+        module.measure_rows(load_table(1), [], [0], Path(), columns=["Sketchy"])
 
 
 def test_a_method_that_is_not_there_is_said_to_be_missing(tmp_path):

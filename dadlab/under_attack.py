@@ -183,7 +183,7 @@ def compare_under_attack(
         nearest(method, dict.fromkeys(methods), "method of a pair")
     for name in attacks:
         nearest(name, ATTACKS, "attack")
-        nearest(name, limits, "limit of an attack")
+        nearest(name, dict(limits), "limit of an attack")
     attacks = {"none": (0.0,), **attacks}
     limits = {"none": 0 if 0 in limits.values() else max(limits.values()), **limits}
     found: dict[tuple[str, str, float], list[np.ndarray]] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from dadlab.data import load_split
+from dadlab.estimates import accuracy
 from dadlab.progress import track
 from dadlab.results import measure, measure_corruptions
 from dadlab.run import Run
@@ -47,19 +48,25 @@ def _line(run: Run, split: str, runs_dir: Path) -> dict[str, float]:
     return line | shared_errors(said, told, labels)
 
 
+def over_seeds(audited: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """A quantity's mean over seeds with its 95 % interval (Student's t): a row a method, a column a split."""
+    groups = audited.groupby(["method", "split"], sort=False)[quantity]
+    return groups.agg(lambda values: accuracy(values.to_numpy()[:, None], scale=1)).unstack("split")
+
+
 def above_the_line(audited: pd.DataFrame, home: str, fitted: Sequence[str]) -> pd.DataFrame:
-    """Effective robustness: points above the line of the `fitted` methods, a row a method and a column a split.
+    """Effective robustness: points above the line of the `fitted` methods, a row a method, seed and split.
 
     Raises:
         ValueError: the fitted methods have one accuracy in distribution.
     """
     top1 = audited.pivot(index=["method", "seed"], columns="split", values="top-1")
     part = top1[top1.index.get_level_values("method").isin(fitted)]
-    above = {}
     for split in (name for name in top1.columns if name != home):
         _, line = effective_robustness(part[home], part[split])
-        above[split] = top1[split] - expected_away(top1[home], line)
-    return pd.DataFrame(above).groupby(level="method", sort=False).mean()
+        top1[split] -= expected_away(top1[home], line)
+    above = top1.drop(columns=home).stack().rename("above")
+    return audited[audited["split"] != home].join(above, on=["method", "seed", "split"])
 
 
 def spread_over(runs: Mapping[tuple[str, str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def _best(frame: pd.DataFrame, lower: Sequence[str]) -> pd.DataFrame:
     return best
 
 
-def cell_text(cell: Any, digits: int) -> str:
+def cell_text(cell: Any, digits: int = 1) -> str:
     """A cell as tables print it: an `Estimate` as mean ± half its interval, a remark as it is, — for nothing."""
     if isinstance(cell, Estimate):
         return f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}"

@@ -33,7 +33,17 @@ def test_effective_robustness_is_measured_from_the_fitted_methods():
         for n, v in zip("hx", both, strict=True)
     ]
     found = audit.above_the_line(pd.DataFrame(rows), "h", ["plain"])
-    assert found["x"].to_dict() == pytest.approx({"plain": 0.0, "dad": 10.0}, abs=1e-6)
+    assert found["split"].tolist() == ["x"] * 4
+    assert found["above"].tolist() == pytest.approx([0, 0, 10, 10], abs=1e-6)
+
+
+def test_a_quantity_over_seeds_has_students_interval():
+    values = {"plain": (1.0, 3.0), "dad": (5.0, 5.0)}
+    rows = [{"method": m, "seed": s, "split": "x", "ECE": v[s]} for m, v in values.items() for s in (0, 1)]
+    found = audit.over_seeds(pd.DataFrame(rows), "ECE")["x"]
+    assert list(found.index) == ["plain", "dad"]
+    assert (found["plain"].mean, found["plain"].high) == pytest.approx((2, 2 + 12.706), abs=1e-2)
+    assert (found["dad"].low, found["dad"].high) == (5, 5)
 
 
 def test_errors_under_corruption_are_averaged_over_seeds(monkeypatch, tmp_path):

@@ -42,8 +42,9 @@ def gains(
         means = [e.mean for e in estimates]
         errors = [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
         marker, colour = LOOKS[place % len(LOOKS)]
-        ax.errorbar(means, np.arange(len(order)) + shift, xerr=errors, fmt=MARKERS.get(method, marker),
-                    color=COLOURS.get(method, colour), elinewidth=1.1, label=title_of(method))  # fmt: skip
+        ax.errorbar(means, np.arange(len(order)) + shift, xerr=errors, marker=MARKERS.get(method, marker),
+                    linestyle="none", color=COLOURS.get(method, colour), elinewidth=1.1,
+                    label=title_of(method))  # fmt: skip
     ax.set_yticks(
         range(len(order)), [f"{split}  (−{drop[split]:.0f})" if drop[split] > 0.5 else split for split in order]
     )

@@ -17,13 +17,18 @@ def machine() -> str:
     return f"{card}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
 
 
-def commit() -> str:
-    """Short hash of the code's commit, with `+` if files have changed since; `unknown` outside a clone."""
-    described = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--exclude=*", "--dirty=+"]
+RESULTS = (":(top,exclude)papers/*/results/*", ":(top,exclude)papers/*/report.html")  # what is written, not what writes
+
+
+def commit(folder: Path = Path(__file__).parent) -> str:
+    """Short hash of the code's commit, with `+` if files but results have changed since; `unknown` outside a clone."""
+    git = ["git", "-C", str(folder)]
     try:
-        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+        found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":(top)", *RESULTS], check=False).returncode
+    return found.stdout.strip() + "+" * bool(changed)
 
 
 def made_by(module: str, arguments: Sequence[str] | None = None) -> dict[str, str]:

@@ -121,6 +121,11 @@ def test_gains_are_sorted_by_drop() -> None:
     assert low > high, "the smallest drop must be on top"
 
 
+def test_gains_of_every_method_can_be_drawn() -> None:
+    titles = [METHODS[name].title for name in METHODS if name != "kd"]
+    check(plots.gains({name: ESTIMATES for name in METHODS if name != "kd"}, drop=DROP), 1, *titles)
+
+
 def test_gains_of_one_method_need_no_legend() -> None:
     assert plots.gains({"dad": ESTIMATES}, drop=DROP).axes[0].get_legend() is None
 

@@ -1,4 +1,5 @@
 import re
+import subprocess
 
 from dadlab.provenance import commit, machine, made_by
 
@@ -7,6 +8,20 @@ def test_outside_a_clone_or_without_git_the_commit_is_unknown(monkeypatch):
     assert re.fullmatch(r"[0-9a-f]{7,}\+?|unknown", commit())
     monkeypatch.setenv("PATH", "")
     assert commit() == "unknown"
+
+
+def test_changed_code_is_marked_and_renewed_results_are_not(tmp_path):
+    code, result = tmp_path / "dadlab" / "a.py", tmp_path / "papers" / "dad" / "results" / "a.json"
+    for file in (code, result):
+        file.parent.mkdir(parents=True)
+        file.write_text("1")
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    result.write_text("2")
+    clean = commit(code.parent)
+    assert re.fullmatch(r"[0-9a-f]{7,}", clean)
+    code.write_text("2")
+    assert commit(code.parent) == f"{clean}+"
 
 
 def test_the_machine_fits_a_footnote():

@@ -37,7 +37,8 @@ def wasserstein_panels(
             means = [p.gain.mean for p in ordered]
             errors = [[p.gain.mean - p.gain.low for p in ordered], [p.gain.high - p.gain.mean for p in ordered]]
             ax.errorbar([p.distance for p in ordered], means, yerr=errors, label=title_of(method), elinewidth=0.8,
-                        color=COLOURS.get(method, "#333333"), fmt=MARKERS.get(method, "o"))  # fmt: skip
+                        color=COLOURS.get(method, "#333333"), marker=MARKERS.get(method, "o"),
+                        linestyle="none")  # fmt: skip
             if ax is panels[0]:
                 ax.plot([p.distance for p in ordered], means, color=COLOURS.get(method, "#333333"), linewidth=0.7)
         every = [point for points in series.values() for point in points]

@@ -7,6 +7,7 @@ seeds.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -38,6 +39,7 @@ from dadlab.run import Run
 from dadlab.train import train
 
 Correct = dict[str, np.ndarray]
+Errors = dict[str, dict[str, dict[str, float]]]  # method → seed → corruption → error
 
 
 def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
@@ -157,27 +159,19 @@ def compare(
         ValueError: splits or images that cannot be read, or a pair of methods outside the grid; before any training.
     """
     plain_splits = sorted({name for split in splits for name in split.split("+")})
+    check_pairs(pairs, methods)
+    _check_images(profile, plain_splits, corruptions)
     measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
-    published = _published_splits() if corruptions and has_corruptions(profile.data) else []
-    check(profile.data, [profile.train, *plain_splits, *published])
-    errors: dict[str, dict[str, dict[str, float]]] = {method: {} for method in methods}
-    for method in (name for pair in pairs for name in pair):
-        nearest(method, measured, "method of a pair")
-    if corruptions and not has_corruptions(profile.data):
-        home_split(profile.data)  # which is what is corrupted
-    baseline = mce_baseline(profile.data)
+    errors: Errors = {method: {} for method in methods}
     for seed in seeds:
         for method in methods:
             run = Run(profile, method, student, seed)
             measured[method][seed] = measure(run, runs_dir, plain_splits)
             if corruptions:
                 errors[method][str(seed)] = measure_corruptions(run, runs_dir)
+    baseline = mce_baseline(profile.data)
     return {
-        "profile": asdict(profile),
-        "student": student,
-        "seeds": list(seeds),
-        "machine": machine(),
-        "commit": commit(),
+        **about_grid(profile, student, seeds),
         "rows": [_row(method, split, stack(measured[method], split), seeds) for method in methods for split in splits],
         "differences": [
             {"first": a, "second": b, "split": s, **rounded(difference(stack(measured[a], s), stack(measured[b], s)))}
@@ -189,9 +183,26 @@ def compare(
     }
 
 
-def _each(
-    errors: dict[str, dict[str, dict[str, float]]], score: Callable[[dict[str, float]], float]
-) -> dict[str, dict[str, float]]:
+def check_pairs(pairs: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:
+    """Raise a `ValueError` unless all methods to be compared are in the grid."""
+    for method in itertools.chain.from_iterable(pairs):
+        nearest(method, dict.fromkeys(methods), "method of a pair")
+
+
+def about_grid(profile: Profile, student: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """What all numbers of a grid share, and what they were measured with."""
+    about = {"profile": asdict(profile), "student": student, "seeds": list(seeds)}
+    return {**about, "machine": machine(), "commit": commit()}
+
+
+def _check_images(profile: Profile, splits: Sequence[str], corruptions: bool) -> None:
+    published = _published_splits() if corruptions and has_corruptions(profile.data) else []
+    check(profile.data, [profile.train, *splits, *published])
+    if corruptions and not published:
+        home_split(profile.data)  # which is what is corrupted
+
+
+def _each(errors: Errors, score: Callable[[dict[str, float]], float]) -> dict[str, dict[str, float]]:
     """Score of every method and seed."""
     return {method: {seed: round(score(found), 2) for seed, found in seeds.items()} for method, seeds in errors.items()}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,12 @@ from dadlab.files import atomic_path
 from dadlab.generate import sample_generators
 from dadlab.profile import Attack, Profile, nearest
 from dadlab.progress import track
-from dadlab.provenance import commit, machine
-from dadlab.results import trained
+from dadlab.results import about_grid, check_pairs, trained
 from dadlab.run import Run
 
 EPSILONS = tuple(round(level / 255, 6) for level in (0.5, 1, 2, 4, 8))
 _PART = 50  # samples attacked together, and kept together
+_Cell = tuple[str, str, float]  # method, attack, epsilon
 _PENDING = 2
 _NORMS: dict[str, Any] = {"linf": "Linf", "l2": "L2"}
 
@@ -179,39 +178,37 @@ def compare_under_attack(
         ValueError: unknown attack, one without a limit, or a pair of methods outside the grid; before any training.
     """
     split = split or home_split(profile.data)
-    for method in (name for pair in pairs for name in pair):
-        nearest(method, dict.fromkeys(methods), "method of a pair")
+    check_pairs(pairs, methods)
     for name in attacks:
         nearest(name, ATTACKS, "attack")
         nearest(name, dict(limits), "limit of an attack")
-    attacks = {"none": (0.0,), **attacks}
     limits = {"none": 0 if 0 in limits.values() else max(limits.values()), **limits}
-    found: dict[tuple[str, str, float], list[np.ndarray]] = {}
+    found: dict[_Cell, list[np.ndarray]] = {}
     for method, seed in itertools.product(methods, seeds):
         run = Run(profile, method, student, seed)
-        for name, radii in attacks.items():
-            for epsilon in radii:
-                right = measure_under_attack(
-                    run, Path(runs_dir), name, epsilon, split=split, limit=limits[name], norm=norm
-                )
-                found.setdefault((method, name, epsilon), []).append(right)
-    stacked = {key: np.stack(each) for key, each in found.items()}
+        for name, epsilon in [("none", 0.0), *((name, radius) for name, radii in attacks.items() for radius in radii)]:
+            right = measure_under_attack(run, Path(runs_dir), name, epsilon, split=split, limit=limits[name], norm=norm)
+            found.setdefault((method, name, epsilon), []).append(right)
+    stacked = {cell: np.stack(each) for cell, each in found.items()}
     return {
-        "profile": asdict(profile),
-        "student": student,
-        "seeds": list(seeds),
+        **about_grid(profile, student, seeds),
         "split": split,
         "norm": norm,
-        "machine": machine(),
-        "commit": commit(),
-        "rows": [
-            {"method": method, "attack": name, "epsilon": epsilon, "n": right.shape[1],
-             "top1": rounded(accuracy(right)), "seeds": [round(100 * float(one.mean()), 2) for one in right]}
-            for (method, name, epsilon), right in stacked.items()
-        ],
-        "differences": [
-            {"first": first, "second": second, "attack": name, "epsilon": epsilon,
-             **rounded(difference(stacked[first, name, epsilon], stacked[second, name, epsilon]))}
-            for first, second in pairs for name, radii in attacks.items() for epsilon in radii
-        ],
-    }  # fmt: skip
+        "rows": [_row(*cell, right) for cell, right in stacked.items()],
+        "differences": [line for pair in pairs for line in _differences(*pair, stacked)],
+    }
+
+
+def _row(method: str, attack: str, epsilon: float, right: np.ndarray) -> dict[str, Any]:
+    each = [round(100 * float(one.mean()), 2) for one in right]
+    line = {"method": method, "attack": attack, "epsilon": epsilon, "n": right.shape[1]}
+    return {**line, "top1": rounded(accuracy(right)), "seeds": each}
+
+
+def _differences(first: str, second: str, stacked: Mapping[_Cell, np.ndarray]) -> list[dict[str, Any]]:
+    """Paired differences of two methods under every attack."""
+    return [
+        {"first": first, "second": second, "attack": name, "epsilon": epsilon,
+         **rounded(difference(right, stacked[second, name, epsilon]))}
+        for (method, name, epsilon), right in stacked.items() if method == first
+    ]  # fmt: skip

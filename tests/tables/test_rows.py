@@ -1,0 +1,91 @@
+"""Which training stands for which row."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dadlab.methods import METHODS
+from dadlab.tables import rows as rows_module
+from dadlab.tables.published import load_table
+from dadlab.tables.rows import NOT_YET, ROWS, read_rows
+
+NUMBERS = [str(number) for number in range(1, 13)]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_published_row_has_a_training_or_a_reason(number):
+    published, rows = load_table(number), read_rows(number)
+    names = {row.name for row in rows}
+    printed = {tuple(np.atleast_1d(name)) for name in published.index} - {("change", "Average Change")}
+    assert printed <= names
+    assert all(row.missing or row.method in METHODS or row.name[0] == "teacher" for row in rows)
+
+
+def test_rows_take_stand_ins_recipes_and_overrides():
+    rows = {row.key: row for row in read_rows(1, shared={"epochs": 3})}
+    assert (rows["ViT-B/16 · ViT"].student, rows["ViT-B/16 · ViT"].profile.augreg) == ("vit_s", "none")
+    assert rows["ViT-B/16 · + DAD (Ours)"].profile.augreg == "light1"
+    assert (rows["ViT-B/16 · ViT"].profile.lr, rows["ResNet50 · DAD (Ours)"].profile.lr) == (1e-3, 6e-3)
+    assert rows["ResNet50 · DAD (Ours)"].student == "resnet_s"
+    assert {row.profile.epochs for row in rows.values()} == {3}
+    swapped = {row.key: row for row in read_rows(1, students={"ViT-B": "resnet_m"})}
+    assert swapped["ViT-B/16 · + DAD (Ours)"].student == "resnet_m"
+    assert swapped["ViT-B/16 · + DAD (Ours)"].profile.augreg == "none"
+    larger = {row.key: row for row in read_rows(1, students={"ViT-B": "vit_m"}, shared={"augreg": "medium2"})}
+    assert [larger[f"ViT-B/16 · {name}"].profile.augreg for name in ("ViT", "+ DAT")] == ["none", "medium2"]
+    assert larger["ViT-B/16 · + DAT"].profile.lr == 1e-3
+    other = {row.key: row for row in read_rows(5)}["RN34 · CLIP-RN101"]
+    assert other.profile.teacher == "vit"
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_rows_at_imagenets_scale_are_named_or_missing(number):
+    rows = read_rows(number, "imagenet")
+    assert [row.name for row in rows] == [row.name for row in read_rows(number)]
+    assert all(bool(row.what) != bool(row.missing) for row in rows)
+
+
+def test_rows_at_imagenets_scale():
+    rows = {row.key: row for row in read_rows(5, "imagenet")}
+    assert (rows["RN50 · CLIP-ViT-L"].student, rows["RN50 · CLIP-ViT-L"].profile.epochs) == ("resnet50", 100)
+    assert rows["RN50 · CLIP-ViT-L"].profile.augreg == "none"
+    assert rows["ViT-B · CLIP-ViT-L"].profile.augreg == "strong2"
+
+
+def test_a_diffusion_model_without_weights_is_missing_and_says_who_makes_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(rows_module, "ASSETS", tmp_path)
+    rows = {row.key: row for row in read_rows(10)}
+    assert "`dadlab.making.diffusion` makes them" in rows["Stable-Diffusion"].missing
+    assert str(tmp_path) not in rows["Stable-Diffusion"].missing
+    (tmp_path / "diffusion_studio.safetensors").touch()
+    rows = {row.key: row for row in read_rows(10)}
+    assert rows["Stable-Diffusion"].what == "dad, resnet_s, discretizer diffusion-text"
+    assert rows["Stable-Diffusion, image-to-image"].profile.discretizer == "diffusion"
+
+
+def test_bad_names_say_what_is_meant():
+    with pytest.raises(ValueError, match="unknown table '13'"):
+        read_rows(13)
+    with pytest.raises(ValueError, match="did you mean 'ResNet50'"):
+        read_rows(1, students={"ResNet5": "resnet_m"})
+    with pytest.raises(ValueError, match="unknown profile"):
+        read_rows(1, "imagenette")
+    with pytest.raises(ValueError, match=r"unknown student 'vit_x'.*vit_s"):
+        read_rows(1, students={"ViT-B": "vit_x"})
+
+
+def test_a_method_that_is_not_there_is_said_to_be_missing(tmp_path):
+    data = json.loads(ROWS.read_text())
+    data["tables"] = {"1": {"rows": [["ResNet50", "tomorrow's", {"method": "later"}]], "claims": []}}
+    (tmp_path / "rows.json").write_text(json.dumps(data))
+    (row,) = read_rows(1, path=tmp_path / "rows.json")
+    assert row.missing == NOT_YET
+
+
+def test_gains_are_over_the_row_that_is_named():
+    rows = {row.key: row for row in read_rows(8)}
+    assert rows["distilled · ResNet34"].over == "original · ResNet34"
+    assert rows["original · ResNet34"].over == "original · ResNet34"  # itself: another student is no gain

@@ -22,6 +22,7 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from dadlab.auxiliary import add_auxiliary, remove_auxiliary
+from dadlab.data import class_names
 from dadlab.files import write_json
 from dadlab.loop import Loop, Service
 from dadlab.materials import prepare
@@ -87,17 +88,18 @@ def begin_training(run: Run, runs_dir: Path, folder: Path, accelerator: Accelera
         folder: where its checkpoint is, if it has one.
         accelerator: of this process.
     """
-    materials = prepare(run.profile, METHODS[run.method], runs_dir)
-    steps = Steps(run, materials, accelerator.process_index, accelerator.num_processes)
+    profile = run.profile
     torch.manual_seed(run.seed)
-    student = begin_student(
+    student = begin_student(  # before the materials: published weights may not be had
         run.student,
-        len(materials.clean.dataset.classes),
-        run.profile.image_size,
-        start=run.profile.start,
-        dropout=run.profile.dropout,
-        drop_path=run.profile.drop_path,
+        len(class_names(profile.data, profile.train)),
+        profile.image_size,
+        start=profile.start,
+        dropout=profile.dropout,
+        drop_path=profile.drop_path,
     )
+    materials = prepare(profile, METHODS[run.method], runs_dir)
+    steps = Steps(run, materials, accelerator.process_index, accelerator.num_processes)
     if METHODS[run.method].auxiliary_norm:
         add_auxiliary(student)
     return Loop(steps, student, folder, accelerator, service)

@@ -312,6 +312,17 @@ def test_student_that_cannot_pass_its_images_stops_before_work(
         train(Run(replace(profile, **options), method, student), tmp_path)
 
 
+def test_weights_that_cannot_be_fetched_stop_before_work(profile, tmp_path, monkeypatch):
+    def unreachable(*args, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(module, "prepare", lambda *args: pytest.fail("work began"))
+    monkeypatch.setattr("timm.create_model", unreachable)
+    run = Run(replace(profile, start="pretrained"), "kd", "resnet18")
+    with pytest.raises(ValueError, match=r"start 'pretrained': timm's weights of resnet18 .* \(no network\)"):
+        module.begin_training(run, tmp_path, tmp_path, None, None)
+
+
 def test_unknown_student_stops_before_the_teacher_works(profile, tmp_path, monkeypatch):
     monkeypatch.setattr("dadlab.teacher.StudentTeacher.forward", lambda *args: pytest.fail("the teacher worked"))
     with pytest.raises(ValueError, match=r"unknown student 'resnet_x'.*resnet_s"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from published_imagenet import TOY, write_toy_imagenet
 from torchvision.datasets import Flowers102
 from toy_benchmarks import toy_sizes
 
+from dadlab import train
 from dadlab.adain import StyleTransfer
 from dadlab.data import Dataset, load_split
 from dadlab.discretizer import VQGAN, FrozenVQGAN
 from dadlab.disk import imagenet
 from dadlab.files import save_weights
+from dadlab.profile import Profile, make_profile
 from dadlab.students import Student, save_student
 from dadlab.teacher import StudentTeacher
 from dadlab.vlm import benchmarks
@@ -85,6 +88,34 @@ def files(tmp_path_factory: pytest.TempPathFactory, tiny_student: Student, tiny_
     transfer = StyleTransfer([[4], [4]])
     save_weights(folder / "transfer.safetensors", transfer.state_dict(), {"stages": transfer.stages})
     return {name: folder / f"{name}.safetensors" for name in ("teacher", "vqgan", "transfer")}
+
+
+@pytest.fixture
+def profile(files: dict[str, Path]) -> Profile:
+    """Forty photographs, five steps an epoch."""
+    paths = {"teacher": files["teacher"], "discretizer": files["vqgan"], "transfer": files["transfer"]}
+    return make_profile(limit=40, epochs=3, batch=8, views=2, **{name: str(path) for name, path in paths.items()})
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """Where the trainings of one test file keep their materials, and which they have."""
+    return tmp_path_factory.mktemp("materials"), {}
+
+
+@pytest.fixture
+def materials_made_once(prepared: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of one test file share stores and caches, which do not depend on how a student is optimized."""
+    folder, found = prepared
+
+    def prepare(profile, method, runs_dir):
+        key = replace(profile, epochs=1, batch=8, accumulate=1, ema=0.0, optimizer="adamw", lr=1.0), method
+        if key not in found:
+            found[key] = real(profile, method, folder)
+        return found[key]
+
+    real = train.prepare
+    monkeypatch.setattr(train, "prepare", prepare)
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_quickstart_writes_its_table(ran: Path) -> None:
     header, columns, *rows = (ran / "table.txt").read_text().splitlines()
-    assert "60 training photographs" in header
+    assert "60 studio photographs" in header
     assert columns.split() == [*SHIFTS, "rendition+sketch"]
     assert [row.split()[0] for row in rows] == ["teacher", "plain", "KD", "DAD"]
     assert all(0 <= float(value) <= 100 for row in rows for value in row.split()[1:])

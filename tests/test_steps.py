@@ -7,16 +7,8 @@ from dadlab.augmix import augmix
 from dadlab.augreg import partners
 from dadlab.materials import prepare
 from dadlab.methods import METHODS
-from dadlab.profile import make_profile
 from dadlab.run import Run
 from dadlab.steps import Steps, endless_order, epoch_order
-
-
-@pytest.fixture
-def profile(files):
-    teacher, vqgan = str(files["teacher"]), str(files["vqgan"])
-    paths = {"teacher": teacher, "discretizer": vqgan, "transfer": str(files["transfer"])}
-    return make_profile(limit=40, epochs=3, batch=8, views=2, **paths)
 
 
 @pytest.fixture(scope="module")

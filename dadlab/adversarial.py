@@ -69,14 +69,14 @@ def fast_advprop(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     attacked = torch.from_numpy(drawn).to(batch.images.device)
     generators = sample_generators(batch.rows[attacked].cpu(), tools.seed)
     images, labels = batch.images[attacked], batch.labels[attacked]
-    offset = random_start(images, FAST_ADVPROP, generators).requires_grad_(True)
+    started = (images + random_start(images, FAST_ADVPROP, generators)).clamp(0, 1).requires_grad_(True)
     with routed(network, "auxiliary"):
-        logits = network((images + offset).clamp(0, 1)).float()
+        logits = network(started).float()
     noisy = F.cross_entropy(logits, labels, reduction="sum") / (2 * count)
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    gradient, *shared = torch.autograd.grad(noisy, [offset, *weights], allow_unused=True)
+    gradient, *shared = torch.autograd.grad(noisy, [started, *weights], allow_unused=True)
     step = FAST_ADVPROP.step_size * direction(gradient, FAST_ADVPROP.norm)
-    examples = (images + project(offset.detach() + step, FAST_ADVPROP)).clamp(0, 1)
+    examples = (images + project(started.detach() - images + step, FAST_ADVPROP)).clamp(0, 1)
     with routed(network, count - len(images)):
         logits = student(torch.cat([batch.images[~attacked], examples])).float()
     clean, adversarial = logits.split([count - len(images), len(images)])

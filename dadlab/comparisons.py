@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dadlab.auxiliary import routed
 from dadlab.batch import Batch, Tools
 from dadlab.losses import ard_loss, dist_loss, jensen_shannon, rslad_loss
 
@@ -60,13 +61,14 @@ def debiased(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Shape–texture debiased training (Li et al., 2021, Eq. 1).
 
     l₁(θ(x), y) + l₁(θ(x̃), γ · y + (1 − γ) · y'): x̃ has the shape of x and the texture of another image of the batch,
-    whose label is y'; γ = 0.8 and AdaIN at half strength, as published. Its second batch norm for x̃ is left out: one
-    network sees both.
+    whose label is y'; γ = 0.8 and AdaIN at half strength, as published. Where the student has batch norms x̃ passes an
+    auxiliary set of them, as AdvProp's examples do (its published commands all ask for it).
     """
     assert tools.transfer is not None
     with torch.no_grad():
         conflicting = tools.transfer(batch.images, batch.second_images, STYLE_STRENGTH).to(batch.images.dtype)
-    clean, mixed = student(torch.cat([batch.images, conflicting])).float().chunk(2)
+    with routed(tools.network, len(batch.images)):
+        clean, mixed = student(torch.cat([batch.images, conflicting])).float().chunk(2)
     shape, texture = (_shares(labels, clean.shape[1]) for labels in (batch.labels, batch.second_labels))
     return F.cross_entropy(clean, batch.labels) + F.cross_entropy(mixed, texture.lerp(shape, SHAPE_SHARE))
 

@@ -1,8 +1,10 @@
 """The training loop: steps, checkpoints, curve.
 
 What a step sees is a function of seed and step (`Steps`), and a checkpoint holds everything else, so any step can be
-the last one before a stop. A batch is split over processes and parts; gradients are weighted by samples and batch
-normalization looks at all processes, so the split does not show.
+the last one before a stop. A batch is split over processes and parts. Gradients are weighted by samples and batch norm
+looks at all processes, so the number of processes changes rounding alone, but for what is random or relative within a
+process: dropout's and stochastic depth's draws, and DIST's relations in a batch. Parts are passed one after the other,
+and batch norm sees each of them alone.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from timm.optim import create_optimizer_v2
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dadlab.adain import load_style_transfer
@@ -160,7 +163,7 @@ class Loop:
             share = len(batch.images) * self.accelerator.num_processes / self.steps.batch
             batch = batch.each(self._to_device)
             with contextlib.nullcontext() if part == len(batches) else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
+                with self.accelerator.autocast(), self._attention():
                     loss = method.loss(self.model, batch, tools) * share
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -170,6 +173,11 @@ class Loop:
         if self.average is not None:
             self.average.update_parameters(self.student)
         return total
+
+    def _attention(self) -> contextlib.AbstractContextManager[None]:
+        """On a CPU the fused kernel's backward costs a small ViT more than plain matrix products do."""
+        on_cpu = self.accelerator.device.type == "cpu"
+        return sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext()
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.accelerator.device, non_blocking=True)

@@ -64,7 +64,8 @@ class Method:
         attack: one on the student, with settings of the method's own.
         attacked: share of the images that it attacks.
         passes: how often an image passes the student, attack and second stream apart.
-        auxiliary_norm: give the student a second set of batch norms.
+        auxiliary_norm: give the student a second set of its batch norms, where it has any.
+        needs_batch_norm: refuse a student that has none.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Method:
     attacked: float = 1.0
     passes: float = 1.0
     auxiliary_norm: bool = False
+    needs_batch_norm: bool = False
 
     @property
     def stored(self) -> bool:
@@ -101,6 +103,7 @@ METHODS = {
         attack=adversarial.ADVPROP,
         passes=2.0,
         auxiliary_norm=True,
+        needs_batch_norm=True,
     ),
     "fast_advprop": Method(
         "Fast AdvProp",
@@ -109,6 +112,7 @@ METHODS = {
         attack=adversarial.FAST_ADVPROP,
         attacked=adversarial.FAST_ATTACKED,
         auxiliary_norm=True,
+        needs_batch_norm=True,
     ),
     "pyramid_at": Method(
         "Pyramid AT", adversarial.pyramid_at, uses_teacher=False, attack=adversarial.PYRAMID, passes=2.0
@@ -117,7 +121,9 @@ METHODS = {
     "dat_dad": Method("DAT + DAD", adversarial.dat_dad, "adversarial", online=("attack", "discretizer"), passes=2.0),
     "dad_augmentation": Method("DAD as augmentation", comparisons.dad_augmentation, "adversarial", uses_teacher=False),
     "augmix": Method("AugMix", comparisons.augmix, "mixtures", uses_teacher=False, passes=2.0),
-    "debiased": Method("Debiased", comparisons.debiased, "partner", uses_teacher=False, online=("transfer",)),
+    "debiased": Method(
+        "Debiased", comparisons.debiased, "partner", uses_teacher=False, online=("transfer",), auxiliary_norm=True
+    ),
     "dist": Method("DIST", comparisons.dist, temperature=1.0, alpha=2.0),
     "ard": Method("ARD", comparisons.ard, "adversarial", source_teacher=True),
     "rslad": Method("RSLAD", comparisons.rslad, "adversarial", source_teacher=True, temperature=1.0, alpha=5 / 6),

@@ -64,8 +64,10 @@ class Profile:
         attack: how adversarial examples are made.
         variants: adversarial examples a photograph, each of another replayable view of it.
         views: distinct augmented views of a sample in training; epoch e uses view e mod views.
-        epochs, batch, lr, weight_decay: optimization (AdamW, cosine schedule, 5 % warm-up). The default rate suits the
-            embedded ResNets; the ViTs want 1e-3 (`papers/LOG.md`).
+        epochs, batch, lr, weight_decay: optimization (AdamW). One cycle: the rate rises for 5 % of the steps and
+            falls, both by a cosine, and β₁ (or momentum) falls from 0.95 to 0.85 and rises meanwhile. AugReg's own
+            warm-up is linear and its β₁ stays at 0.9. The default rate suits the embedded ResNets; the ViTs want 1e-3
+            (`papers/LOG.md`).
         temperature, alpha: T and a of the distillation losses (paper, appendix C).
         optimizer: any of timm's; weight decay acts on all parameters.
         accumulate: parts that a batch is computed in, one after the other (and split over processes beside).

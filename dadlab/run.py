@@ -42,12 +42,12 @@ class Run:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"run: seed must lie in [0, 2³²), got {self.seed}")
         object.__setattr__(self, "profile", _used_by(self.method, self.profile))
-        if METHODS[self.method].auxiliary_norm:
+        if METHODS[self.method].needs_batch_norm:
             check_student(self.student, batch_norm=True)
 
     @property
     def fingerprint(self) -> str:
-        whole, own = dataclasses.asdict(self), METHODS[self.method].attack
+        whole, method = dataclasses.asdict(self), METHODS[self.method]
         whole["profile"] |= {"data": identity(self.profile.data, self.profile.train)}
         whole["profile"] |= {"attack": described(self.profile.attack)}
         for name in _LATER:
@@ -55,7 +55,8 @@ class Run:
                 del whole["profile"][name]
         for name in {"teacher", "discretizer", "start", "transfer"} & whole["profile"].keys():
             whole["profile"][name] = content_of(whole["profile"][name])
-        return fingerprint(whole, *([described(own)] if own else []))
+        own = [described(method.attack)] if method.attack else ["auxiliary norm"] if method.auxiliary_norm else []
+        return fingerprint(whole, *own)
 
     def folder(self, runs_dir: Path) -> Path:
         return Path(runs_dir) / f"{self.method}-{self.student}-s{self.seed}-{self.fingerprint}"

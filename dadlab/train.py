@@ -1,8 +1,8 @@
 """Training: one loop for every method, on Hugging Face Accelerate, in one process or many.
 
 A run is trained once: its folder holds configuration, loss curve and weights, and asking again loads them. A run
-stopped after any step ends with the same curve and weights as one that was not, and the number of processes matters
-no more than the order in which floating-point numbers are added.
+stopped after any step ends with the same curve and weights as one that was not. What the number of processes changes
+is said in `dadlab.loop`.
 """
 
 from __future__ import annotations

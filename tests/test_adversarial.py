@@ -167,6 +167,14 @@ def test_fast_advprop_by_hand(student, tools):
     for gradient, parameter in zip(found, student.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad, atol=1e-5, rtol=1e-4)
     assert (examples - images).abs().amax() <= FAST_ADVPROP.epsilon + 1e-6
+    student.load_state_dict(state)
+    images = (images + offset).clamp(0, 1).requires_grad_(True)
+    with adversarial.routed(student, "auxiliary"):
+        (gradient,) = torch.autograd.grad(F.cross_entropy(student(images), labels), images)
+    step = examples - batch.images[attacked]
+    inside = (examples > 0) & (examples < 1) & (step.abs() < FAST_ADVPROP.epsilon * 0.99)
+    assert 0.2 < inside.float().mean() < 0.8
+    assert torch.equal((examples - images.detach())[inside].sign(), gradient.sign()[inside])
 
 
 @pytest.mark.parametrize("attacked", [-1.0, 2.0], ids=["none", "all"])

@@ -137,7 +137,19 @@ def test_a_published_model_without_transformers_says_what_to_install(monkeypatch
         load_discretizer("diffusers:some/model")
 
 
-def test_strength_decides_how_much_is_kept(photos40):
+def test_strength_decides_how_much_is_kept(photos40, monkeypatch):
+    """At full strength nothing but the noise counts, and the less of it, the nearer is what was begun with."""
+    torch.manual_seed(0)
+    model, images = SmallDiffusion(**TINY), photos40.images(torch.arange(4))
+    monkeypatch.setattr(module, "generators", lambda images: [torch.Generator().manual_seed(k) for k in range(4)])
+    nobody = torch.full((4,), 10)
+    torch.testing.assert_close(model.sample(images, nobody), model.sample(1 - images, nobody))
+    moved = [(model.sample(images, nobody, strength=s) - images).abs().mean() for s in (0.125, 0.5, 1.0)]
+    assert moved == sorted(moved)
+    assert moved[0] < 0.5 * moved[2]
+
+
+def test_sampling_ends_where_the_model_leads(photos40):
     """A model that knows the answer: its velocity leads from any time back to a grey image."""
     model = SmallDiffusion(**TINY)
     images, labels = photos40.images(torch.arange(4)), photos40.labels[:4]

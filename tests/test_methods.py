@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dadlab.auxiliary import add_auxiliary
 from dadlab.batch import Batch, Tools
 from dadlab.losses import dist_loss, jensen_shannon, kd_loss
 from dadlab.methods import METHODS
 from dadlab.profile import Profile
+from dadlab.students import Student
 
 PROFILE = Profile(temperature=2.0, alpha=0.25)
 CALM = [name for name, method in METHODS.items() if not method.attack and "attack" not in method.online]
@@ -94,6 +96,19 @@ def test_debiased_by_hand(student, batch, tools, mixed):
     expected = F.cross_entropy(student(batch.images), labels)
     expected = expected - ((0.8 * shape + 0.2 * texture) * conflicting).sum(1).mean()
     torch.testing.assert_close(METHODS["debiased"].loss(student, batch, tools), expected)
+
+
+def test_debiaseds_auxiliary_norms_see_conflicting_images_alone(batch):
+    """One step moves the main statistics as the clean images alone would, the twin's by the stylized ones."""
+    torch.manual_seed(0)
+    student = add_auxiliary(Student("resnet_s", 3)).train()
+    photographs, style = torch.rand(2, 4, 3, 32, 32)
+    batch = dataclasses.replace(batch, images=photographs, second_images=style, second_labels=batch.labels)
+    METHODS["debiased"].loss(student, batch, Tools(Profile(), student, transfer=Average()))
+    norm = student.net.stem.bn
+    for images, bn in ((photographs, norm.main), ((photographs + style) / 2, norm.auxiliary)):
+        mean = student.net.stem.conv(student.preprocess(images)).mean((0, 2, 3))
+        torch.testing.assert_close(bn.running_mean, 0.1 * mean)
 
 
 @pytest.mark.parametrize("name", sorted(set(CALM) - {"augmix", "debiased"}))

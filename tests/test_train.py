@@ -27,7 +27,7 @@ def test_every_method_learns_and_is_trained_once(profile, method, tmp_path, monk
     train(run, tmp_path)
 
 
-@pytest.mark.parametrize("method", [name for name in ATTACKING if not METHODS[name].auxiliary_norm])
+@pytest.mark.parametrize("method", [name for name in ATTACKING if not METHODS[name].needs_batch_norm])
 def test_a_vit_is_attacked_too(profile, method, tmp_path):
     run = Run(replace(profile, limit=16, epochs=1), method, student="vit_s")
     train(run, tmp_path)

@@ -20,7 +20,7 @@ from statistics import median
 import torch
 from accelerate import Accelerator
 
-from dadlab.cost import step_cost
+from dadlab.cost import step_cost, teacher_cost
 from dadlab.data import load_split
 from dadlab.files import write_json
 from dadlab.loop import Loop, Service
@@ -104,6 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "steps a run": steps,
         "turns": given.turns,
         "students": found,
+        "teacher, a photograph": {
+            name: asdict(teacher_cost(METHODS[name], Run(profile, name).profile)) for name in methods
+        },
     }
     print(json.dumps(result, indent=1))
     if given.out:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dadlab.methods import Method
-from dadlab.profile import Profile
+from dadlab.profile import ATTACKS, Profile
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,23 @@ class Cost:
         attack_steps: on the student, while it trains; a store's were made before.
         forward, backward: of the student.
         discretizer: forward, of Q.
-        teacher: forward, of the teacher: none, since its answers are cached.
     """
 
     attack_steps: int
     forward: float
     backward: float
     discretizer: int
-    teacher: int = 0
+
+
+@dataclass(frozen=True)
+class TeacherCost:
+    """Passes of the teacher a training photograph: made once, before training, and shared by all seeds and students.
+
+    A step makes none, since answers are cached; spread over a run's steps they are a number of epochs less.
+    """
+
+    forward: float
+    backward: float
 
 
 def step_cost(method: Method, profile: Profile) -> Cost:
@@ -40,3 +49,25 @@ def step_cost(method: Method, profile: Profile) -> Cost:
     steps = online.steps if online else 0
     passes = method.passes + (method.second != "none") + steps * method.attacked
     return Cost(steps, passes, passes, 2 * ("discretizer" in method.online))
+
+
+def teacher_cost(method: Method, profile: Profile, *, kept: float = 1.0) -> TeacherCost:
+    """What a method's materials cost the teacher.
+
+    A sample is asked about at x, at Q(x') and in every step of the attack, whose first one answers for Q(x) too where
+    it begins there.
+
+    Args:
+        method, profile: whose materials.
+        kept: share of the samples that the filter keeps; only they have their views cached.
+
+    >>> from dadlab.methods import METHODS
+    >>> teacher_cost(METHODS["kd"], Profile(views=8))
+    TeacherCost(forward=8.0, backward=0.0)
+    """
+    attacks = {"discretized": [profile.attack], "adversarial": [profile.attack]}
+    attacks["matched"] = [profile.attack, ATTACKS["none"]]
+    stores = attacks.get(method.second, [])
+    asked = sum(2 + a.steps + (not a.steps or a.start > 0 or a.through) for a in stores)
+    views = profile.views * method.uses_teacher * (1 + bool(stores) * kept * profile.variants)
+    return TeacherCost(views + profile.variants * asked, float(profile.variants * sum(a.steps for a in stores)))

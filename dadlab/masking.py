@@ -22,7 +22,7 @@ def masking(
     """Look for signs of gradient masking: one line that says what was found.
 
     Signs: FGSM, examples of another network, or noise beat PGD; PGD's loss does not rise with ε; an attack that may
-    draw any image leaves some right. A sign within `slack` (a share of samples) does not count.
+    draw any image leaves some right. A sign within `slack` (a share of samples, or of the loss) does not count.
 
     Args:
         model: what is defended.
@@ -46,7 +46,7 @@ def masking(
     everything = 1.0 if norm == "linf" else float(images[0].numel()) ** 0.5
     free = _right(model, pgd(model, images, labels, everything, norm, rows, steps=100), labels)
     signs = [f"{name} beats PGD" for name, value in share.items() if value < share["PGD"] - slack]
-    if any(after < before for before, after in itertools.pairwise(losses)):
+    if any(after < before * (1 - slack) for before, after in itertools.pairwise(losses)):
         signs.append("the loss does not rise with ε")
     if free > slack:
         signs.append(f"an unbounded attack leaves {100 * free:.1f} % right")

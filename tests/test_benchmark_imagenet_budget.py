@@ -9,6 +9,7 @@ from dadlab.run import Run
 from dadlab.tables.rows import read_rows
 
 RESNET = {"epochs": 100, "batch": 1024, "augreg": "none", "dropout": 0.0, "drop_path": 0.0}
+FRESH = {"views": 300}
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,9 @@ def test_entries_are_as_large_as_their_formats_say(tmp_path):
 @pytest.mark.parametrize(
     ("key", "method", "student", "more"),
     [
-        ("ViT-B/16 · ViT", "plain", "vit_base_patch16_224", {"augreg": "none"}),
+        ("ViT-B/16 · ViT", "plain", "vit_base_patch16_224", {"augreg": "none", **FRESH}),
         ("ViT-B/16 · + DAD (Ours)", "dad", "vit_base_patch16_224", {}),
+        ("ResNet50 · DAT", "dat", "resnet50", {**RESNET, **FRESH}),
         ("ResNet50 · DAD (Ours)", "dad", "resnet50", RESNET),
     ],
 )

@@ -1,15 +1,22 @@
 """Passes that a step really makes, counted by hooks, against those that its method declares."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from dadlab.adain import load_style_transfer
 from dadlab.auxiliary import add_auxiliary
 from dadlab.batch import Batch, Tools
-from dadlab.cost import Cost, step_cost
+from dadlab.cost import Cost, step_cost, teacher_cost
+from dadlab.materials import prepare
 from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, Attack, Profile
+from dadlab.run import Run
+from dadlab.store import open_dataset
 from dadlab.students import Student
+from dadlab.teacher import StudentTeacher
 
 COUNT = 40
 
@@ -70,3 +77,25 @@ def test_costs_of_table_7():
 def test_the_profiles_attack_counts_where_it_is_on_the_student():
     assert step_cost(METHODS["dat"], Profile(attack=ATTACKS["none"])) == Cost(0, 2.0, 2.0, 2)
     assert step_cost(METHODS["dad"], Profile(attack=Attack(steps=9))) == Cost(0, 2.0, 2.0, 0)
+
+
+@pytest.mark.parametrize("name", ["plain", "kd", "dad", "dad_q", "dad_q_matched", "dad_augmentation", "ard"])
+def test_declared_passes_of_the_teacher_are_made(profile, name, tmp_path, monkeypatch):
+    passed = {"forward": 0, "backward": 0}
+    real = StudentTeacher.forward
+
+    def forward(teacher, images):
+        logits = real(teacher, images)
+        passed["forward"] += len(images)
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: passed.update(backward=passed["backward"] + len(gradient)))
+        return logits
+
+    monkeypatch.setattr("dadlab.generate.TILE", 8)  # batches are filled up to it
+    monkeypatch.setattr(StudentTeacher, "forward", forward)
+    run = Run(replace(profile, attack=Attack(epsilon=0.01, step_size=0.01, steps=2)), name)
+    prepare(run.profile, METHODS[name], tmp_path)
+    stores = [path for path in tmp_path.glob("stores/*") if path.is_dir()]
+    shares = [float(np.mean(open_dataset(folder, ["accepted"])["accepted"])) for folder in stores]
+    declared = teacher_cost(METHODS[name], run.profile, kept=min(shares, default=1.0))
+    assert passed == {"forward": round(40 * declared.forward), "backward": round(40 * declared.backward)}

@@ -25,6 +25,12 @@ def test_an_open_network_shows_no_sign():
     assert "\n" not in found
 
 
+def test_a_loss_that_is_level_but_for_rounding_is_no_sign(monkeypatch):
+    losses = iter([4.0, 3.99, 4.0, 3.98])
+    monkeypatch.setattr("dadlab.masking._loss", lambda *args: next(losses))
+    assert masking(Linear(), toy(Linear()), 0.04, surrogate=Linear()).startswith("no sign")
+
+
 def test_a_network_without_gradients_is_found_out():
     """Another network's examples beat its own, and no radius is enough."""
     found = masking(Staircase(), toy(Staircase()), 0.1, surrogate=Linear())

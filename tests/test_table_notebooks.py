@@ -48,6 +48,8 @@ def test_accuracy_under_attack(runs, tmp_path):
     record = run("tables/table_12", tmp_path, runs, seeds=[0, 1], **small)
     assert [row["cells"]["FGSM"]["n"] for row in record["rows"]] == [20] * 6
     assert record["epsilon"] == pytest.approx(8 / 255, abs=1e-6)
+    assert len(record["masking"]) == 6
+    assert all("gradient masking" in line for line in record["masking"].values())
     assert {claim["verdict"] for claim in record["claims"] if "AutoAttack" in claim["claim"]} == {"not measured"}
 
 

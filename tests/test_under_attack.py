@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -6,10 +7,14 @@ import torch
 from torch import nn
 
 from dadlab import under_attack as module
+from dadlab.attack import perturb
+from dadlab.data import load_split
 from dadlab.dataset import Dataset
-from dadlab.profile import make_profile
+from dadlab.examples import sample_generators
+from dadlab.profile import Attack, make_profile
 from dadlab.run import Run
 from dadlab.students import save_student
+from dadlab.teacher import load_teacher
 from dadlab.under_attack import ATTACKS, compare_under_attack, fgsm, measure_under_attack, pgd, robust
 
 
@@ -82,6 +87,30 @@ def test_autoattack_leaves_random_numbers_alone(data):
 def test_too_few_classes_for_autoattack(data):
     with pytest.raises(ValueError, match="at least four classes, the model has 3: use fgsm or pgd"):
         robust(Linear(3), data, "autoattack", 0.1)
+
+
+def test_foolbox_makes_the_same_examples(monkeypatch):
+    """An independent implementation (Rauber et al., 2017), on the embedded teacher: FGSM, and PGD from x."""
+    monkeypatch.setenv("GIT_PYTHON_REFRESH", "quiet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that SciPy moved
+        import foolbox
+    data, model, epsilon = load_split("fashion", "val", limit=40), load_teacher("resnet"), 8 / 255
+    rows = torch.arange(len(data))
+    images, labels = data.images(rows), data.labels
+    for theirs, ours in (
+        (foolbox.attacks.LinfFastGradientAttack(random_start=False), Attack("linf", epsilon, epsilon)),
+        (
+            foolbox.attacks.LinfProjectedGradientDescentAttack(abs_stepsize=epsilon / 4, steps=5, random_start=False),
+            Attack("linf", epsilon, epsilon / 4, 5),
+        ),
+    ):
+        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+        _, found, fooled = theirs(wrapped, images, labels, epsilons=epsilon)
+        made = perturb(model, images, labels, ours, sample_generators(rows, 0))
+        assert ((made - found).abs().amax((1, 2, 3)) < 1e-6).float().mean() >= 0.9  # signs of tiny gradients differ
+        assert 0 < fooled.float().mean() < 1
+        assert torch.equal(model(made).argmax(1) != labels, fooled)
 
 
 @pytest.mark.parametrize(

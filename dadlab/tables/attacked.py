@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
-from dadlab.data import home_split
+from dadlab.data import home_split, load_split
 from dadlab.estimates import Estimate, accuracy
+from dadlab.masking import masking
+from dadlab.results import trained
 from dadlab.tables.measured import Cells, Measured
 from dadlab.tables.rows import Row
 from dadlab.under_attack import TITLES, measure_under_attack
@@ -65,6 +68,28 @@ def curves(
         unharmed = _stacked(row, seeds, CLEAN, 0.0, max(photographs.values()), runs_dir, norm)
         clean[row.method] = 100 * float(unharmed.mean())
     return drawn, clean
+
+
+def signs_of_masking(measured: Measured, epsilon: float, photographs: int, runs_dir: Path) -> dict[str, str]:
+    """Row → what `dadlab.masking` says of its first student.
+
+    Examples are transferred from the first row of its block, trained with the next seed.
+
+    Args:
+        measured: Table 12.
+        epsilon: radius, L∞.
+        photographs: about how many, class by class; 0 is all.
+        runs_dir: where runs live.
+    """
+    found: dict[str, str] = {}
+    surrogates: dict[str, nn.Module] = {}
+    for row in (row for row in measured.rows if row.method and row.key in measured.values):
+        seed, *others = sorted(set.union(*(set(by_seed) for by_seed in measured.values[row.key].values())))
+        surrogates.setdefault(row.name[0], trained(row.run(others[0] if others else seed), runs_dir))
+        data, surrogate = row.profile.data, surrogates[row.name[0]]
+        few = load_split(data, home_split(data), image_size=row.profile.image_size, limit=photographs)
+        found[row.key] = masking(trained(row.run(seed), runs_dir), few, epsilon, surrogate=surrogate)
+    return found
 
 
 def _stacked(

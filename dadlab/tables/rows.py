@@ -94,7 +94,8 @@ def read_rows(
         nearest(name, stand_ins, "published student")
         check_student(student)
     stand_ins |= students or {}
-    base = _Base(profile, dict(shared or {}), data["aliases"], stand_ins, scale["recipes"], scale["other"])
+    more = scale["recipes"], scale.get("without_teacher", {}), scale["other"]
+    base = _Base(profile, dict(shared or {}), data["aliases"], stand_ins, *more)
     return [base.row(tuple(entry[:-1]), {**table.get("shared", {}), **entry[-1]}) for entry in table["rows"]]
 
 
@@ -107,6 +108,7 @@ class _Base:
     aliases: dict[str, str]
     stand_ins: dict[str, str]
     recipes: dict[str, dict[str, Any]]
+    without_teacher: dict[str, Any]
     other: dict[str, str]
 
     def row(self, name: tuple[str, ...], spec: dict[str, Any]) -> Row:
@@ -115,7 +117,9 @@ class _Base:
             return Row(name, common, missing=spec.get("missing", ""))
         published = spec.get("student") or name[0]
         student = nearest(self.aliases.get(published, published), self.stand_ins, "published student")
-        given = {"augreg": "none", **self.recipes.get(student, {}), **self.shared}
+        method = METHODS.get(spec["method"])
+        given = {} if method is None or method.uses_teacher else self.without_teacher
+        given = {"augreg": "none", **given, **self.recipes.get(student, {}), **self.shared}
         if not spec.get("augreg"):
             given["augreg"] = "none"
         if spec["method"] == DISCRETE_VIT:
@@ -129,7 +133,7 @@ class _Base:
         if absent := [key for key, value in given.items() if value is None]:
             return Row(name, common, missing=f"the profile has no second {absent[0]}")
         unknown = set(given) - {entry.name for entry in fields(Profile)} - set(self.shared)
-        if spec["method"] not in METHODS or unknown:
+        if method is None or unknown:
             return Row(name, common, missing=NOT_YET)
         profile = make_profile(self.preset, **given)
         told = {key: getattr(profile, key) for key in _TOLD if getattr(profile, key) != getattr(common, key)}

@@ -56,6 +56,17 @@ def test_nothing_is_attacked_that_was_not_trained(asked, tmp_path):
     assert set(measured.missing.values()) == {f"{measuring.NOT_RUN} ({m}, resnet_s)" for m in RIGHT}
 
 
+def test_masking_is_looked_for_in_every_row(asked, tmp_path, monkeypatch):
+    """The first seed of each row; examples come from the block's first row, of another seed."""
+    monkeypatch.setattr(module, "trained", lambda run, runs_dir: (run.method, run.seed))
+    monkeypatch.setattr(
+        module, "masking", lambda model, data, epsilon, *, surrogate: f"{model} {surrogate} {len(data)} {epsilon}"
+    )
+    found = module.signs_of_masking(measure(tmp_path), 0.03, 20, tmp_path)
+    assert list(found) == [f"ResNet50 · {name}" for name in ("ResNet50", "ResNet50 DAT", "ResNet50 DAD")]
+    assert found["ResNet50 · ResNet50 DAD"] == "('dad', 0) ('plain', 1) 20 0.03"
+
+
 def test_curves_are_those_of_the_rows_and_seeds_that_were_measured(asked, tmp_path):
     drawn, clean = module.curves(measure(tmp_path), "ResNet50", [0.01, 0.03], {"FGSM": 40}, tmp_path)
     assert list(drawn) == ["FGSM"]

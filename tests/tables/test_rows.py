@@ -48,6 +48,13 @@ def test_rows_at_imagenets_scale_are_named_or_missing(number):
     assert all(bool(row.what) != bool(row.missing) for row in rows)
 
 
+def test_methods_without_teacher_see_a_new_view_every_epoch():
+    """At ImageNet's scale; the others see as many as their teacher's answers are cached for."""
+    views = {row.key: row.profile.views for row in read_rows(1, "imagenet") if row.method and not row.missing}
+    assert views["ResNet50 · DAT"] == views["ViT-B/16 · + Pyramid AT"] == 300
+    assert views["ResNet50 · DAD (Ours)"] == views["ResNet50 · DAT + DAD (Ours)"] == 8
+
+
 def test_rows_at_imagenets_scale():
     rows = {row.key: row for row in read_rows(5, "imagenet")}
     assert (rows["RN50 · CLIP-ViT-L"].student, rows["RN50 · CLIP-ViT-L"].profile.epochs) == ("resnet50", 100)

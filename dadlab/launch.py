@@ -51,7 +51,8 @@ class Launch:
         grace: float = 20.0,
     ):
         self.mark = uuid.uuid4().hex
-        merged = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {}), _MARK: self.mark}
+        own = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}  # lines, no bars
+        merged = {**own, "PYTHONUNBUFFERED": "1", **(env or {}), _MARK: self.mark}
         self.lines: dict[str, deque[str]] = {name: deque(maxlen=1000) for name in commands}
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._end = weakref.finalize(self, _end, self._processes, self.mark, grace)

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from dadlab import launch
+from dadlab import launch, progress
 from dadlab.launch import Launch, members
 
 TALK = "print('one'); print('two')"
@@ -57,6 +57,16 @@ def test_lines_are_streamed_and_kept(capsys):
     assert list(running.lines["a"]) == ["one", "two"]
     assert running.codes == {"a": 0, "b": 0}
     assert sorted(capsys.readouterr().out.splitlines()) == ["a: one", "a: two", "b: 3"]
+
+
+@pytest.mark.usefixtures("mark")
+def test_processes_of_a_notebook_draw_no_bars(monkeypatch):
+    """Read as lines, every refresh of a bar would be one; a Jupyter server names its kernels' session."""
+    monkeypatch.setenv("JPY_SESSION_NAME", "train.ipynb")
+    counts = f"import runpy; [*runpy.run_path({progress.__file__!r})['track'](range(3), 'steps')]; print('done')"
+    running = Launch({"a": python(counts)}, echo=False)
+    running.wait(60)
+    assert list(running.lines["a"]) == ["done"]
 
 
 @pytest.mark.usefixtures("mark")

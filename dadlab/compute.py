@@ -1,9 +1,9 @@
 """How models compute when they are only read: precision, memory layout, compilation and batch on an accelerator.
 
 On a CPU nothing is touched: float32, so that stores keep their bytes. On an accelerator the towers (the teacher's image
-tower, the encoder and the decoder) are copied, cast to bfloat16 and channels-last, and compiled; they take and give
-float32. Preprocessing, the codebook search, the classification head, losses and the attack's steps stay in float32:
-a bfloat16 logit of 25 is rounded to 0.125.
+tower, the encoder and the decoder) are copied, cast to bfloat16 where the GPU has it and channels-last, and compiled;
+they take and give float32. Preprocessing, the codebook search, the classification head, losses and the attack's steps
+stay in float32: a bfloat16 logit of 25 is rounded to 0.125.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dadlab.profile import check_types
 
 _M = TypeVar("_M", bound=nn.Module)
+WORTH_COMPILING = 10_000  # samples: compiling takes a minute, once in every process
 _TOWERS = ("clip.visual", "student.net", "net", "encoder", "decoder")  # of teachers and of VQGAN
 
 
@@ -29,7 +30,7 @@ class Compute:
 
     Attributes:
         precision: of the towers, `bfloat16` or `float32`.
-        compiled: use `torch.compile`; a minute once in every process, which pays from some ten thousand images.
+        compiled: use `torch.compile` where at least `WORTH_COMPILING` samples are wanted.
         batch: samples at once; 0 takes the largest power of two that fits, up to 256.
     """
 
@@ -46,8 +47,10 @@ class Compute:
 
 
 def compute_on(device: torch.device) -> Compute:
-    """What suits a device: bfloat16 and compiled towers, or on a CPU plain float32."""
-    return Compute("float32", compiled=False) if device.type == "cpu" else Compute()
+    """What suits a device: compiled towers, bfloat16 on a GPU that has it; or on a CPU plain float32."""
+    if device.type == "cpu":
+        return Compute("float32", compiled=False)
+    return Compute("bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32")
 
 
 class Tower(nn.Module):

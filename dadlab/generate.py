@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dadlab.attack import described
 from dadlab.claims import fill
-from dadlab.compute import Compute, compile_towers, compute_on, largest_batch, with_towers
+from dadlab.compute import WORTH_COMPILING, Compute, compile_towers, compute_on, largest_batch, with_towers
 from dadlab.data import Dataset
 from dadlab.discretizer import Discretizer
 from dadlab.examples import Made, discretize_adversarially, sample_generators
@@ -76,11 +76,14 @@ def generate(
         "samples": samples,
     }
     store = open_store(folder, -(-samples // SHARD), manifest)
-    if not store.missing():
+    missing = len(store.missing())
+    if not missing:
         return store
     job = _Job(dataset, teacher, discretizer, attack, seed)
     compute = compute_on(job.device) if compute is None else compute
-    job, tile = _prepared(job, compute, begins=len(store.missing()) == store.shards)
+    if missing * SHARD < WORTH_COMPILING:
+        compute = dataclasses.replace(compute, compiled=False)
+    job, tile = _prepared(job, compute, begins=missing == store.shards)
 
     def make(shard: int) -> None:
         rows = torch.arange(shard * SHARD, min((shard + 1) * SHARD, samples))

@@ -153,5 +153,5 @@ def precision() -> str:
     if named := os.environ.get("ACCELERATE_MIXED_PRECISION"):
         return named
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "no"

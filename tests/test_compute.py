@@ -5,6 +5,7 @@ from torch import nn
 from dadlab.compute import Compute, Tower, compile_towers, compute_on, largest_batch, with_towers
 from dadlab.discretizer import VQGAN, Identity
 from dadlab.teacher import load_teacher
+from dadlab.train import precision as training_precision
 
 LOW = Compute("bfloat16", compiled=False)
 
@@ -12,7 +13,18 @@ LOW = Compute("bfloat16", compiled=False)
 def test_a_cpu_is_left_alone(tiny_teacher):
     compute = compute_on(torch.device("cpu"))
     assert with_towers(tiny_teacher, compute) is tiny_teacher
-    assert compute_on(torch.device("cuda")) == Compute("bfloat16", compiled=True, batch=0)
+
+
+@pytest.mark.parametrize(("capable", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_a_gpu_computes_in_bfloat16_unless_it_must_emulate_it(capable, precision, monkeypatch):
+    """A V100 and a T4 emulate it, which is slower than float32."""
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: capable or including_emulation
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    assert compute_on(torch.device("cuda")) == Compute(precision, compiled=True, batch=0)
+    assert training_precision() == ("bf16" if capable else "no")
 
 
 @torch.no_grad()

@@ -107,6 +107,16 @@ def test_bfloat16_towers_agree_with_float32(photos40, tiny_teacher, tiny_vqgan, 
     assert "agreement" not in capsys.readouterr().out  # said once, by whoever begins
 
 
+@pytest.mark.parametrize(("worth", "compiled"), [(48, True), (49, False)])
+def test_towers_are_compiled_where_it_pays(photos40, tiny_teacher, tiny_vqgan, tmp_path, monkeypatch, worth, compiled):
+    """40 samples are 3 shards of 16, the last one short."""
+    calls = []
+    monkeypatch.setattr(module, "WORTH_COMPILING", worth)
+    monkeypatch.setattr(module, "compile_towers", lambda *towers: calls.append(towers))
+    generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path, compute=Compute("bfloat16"))
+    assert bool(calls) == compiled
+
+
 def test_codes_of_an_image_at_224_take_1_6_kilobytes(tiny_teacher, tmp_path, monkeypatch):
     """f = 8, K = 16384: 28 × 28 codes of two bytes are 1,568 bytes an image."""
     monkeypatch.setattr(module, "TILE", 2)

@@ -28,9 +28,10 @@ class _Calls(Items):
 
 
 def ahead(function: Callable[[Any], _T], items: Sequence[Any], workers: int) -> Iterator[_T]:
-    """Results in order, each computed by one of `workers` processes two items ahead; by this one where there are none.
+    """Results in order, computed by `workers` processes, each two items ahead; by this one where there are none.
 
-    On a machine with GPUs tensors come in page-locked memory, ready to be copied without waiting.
+    So 2 × `workers` items are held, on Linux in shared memory: an item should be no more than is needed at once. On a
+    machine with GPUs tensors come in page-locked memory, ready to be copied without waiting.
     """
     if not workers:
         yield from map(function, items)

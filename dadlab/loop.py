@@ -121,7 +121,8 @@ class Loop:
         self.accelerator.init_trackers("dadlab", settings(self.run))
         workers = usual_workers() if self.service.workers < 0 else self.service.workers
         todo, saved = range(self.progress.steps, len(self.steps)), time.monotonic()
-        stream = ahead(self.steps.__getitem__, todo, workers)
+        parts = [(step, part) for step in todo for part in range(self.profile.accumulate)]
+        stream = ahead(self.steps.part, parts, workers)
         main, name = self.accelerator.is_main_process, f"{self.run.method} seed {self.run.seed}, steps"
         with terminated() as stop:
             for _ in track(todo, name) if main else todo:
@@ -135,9 +136,9 @@ class Loop:
         for tracker in self.accelerator.trackers:
             tracker.finish()
 
-    def _one_step(self, stream: Iterator[list[Batch]]) -> None:
+    def _one_step(self, stream: Iterator[Batch]) -> None:
         progress, started = self.progress, time.monotonic()
-        batches = next(stream)
+        batches = [next(stream) for _ in range(self.profile.accumulate)]
         waited = time.monotonic() - started
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         torch.manual_seed((self.run.seed * 1_000_003 + progress.steps) * ranks + rank)  # dropout, where there is any

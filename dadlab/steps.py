@@ -44,10 +44,13 @@ class Steps:
 
     def __getitem__(self, step: int) -> list[Batch]:
         """This process's share of a step, in `accumulate` parts."""
-        epoch, place = divmod(step, self.an_epoch)
-        parts, mine = self.run.profile.accumulate, slice(self.rank, None, self.ranks)
-        rows, others = self.order(epoch)[place][mine], self.second_order(epoch)[place][mine]
-        return [self._batch(rows[part::parts], others[part::parts], *self.views(epoch)) for part in range(parts)]
+        return [self.part((step, part)) for part in range(self.run.profile.accumulate)]
+
+    def part(self, which: tuple[int, int]) -> Batch:
+        """One part of this process's share: of a step by its number, the part by its own."""
+        (epoch, place), parts = divmod(which[0], self.an_epoch), self.run.profile.accumulate
+        mine = slice(self.rank + which[1] * self.ranks, None, self.ranks * parts)
+        return self._batch(self.order(epoch)[place][mine], self.second_order(epoch)[place][mine], *self.views(epoch))
 
     def _batch(self, rows: Tensor, others: Tensor, view: int, second_view: int) -> Batch:
         images, labels, teacher = _read(self.materials.clean, rows, view)

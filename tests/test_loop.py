@@ -105,6 +105,20 @@ def test_parts_of_a_batch_add_up_to_it(profile, tmp_path, monkeypatch):
     assert losses(parts, tmp_path) == pytest.approx(losses(whole, tmp_path), rel=1e-4)
 
 
+def test_a_part_is_read_ahead_and_not_a_step(profile, tmp_path, monkeypatch):
+    """5 steps of 8 samples: what lies ahead is in memory many times over."""
+    read = []
+
+    def note(function, items, workers):
+        for item in items:
+            read.append(function(item))
+            yield read[-1]
+
+    monkeypatch.setattr("dadlab.loop.ahead", note)
+    train(Run(replace(profile, accumulate=3, epochs=1), "plain"), tmp_path)
+    assert [len(part.images) for part in read] == 5 * [3, 3, 2]
+
+
 def test_average_of_weights_becomes_the_student(profile, tmp_path):
     one_step = replace(profile, epochs=1, batch=40)
     last, averaged = (train(Run(replace(one_step, ema=ema), "plain"), tmp_path).state_dict() for ema in (0.0, 0.9))

@@ -33,7 +33,7 @@ from dadlab.students import Student
 from dadlab.tables.rows import Row, read_rows
 
 PHOTOGRAPHS = 1_281_167
-PEAKS = {"H200": 989.0, "A100": 312.0, "V100": 125.0}  # dense half-precision TFLOP/s, as published
+PEAKS = {"H200": 989.0, "A100": 312.0, "V100": 15.7}  # dense TFLOP/s, as published: bfloat16, or float32 without it
 KEPT = 1.0  # share of the samples that the filter keeps: at most
 Span = tuple[float, float]  # for the higher and the lower speed
 

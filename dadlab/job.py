@@ -19,12 +19,14 @@ import torch.distributed as dist
 from dadlab.files import write_json
 from dadlab.launch import Launch
 from dadlab.loop import Service
-from dadlab.results import measure
+from dadlab.results import check_splits, measure
 from dadlab.run import Run, read_run
 from dadlab.train import train
 
+SERVICE = Service(tracker="auto", lines=True)  # how a job is looked after unless told
 
-def start_training(
+
+def training_command(
     run: Run,
     runs_dir: Path = Path("runs"),
     *,
@@ -33,32 +35,36 @@ def start_training(
     rendezvous: str = "",
     name: str = "dadlab",
     restarts: int = 0,
-    service: Service | None = None,
+    service: Service = SERVICE,
     splits: Sequence[str] = (),
-    echo: bool = True,
-) -> Launch:
-    """Start a run's training beside this process and return at once.
+) -> list[str]:
+    """Write a run's `run.json`; the whole command that trains and tests it, the same on every node.
 
     Args:
         run: what to train.
         runs_dir: where runs and their materials live; with several nodes, a folder that all of them see.
         processes, nodes, rendezvous, name, restarts: see `torchrun`.
-        service: tracker, workers, checkpoints; by default with TensorBoard where it is installed.
+        service: tracker, workers, checkpoints; by default with TensorBoard.
         splits: what to test the student on afterwards, into the run's folder.
-        echo: print the processes' lines.
 
     Raises:
-        ValueError: a number of processes or nodes that cannot be.
+        ValueError: a number of processes or nodes that cannot be, or something is wrong with the splits' images.
     """
     command = torchrun(processes=processes, nodes=nodes, rendezvous=rendezvous, name=name, restarts=restarts)
+    check_splits(run, runs_dir, splits)
     path = run.folder(runs_dir) / "run.json"
     if not path.is_file():
         write_json(path, dataclasses.asdict(run))
     arguments = [str(path), "--runs-dir", str(runs_dir), "--splits", *splits]
-    for option, value in dataclasses.asdict(service or Service(tracker="auto", lines=True)).items():
-        arguments += [f"--{option.replace('_', '-')}={value}"]
+    for option, value in dataclasses.asdict(service).items():
+        arguments.append(f"--{option.replace('_', '-')}={value}")
+    return [*command, "-m", "dadlab.job", *arguments]
+
+
+def start_training(command: Sequence[str], *, echo: bool = True) -> Launch:
+    """Start a training's command beside this process and return at once; `echo` prints the processes' lines."""
     cpu = {} if torch.cuda.device_count() else {"ACCELERATE_USE_CPU": "1"}
-    return Launch({"torchrun": [*command, "-m", "dadlab.job", *arguments]}, env=cpu, echo=echo)
+    return Launch({"torchrun": command}, env=cpu, echo=echo)
 
 
 def torchrun(
@@ -97,11 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": lambda text: text == "True"}
     for option in dataclasses.fields(Service):
         name = f"--{option.name.replace('_', '-')}"
-        parser.add_argument(name, type=kinds[str(option.type)], default=option.default)
+        parser.add_argument(name, type=kinds[str(option.type)], default=getattr(SERVICE, option.name))
     given = vars(parser.parse_args(arguments))
     path, runs_dir, splits = (given.pop(name) for name in ("run", "runs_dir", "splits"))
     try:
         run = read_run(path)
+        check_splits(run, runs_dir, splits)  # before days of training, not after
         train(run, runs_dir, Service(**given))
         found = measure(run, runs_dir, splits)
     except ValueError as error:

@@ -48,10 +48,15 @@ def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
     Raises:
         ValueError: something is wrong with the splits' images; before any training, all at once.
     """
+    check_splits(run, runs_dir, splits)
+    return {split: _measure_split(run, Path(runs_dir), split) for split in splits}
+
+
+def check_splits(run: Run, runs_dir: Path, splits: Sequence[str]) -> None:
+    """Raise a `ValueError` with all that is wrong with the images of splits on which a run is still to be tested."""
     missing = [split for split in splits if not _kept(run, Path(runs_dir), split).is_file()]
     if missing:
         check(run.profile.data, [run.profile.train, *missing])
-    return {split: _measure_split(run, Path(runs_dir), split) for split in splits}
 
 
 def measure_seeds(

@@ -7,15 +7,15 @@ million and 0.000003 were seen.
 from __future__ import annotations
 
 import json
-import signal
-import sys
+import socket
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from dadlab.job import start_training, torchrun
+from dadlab.job import start_training, torchrun, training_command
 from dadlab.launch import Launch, members
 from dadlab.loop import Service
 from dadlab.profile import make_profile
@@ -82,73 +82,85 @@ def together(processes: int, settings: list[dict], folder: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("found-*.json"))]
 
 
-@pytest.mark.slow
-def test_a_killed_worker_costs_nothing_but_time(tmp_path, monkeypatch):
-    """SIGKILL of one of two processes in mid-training ends both; started again, they finish the run."""
+@pytest.fixture
+def environment(monkeypatch):
+    """This process's, as those that it starts shall have it."""
     for name, value in ENV.items():
         monkeypatch.setenv(name, value)
+
+
+def begin(run: Run, runs_dir: Path, splits: tuple[str, ...] = (), processes: int = 2, seconds: float = 0.0) -> Launch:
+    """A run's training on some processes, with a checkpoint so often."""
+    service = Service(checkpoint_seconds=seconds, lines=True)
+    return start_training(training_command(run, runs_dir, processes=processes, service=service, splits=splits))
+
+
+def until_told(running: Launch, start: str) -> None:
+    """Wait for a line."""
+    while not any(line.startswith(start) for line in running.lines["torchrun"]):
+        assert running.running, running.lines
+        time.sleep(0.05)
+
+
+def second_of(running: Launch) -> psutil.Process:
+    """The second process of a launch."""
+    (second,) = [process for process in members(running.mark) if process.environ().get("LOCAL_RANK") == "1"]
+    return second
+
+
+def weights(run: Run, runs_dir: Path) -> bytes:
+    return (run.folder(runs_dir) / "student.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("environment")
+def test_a_killed_worker_costs_nothing_but_time(tmp_path):
+    """SIGKILL of one of two processes in mid-training ends both; started again, they finish the run."""
     run = Run(make_profile(limit=160, epochs=4, batch=8, views=2), "plain")
-    often = {"processes": 2, "service": Service(checkpoint_seconds=0, lines=True)}
-    struck = start_training(run, tmp_path / "struck", **often)
+    struck = begin(run, tmp_path / "struck")
     checkpoint = run.folder(tmp_path / "struck") / "training.safetensors"
     while not checkpoint.is_file():
         assert struck.running, struck.lines
         time.sleep(0.05)
-    (victim,) = [p for p in members(struck.mark) if p.environ().get("LOCAL_RANK") == "1"]
-    victim.send_signal(signal.SIGKILL)
+    second_of(struck).kill()
     with pytest.raises(RuntimeError, match="torchrun failed"):
         struck.wait(200)
     assert not members(struck.mark)
     assert 0 < load_snapshot(checkpoint)["progress"]["steps"] < 80
-    again = start_training(run, tmp_path / "struck", **often, splits=["val"])
+    again = begin(run, tmp_path / "struck", ("val",))
     again.wait(300)
-    start_training(run, tmp_path / "calm", **often).wait(300)
-    weights = [(run.folder(tmp_path / name) / "student.safetensors").read_bytes() for name in ("calm", "struck")]
-    assert weights[0] == weights[1]
+    begin(run, tmp_path / "calm").wait(300)
+    assert weights(run, tmp_path / "calm") == weights(run, tmp_path / "struck")
     assert any(line.startswith("val: top-1") for line in again.lines["torchrun"])
 
 
 @pytest.mark.slow
-def test_an_ended_launch_is_finished_by_another(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("environment")
+def test_an_ended_launch_is_finished_by_another(tmp_path):
     """The handle ends every process; a launch of another size goes on at the last step."""
-    for name, value in ENV.items():
-        monkeypatch.setenv(name, value)
     run = Run(make_profile(limit=160, epochs=6, batch=8, views=2), "plain")
-    running = start_training(run, tmp_path, processes=2, service=Service(lines=True))
-    while not any(line.startswith("epoch 2/6") for line in running.lines["torchrun"]):
-        assert running.running, running.lines
-        time.sleep(0.05)
+    running = begin(run, tmp_path, seconds=120.0)
+    until_told(running, "epoch 2/6")
     running.stop()
     assert not members(running.mark)
     assert load_snapshot(run.folder(tmp_path) / "training.safetensors")["progress"]["steps"] >= 40
-    again = start_training(run, tmp_path, service=Service(lines=True))
+    again = begin(run, tmp_path, processes=0)
     again.wait(300)
     assert not any(line.startswith("epoch 1/6") for line in again.lines["torchrun"])
     assert (run.folder(tmp_path) / "student.safetensors").is_file()
 
 
-@pytest.mark.parametrize(
-    ("options", "names"),
-    [
-        ({"processes": -1}, "-1 processes"),
-        ({"nodes": 0}, "0 nodes"),
-        ({"nodes": 2}, "give the rendezvous as host:port"),
-    ],
-)
-def test_bad_launches_are_named(options, names):
-    with pytest.raises(ValueError, match=names):
-        torchrun(**options)
-
-
-def test_command_of_several_nodes_is_the_same_on_all():
-    command = torchrun(processes=8, nodes=4, rendezvous="node0:29500", name="j1", restarts=2)
-    assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
-    given = dict(zip(command[3::2], command[4::2], strict=True))
-    assert given == {
-        "--nproc-per-node": "8",
-        "--nnodes": "4",
-        "--rdzv-backend": "c10d",
-        "--rdzv-endpoint": "node0:29500",
-        "--rdzv-id": "j1",
-        "--max-restarts": "2",
-    }
+@pytest.mark.slow
+@pytest.mark.usefixtures("environment")
+def test_two_nodes_give_the_same_result_as_two_processes(tmp_path):
+    """Two agents that meet at a port, as on two nodes of SLURM, each with one process."""
+    run = Run(make_profile(limit=40, epochs=2, batch=8, views=2), "plain")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    command = training_command(run, tmp_path / "nodes", processes=1, nodes=2, rendezvous=place, splits=["val"])
+    Launch({"node 0": command, "node 1": command}).wait(300)
+    begin(run, tmp_path / "node", ("val",)).wait(300)
+    assert weights(run, tmp_path / "nodes") == weights(run, tmp_path / "node")
+    tested = [run.folder(tmp_path / name) / "correct" / "val.npy" for name in ("nodes", "node")]
+    assert tested[0].read_bytes() == tested[1].read_bytes()

@@ -118,7 +118,12 @@ def test_distance_writes_its_record(tmp_path):
 def test_training_beside_the_notebook(tmp_path):
     toy = {"limit": 40, "views": 2, "epochs": 2, "batch": 8, "ema": 0.5, "augreg": "light2", "attack": "paper"}
     runs, out = str(tmp_path / "runs"), tmp_path / "train.json"
-    execute("train", tmp_path, **toy, processes=2, tracker="", splits=["val"], runs_dir=runs, out=str(out))
+    how = {**toy, "processes": 2, "tracker": "", "splits": ["val"], "runs_dir": runs, "out": str(out)}
+    execute("train", tmp_path, **how, launch=False)
+    (described,) = Path(runs).glob("*/run.json")
+    assert f"-m dadlab.job {described} --runs-dir {runs} --splits val" in (tmp_path / "train.ipynb").read_text()
+    assert [path.name for path in described.parent.iterdir()] == ["run.json"], "nothing is trained"
+    execute("train", tmp_path, **how)
     record = json.loads(out.read_text())
     assert set(record["top1"]) == {"val"}
     assert (tmp_path / "runs" / record["run"] / "timm" / "model.safetensors").is_file()

@@ -115,7 +115,7 @@ class Loop:
         """Train from where the run is to its end.
 
         Raises:
-            SystemExit: SIGTERM came; the last step done is in the checkpoint.
+            SystemExit: SIGTERM came to any process; the last step done is in the checkpoint.
         """
         self.model.train()
         self.accelerator.init_trackers("dadlab", settings(self.run))
@@ -128,13 +128,22 @@ class Loop:
             for _ in track(todo, name) if main else todo:
                 self._one_step(stream)
                 overdue = time.monotonic() - saved >= self.service.checkpoint_seconds
-                if main and (overdue or stop.is_set()):
+                last = self._agreed(stop.is_set())
+                if main and (overdue or last):
                     self._save()
                     saved = time.monotonic()
-                if stop.is_set():
+                if last:
                     raise SystemExit(128 + signal.SIGTERM)
         for tracker in self.accelerator.trackers:
             tracker.finish()
+
+    def _agreed(self, stop: bool) -> bool:
+        """Whether any process was told to stop: one that left alone would strand the others in their next step."""
+        if self.accelerator.num_processes == 1:
+            return stop
+        if stop:
+            self.accelerator.set_trigger()
+        return self.accelerator.check_trigger()
 
     def _one_step(self, stream: Iterator[Batch]) -> None:
         progress, started = self.progress, time.monotonic()

@@ -136,6 +136,22 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("environment")
+def test_processes_agree_on_their_last_step(tmp_path):
+    """SIGTERM to the second alone ends both after the same step, which the first saves: no checkpoint is due."""
+    run = Run(make_profile(limit=160, epochs=6, batch=8, views=2), "plain")
+    stopped = begin(run, tmp_path / "stopped", seconds=1e9)
+    until_told(stopped, "epoch 1/6")
+    second_of(stopped).terminate()
+    with pytest.raises(RuntimeError, match="torchrun failed"):
+        stopped.wait(200)
+    assert 20 <= load_snapshot(run.folder(tmp_path / "stopped") / "training.safetensors")["progress"]["steps"] < 120
+    for folder in ("stopped", "calm"):
+        begin(run, tmp_path / folder, seconds=1e9).wait(300)
+    assert weights(run, tmp_path / "calm") == weights(run, tmp_path / "stopped")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("environment")
 def test_an_ended_launch_is_finished_by_another(tmp_path):
     """The handle ends every process; a launch of another size goes on at the last step."""
     run = Run(make_profile(limit=160, epochs=6, batch=8, views=2), "plain")

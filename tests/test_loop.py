@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_training import ATTACKING, Stopped, losses, stop_at
 
 from dadlab import train as module
@@ -164,6 +165,17 @@ def test_tracker_gets_settings_and_values(profile, tmp_path, monkeypatch):
     assert settings["batch"] == 8
     assert [step for step, _ in values] == [5, 10, 15]
     assert set(values[0][1]) == {"loss", "lr"}
+
+
+def test_tensorboard_reads_back_what_was_learnt(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr("dadlab.loop.LOGGED", 1)
+    run = Run(replace(profile, epochs=2), "plain")
+    train(run, tmp_path, Service(tracker="auto"))
+    events = EventAccumulator(str(run.folder(tmp_path) / "dadlab")).Reload()
+    found = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in ("loss", "lr")}
+    assert [[step for step, _ in values] for values in found.values()] == [list(range(1, 11))] * 2
+    epochs = torch.tensor([loss for _, loss in found["loss"]]).view(2, 5).mean(1)
+    assert epochs.tolist() == pytest.approx(losses(run, tmp_path), rel=1e-5)
 
 
 def test_an_epochs_seconds_end_with_its_last_step(profile, tmp_path, monkeypatch):

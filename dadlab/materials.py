@@ -106,7 +106,7 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
         found = len(list(folder.glob("shard-*")))
         generate(
             clean,
-            _teacher(profile, clean),
+            teacher_of(profile, clean.classes),
             load_discretizer(profile.discretizer).to(local_device()),
             profile.attack,
             folder,
@@ -135,7 +135,7 @@ def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
 def _cached(dataset: Dataset | AugRegViews, profile: Profile, runs_dir: Path) -> TeacherCache:
     return cache_teacher(
         dataset,
-        _teacher(profile, dataset),
+        teacher_of(profile, dataset.classes),
         Path(runs_dir) / "cache",
         views=profile.views,
         top=profile.top_logits,
@@ -143,13 +143,17 @@ def _cached(dataset: Dataset | AugRegViews, profile: Profile, runs_dir: Path) ->
     )
 
 
-def _teacher(profile: Profile, dataset: Dataset | AugRegViews) -> Frozen:
-    return _load_once(profile.teacher, content_of(profile.teacher), dataset.classes)
+def teacher_of(profile: Profile, classes: tuple[str, ...]) -> Frozen:
+    """The profile's teacher where this process computes; the last one is kept, since a large CLIP's head takes minutes.
+
+    Raises:
+        ValueError: as `load_teacher`.
+    """
+    return _load_once(profile.teacher, content_of(profile.teacher), classes)
 
 
 @functools.lru_cache(maxsize=1)
 def _load_once(name: str, content: str, classes: tuple[str, ...]) -> Frozen:
-    """A large CLIP's head takes minutes: it is made once for store and caches."""
     return load_teacher(name, classes).to(local_device())
 
 

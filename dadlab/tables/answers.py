@@ -16,11 +16,11 @@ from torch import nn
 from dadlab.ahead import local_device
 from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, load_split
 from dadlab.disk.imagenet import corruption
-from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, corruption_errors
+from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, correct, corruption_errors
 from dadlab.files import atomic_path, content_of, fingerprint, write_json
+from dadlab.materials import teacher_of
 from dadlab.profile import Profile
 from dadlab.run import Run
-from dadlab.teacher import load_teacher
 from dadlab.train import train
 
 
@@ -33,7 +33,7 @@ def student_logits(run: Run, runs_dir: Path, split: str) -> np.ndarray:
 def teacher_logits(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """Logits (N, C) float32 of the profile's teacher on a split."""
     dataset, kept = _load(profile, split), _teacher_path(profile, runs_dir, split)
-    return _kept(kept, lambda: _logits(load_teacher(profile.teacher, dataset.classes), dataset))
+    return _kept(kept, lambda: _logits(teacher_of(profile, dataset.classes), dataset))
 
 
 def teacher_answered(profile: Profile, runs_dir: Path, split: str) -> bool:
@@ -59,12 +59,17 @@ def teacher_corruptions(profile: Profile, runs_dir: Path) -> dict[str, float]:
 def _corruptions(profile: Profile, runs_dir: Path) -> dict[str, float]:
     if has_corruptions(profile.data):
         return {
-            kind: 1 - np.mean([teacher_correct(profile, runs_dir, corruption(kind, s)).mean() for s in SEVERITIES])
+            kind: 1 - np.mean([_right(profile, runs_dir, corruption(kind, s)).mean() for s in SEVERITIES])
             for kind in CORRUPTIONS
         }
     clean = load_split(profile.data, home_split(profile.data), image_size=profile.image_size, limit=C_PHOTOS)
-    teacher = load_teacher(profile.teacher, clean.classes).to(local_device())
-    return corruption_errors(teacher, clean, Path(runs_dir) / "corrupted")
+    return corruption_errors(teacher_of(profile, clean.classes), clean, Path(runs_dir) / "corrupted")
+
+
+def _right(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
+    """As `teacher_correct`, without the logits: those of ImageNet-C would be 15 GB."""
+    dataset, kept = _load(profile, split), _teacher_path(profile, runs_dir, split).with_suffix(".correct.npy")
+    return _kept(kept, lambda: correct(teacher_of(profile, dataset.classes), dataset).numpy())
 
 
 def _teacher_path(profile: Profile, runs_dir: Path, split: str) -> Path:

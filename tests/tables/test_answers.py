@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dadlab import materials
 from dadlab.data import load_split
 from dadlab.evaluate import correct
 from dadlab.profile import make_profile
@@ -20,7 +21,7 @@ def test_teacher_is_asked_once(tmp_path, files, tiny_teacher, monkeypatch):
     right = answers.teacher_correct(profile, tmp_path, "a")
     assert right.tolist() == correct(tiny_teacher, load_split("fashion", "a")).tolist()
     assert answers.teacher_answered(profile, tmp_path, "a")
-    monkeypatch.setattr(answers, "load_teacher", None)  # asking again would fail
+    monkeypatch.setattr(answers, "teacher_of", None)  # asking again would fail
     assert np.array_equal(said, answers.teacher_logits(profile, tmp_path, "a"))
 
 
@@ -49,3 +50,20 @@ def test_teacher_under_corruption(tmp_path, files, monkeypatch):
     assert answers.teacher_corruptions(profile, tmp_path) == {"fog": 0.5}
     monkeypatch.setattr(answers, "corruption_errors", None)
     assert answers.teacher_corruptions(profile, tmp_path) == pytest.approx({"fog": 0.5})
+
+
+def test_teacher_is_loaded_once_for_published_corruptions(tmp_path, files, toy_imagenet, tiny_teacher, monkeypatch):
+    loaded = []
+    real = materials.load_teacher
+    monkeypatch.setattr(materials, "load_teacher", lambda *named: loaded.append(named) or real(*named))
+    materials._load_once.cache_clear()
+    monkeypatch.setattr(answers, "CORRUPTIONS", ("fog", "snow"))
+    data = f"imagenet:{toy_imagenet}"
+    profile = make_profile(data=data, teacher=str(files["teacher"]))
+    found = answers.teacher_corruptions(profile, tmp_path)
+    assert len(loaded) == 1
+    rates = [1 - correct(tiny_teacher, load_split(data, f"c/fog/{s}")).float().mean() for s in range(1, 6)]
+    assert found["fog"] == pytest.approx(float(np.mean(rates)))
+    kept = [np.load(path) for path in (tmp_path / "teachers").rglob("*.npy")]
+    assert len(kept) == 10
+    assert {rows.dtype for rows in kept} == {np.dtype(bool)}, "no logits are kept of C"

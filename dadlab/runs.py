@@ -1,7 +1,8 @@
 """What lies in a `runs` folder, how big and how old it is, and how to be rid of it.
 
 Besides runs it holds what they share: teacher caches, stores of discretized samples, corrupted test images. All of it
-can be made again; nothing that is in use is deleted.
+can be made again; nothing that is in use is deleted. A process says so by the locks it holds: on the run it trains, on
+the store or cache it fills. A training does not say what it reads, so while one goes on all that runs share stays.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def clean_runs(
         delete: nothing is deleted without it.
 
     Returns:
-        The chosen rows of `list_runs`. Runs that are being trained are not among them.
+        The chosen rows of `list_runs`. Runs that are being trained are not among them, nor stores and caches that are
+        being filled, nor, while any run is being trained, anything that runs share.
 
     Raises:
         ValueError: neither `days` nor `gigabytes`, a negative one, or an unknown kind.
@@ -57,20 +59,23 @@ def clean_runs(
     known = ("run", *KINDS.values())
     if (days is None and gigabytes is None) or min(days or 0, gigabytes or 0) < 0 or not set(kinds) <= set(known):
         raise ValueError(f"give days or gigabytes, not negative, and kinds among {', '.join(known)}; got {kinds}")
-    found = list_runs(runs_dir)
-    free = [not _in_use(Path(runs_dir) / folder) for folder in found["folder"]]
+    root, found = Path(runs_dir), list_runs(runs_dir)
+    free = [not _in_use(root / folder) for folder in found["folder"]]
+    if any(_held(lock) for depth in ("*", "*/*") for lock in root.glob(f"{depth}/.lock")):
+        kinds = tuple(kind for kind in kinds if kind == "run")
     found = found[found["kind"].isin(kinds) & pd.Series(free, dtype=bool)]
     too_old = found["days"] > (float("inf") if days is None else days)
     staying = found["megabytes"].where(~too_old, 0.0)[::-1].cumsum()[::-1]  # of each and all younger ones
     too_much = staying > (float("inf") if gigabytes is None else 1000 * gigabytes)
     chosen = found[too_old | too_much].reset_index(drop=True)
     for folder in chosen["folder"] if delete else ():
-        shutil.rmtree(Path(runs_dir) / folder)
+        shutil.rmtree(root / folder)
     return chosen
 
 
 def _row(root: Path, path: Path) -> dict[str, object]:
-    files = [entry.stat() for entry in path.rglob("*") if entry.is_file() and not entry.name.endswith(".lock")]
+    found = (entry for entry in path.rglob("*") if entry.suffix not in (".lock", ".claim") and entry.name != ".lock")
+    files = [entry.stat() for entry in found if entry.is_file()]
     newest = max((entry.st_mtime for entry in files), default=path.stat().st_mtime)
     row: dict[str, object] = {"folder": str(path.relative_to(root)), "kind": KINDS.get(path.parent.name, "run")}
     row |= {"megabytes": sum(entry.st_size for entry in files) / 1e6, "days": (time.time() - newest) / 86_400}
@@ -82,11 +87,15 @@ def _row(root: Path, path: Path) -> dict[str, object]:
 
 
 def _in_use(path: Path) -> bool:
-    """Whether a process trains this run, or makes this store."""
-    for lock in (path / ".lock", path.with_suffix(".lock")):
-        try:
-            if lock.is_file():
-                FileLock(lock, blocking=False).acquire().lock.release()
-        except Timeout:
-            return True
+    """Whether a process trains this run, or fills this store or cache."""
+    return any(map(_held, (path.with_suffix(".lock"), *path.rglob("*.lock"), *path.rglob(".*.claim"))))
+
+
+def _held(lock: Path) -> bool:
+    """Whether a process holds a lock; killed ones leave the file, not the lock."""
+    try:
+        if lock.is_file():
+            FileLock(lock, blocking=False).acquire().lock.release()
+    except Timeout:
+        return True
     return False

@@ -5,7 +5,10 @@ import time
 import pytest
 from filelock import FileLock
 
+from dadlab import runs as module
+from dadlab.run import Run
 from dadlab.runs import clean_runs, list_runs
+from dadlab.train import train
 
 
 @pytest.fixture
@@ -70,6 +73,48 @@ def test_a_run_being_trained_stays(runs):
     with FileLock(runs / "a" / ".lock"):
         assert clean_runs(runs, days=7, delete=True).empty
     assert clean_runs(runs, days=7)["folder"].tolist() == ["a"]
+
+
+@pytest.mark.parametrize("lock", ["stores/s/.shard-00000-of-00002.parquet.claim", "stores/s.lock"])
+def test_a_store_being_filled_stays(runs, lock):
+    shard = runs / "stores" / "s" / "shard-00001-of-00002.parquet"
+    shard.parent.mkdir(parents=True)
+    shard.touch()
+    os.utime(shard, (0, 0))
+    (runs / lock).touch()  # as a killed process leaves it
+    assert "stores/s" in clean_runs(runs, days=4)["folder"].tolist()
+    with FileLock(runs / lock):
+        assert clean_runs(runs, days=4, delete=True)["folder"].tolist() == ["a", "cache/c"]
+    assert shard.is_file()
+
+
+def test_a_cache_being_filled_stays(runs):
+    with FileLock(runs / "cache" / "c" / "view-000-00001.lock"):
+        assert clean_runs(runs, days=4, delete=True)["folder"].tolist() == ["a"]
+    assert clean_runs(runs, days=4)["folder"].tolist() == ["cache/c"]
+
+
+@pytest.mark.parametrize("training", ["b", "not-begun", "a/shots-3"])
+def test_while_a_run_is_trained_what_runs_share_stays(runs, training):
+    """It may read any of them, for days, without a trace."""
+    (runs / training).mkdir(exist_ok=True)
+    with FileLock(runs / training / ".lock"):
+        assert "cache/c" not in clean_runs(runs, gigabytes=0.0, delete=True)["folder"].tolist()
+    assert clean_runs(runs, gigabytes=0.0, kinds=("cache",))["folder"].tolist() == ["cache/c"]
+
+
+def test_training_holds_the_lock_of_its_run(tmp_path, profile, monkeypatch):
+    """From before its materials are made."""
+    seen = []
+
+    def stopped(*_):
+        seen.append([module._held(lock) for lock in tmp_path.glob("*/.lock")])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dadlab.train.prepare", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(Run(profile, "kd"), tmp_path)
+    assert seen == [[True]]
 
 
 @pytest.mark.parametrize("options", [{}, {"days": -1}, {"gigabytes": -1.0}, {"days": 1, "kinds": ("runs",)}])

@@ -4,10 +4,10 @@ python -m benchmarks.training_step                                          (the
 python -m benchmarks.training_step --shapes imagenet --student resnet50     (224 × 224 JPEGs, random weights, a GPU)
 python -m benchmarks.training_step --shapes imagenet --student vit_base_patch16_224
 
-`--out …` writes JSON. Methods take turns, seed after seed, so that a busy machine slows all of them; the first epoch of
-a run, which warms up, does not count. Beside the seconds: the share of them spent waiting for data, the memory, the
-operations that take most of the time, and what a DAD step would cost if, as in the released code, the teacher ran on
-every image of it.
+With shapes, samples are read from WebP, as a training at full size reads them. `--out …` writes JSON. Methods take
+turns, seed after seed, so that a busy machine slows all of them; the first epoch of a run, which warms up, does not
+count. Beside the seconds: the share of them spent waiting for data, the memory, the operations that take most of the
+time, and what a DAD step would cost if, as in the released code, the teacher ran on every image of it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,16 @@ from benchmarks import stand_ins
 from benchmarks.method_cost import ready
 from dadlab.ahead import local_device
 from dadlab.data import load_split
+from dadlab.discretizer import load_discretizer
 from dadlab.files import write_json
+from dadlab.generate import generate
 from dadlab.loop import Service
+from dadlab.materials import store_folder, teacher_of
+from dadlab.pixels import write_images
 from dadlab.profile import Profile, make_profile
 from dadlab.provenance import made_by
 from dadlab.run import Run
+from dadlab.samples import images_folder
 from dadlab.steps import epoch_order
 from dadlab.teacher import load_teacher
 from dadlab.train import precision, train
@@ -91,6 +96,15 @@ def inside(run: Run, folder: Path, steps: int = 3, most: int = 12) -> dict[str, 
     return {"peak memory, GB": round(memory / 1e9, 3), "of the time, %": shares}
 
 
+def write_samples(profile: Profile, folder: Path) -> None:
+    """Make the profile's store and write its samples as WebP where trainings look for them."""
+    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    teacher, q = teacher_of(profile, clean.classes), load_discretizer(profile.discretizer).to(local_device())
+    store = store_folder(clean, profile, folder)
+    generate(clean, teacher, q, profile.attack, store, variants=profile.variants)
+    write_images(store, q, clean.classes, images_folder(store))
+
+
 def compare(profile: Profile, student: str, seeds: int, workers: int, folder: Path) -> dict[str, Any]:
     """All that the result says beside where it comes from."""
     count = len(load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit))
@@ -131,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = {name: value for name, value in given.items() if name not in ("student", "seeds", "workers")}
         made = SHAPES[shapes](Path(temporary), given["limit"]) if shapes else {}
         profile = make_profile(**{**settings, **made}, views=1)
+        if shapes:
+            write_samples(profile, folder)
         found = compare(profile, given["student"], given["seeds"], given["workers"], folder)
     told = {name: value for name, value in given.items() if name not in made}
     result = {

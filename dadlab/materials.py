@@ -27,7 +27,7 @@ from dadlab.generate import generate
 from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile
 from dadlab.samples import open_samples, open_sources
-from dadlab.store import materialize, open_dataset, tally
+from dadlab.store import open_dataset, tally
 from dadlab.teacher import load_teacher
 from dadlab.wrappers import Frozen
 
@@ -90,13 +90,19 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bo
     """The accepted samples of the profile's store, made or finished first if need be.
 
     With `matched`, Q of the same views without attack, of exactly the samples that the teacher keeps either way.
+
+    Raises:
+        ValueError: there are none.
     """
     discretizer, folder = load_discretizer(profile.discretizer), _stored(clean, profile, runs_dir)
     if not matched:
         return open_samples(folder, discretizer, clean)
     control = _stored(clean, replace(profile, attack=ATTACKS["none"]), runs_dir)
-    kept = np.flatnonzero(open_dataset(folder, ["accepted"])["accepted"])
-    return materialize(open_dataset(control).select(kept), discretizer, clean)
+    attacked, unattacked = (np.asarray(open_dataset(f, ["accepted"])["accepted"]) for f in (folder, control))
+    both = torch.from_numpy(np.flatnonzero(attacked[unattacked]))
+    if not len(both):
+        raise ValueError("the teacher kept no sample both with the attack and without: lower epsilon")
+    return open_samples(control, discretizer, clean).take(both)
 
 
 def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:

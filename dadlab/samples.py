@@ -1,8 +1,8 @@
-"""Accepted samples of a store as a dataset: in memory where they fit, else drawn when they are asked for.
+"""Accepted samples of a store as a dataset: read where they are written as images, else drawn from their codes.
 
-ImageNet's store is 2 GB of codes and 190 GB of pixels. The codes of accepted rows are copied once into one
-memory-mapped file beside the shards; images are decoded from them, or read from the shards that `dadlab.pixels` wrote,
-a batch at a time.
+ImageNet's store is 2 GB of codes and 190 GB of pixels. Images that `dadlab.pixels` wrote are read a batch at a time.
+Without them all are drawn at once where they fit into memory; else the codes of accepted rows are copied once into one
+memory-mapped file beside the shards, and drawn a batch at a time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from datasets import Features
 from PIL import Image
 from torch import Tensor
 
+from dadlab.ahead import local_device
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.disk.encoded import threads
@@ -111,22 +112,22 @@ def images_folder(folder: Path) -> Path:
 
 
 def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dataset:
-    """The accepted samples of a finished store: in memory up to 4 GiB of pixels, else drawn on demand.
+    """The accepted samples of a finished store: its written images; or drawn, up to 4 GiB of pixels at once.
 
     Args:
         folder: where the store lies.
-        discretizer: Q that made it.
+        discretizer: Q that made it; moved to this process's accelerator if it draws all at once.
         source: the photographs it was made from.
 
     Raises:
         ValueError: no store, an unfinished one, or nothing was accepted.
     """
+    with contextlib.suppress(ValueError):
+        return image_samples(images_folder(folder))
     accepted = sum(open_dataset(folder, ["accepted"])["accepted"])
     if accepted * source.images(torch.zeros(1, dtype=torch.int64)).numel() <= IN_MEMORY:
         wanted = ["label", "accepted", "codes" if isinstance(discretizer, VQGAN) else "pixels"]
-        return materialize(open_dataset(folder, wanted), discretizer, source)
-    with contextlib.suppress(ValueError):
-        return image_samples(images_folder(folder))
+        return materialize(open_dataset(folder, wanted), discretizer.to(local_device()), source)
     if isinstance(discretizer, VQGAN):
         print(
             f"{accepted:,} samples are decoded on the CPU each time they are read: to train on them write them as "

@@ -25,6 +25,7 @@ from dadlab.claims import write_once
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path, write_json
+from dadlab.progress import track
 
 REASONS = ("kept", "teacher wrong on x", "lost by Q", "fooled by the attack")
 _SCHEMA = pa.schema(
@@ -161,7 +162,8 @@ def materialize(dataset: HubDataset, discretizer: Discretizer, source: Dataset) 
     labels = torch.from_numpy(np.asarray(kept["label"][:], dtype=np.int64))
     if isinstance(discretizer, VQGAN):
         codes = torch.from_numpy(np.stack(kept["codes"][:]).astype(np.int64))
-        pixels = torch.cat([draw(part, discretizer) for part in codes.split(64)])
+        parts = track(codes.split(64), "drawing samples, batches of 64")
+        pixels = torch.cat([draw(part, discretizer) for part in parts])
     else:
         pixels = draw(torch.from_numpy(np.stack(kept["pixels"][:])), discretizer)
     return Dataset(f"{source.name} discretized", source.classes, pixels, labels)

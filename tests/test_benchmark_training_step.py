@@ -6,6 +6,7 @@ from PIL import Image
 
 from benchmarks import stand_ins, training_step
 from dadlab.profile import make_profile
+from dadlab.samples import ImageReader
 
 
 @pytest.fixture
@@ -23,7 +24,9 @@ def tiny(files, monkeypatch):
 
 @pytest.mark.usefixtures("tiny")
 def test_steps_memory_and_operations_are_measured_on_encoded_images(tmp_path, monkeypatch):
-    seen = []
+    seen, read = [], []
+    reading = ImageReader.__call__
+    monkeypatch.setattr(ImageReader, "__call__", lambda reader, rows: read.append(len(rows)) or reading(reader, rows))
     real = training_step.make_profile
     monkeypatch.setattr(training_step, "make_profile", lambda **given: seen.append(real(**given)) or seen[-1])
     shape = ["--shapes", "tiny", "--student", "resnet_s", "--limit", "20", "--batch", "4", "--image-size", "64"]
@@ -31,6 +34,7 @@ def test_steps_memory_and_operations_are_measured_on_encoded_images(tmp_path, mo
     assert training_step.main(arguments) == 0
     found = json.loads((tmp_path / "step.json").read_text())
     assert seen[0].image_size == 64
+    assert read, "samples were not read from WebP"
     assert found["command"] == f"python -m benchmarks.training_step {' '.join(arguments)}"
     assert found["settings"]["shapes"] == "tiny, random weights"
     assert "data" not in found["settings"]  # a folder that is gone by now

@@ -4,10 +4,11 @@ import pytest
 import timm
 import torch
 
-from dadlab.data import load_split
+from dadlab.data import Dataset, load_split
 from dadlab.materials import Stream, discretized, kept_share, prepare, store_folder
 from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, make_profile
+from dadlab.samples import StoredSamples
 from dadlab.store import open_dataset
 
 
@@ -55,6 +56,17 @@ def test_the_matched_control_has_the_views_that_survive_attack(options, tmp_path
     assert 0 < len(control) == sum(both) <= len(attacked) < len(without)
     assert control.labels.tolist() == [label for label, stays in zip(without["label"], both, strict=True) if stays]
     assert not torch.equal(control.pixels[: len(attacked)], attacked.pixels[: len(control)])
+
+
+def test_the_matched_control_need_not_fit_into_memory(options, tmp_path, monkeypatch):
+    profile, clean = make_profile(**options), load_split("fashion", "train", limit=40)
+    held = discretized(clean, profile, tmp_path, matched=True)
+    monkeypatch.setattr("dadlab.samples.IN_MEMORY", 1000)
+    drawn = discretized(clean, profile, tmp_path, matched=True)
+    assert (type(held), type(drawn)) == (Dataset, StoredSamples)
+    assert torch.equal(drawn.labels, held.labels)
+    every = torch.arange(len(held))
+    torch.testing.assert_close(drawn.images(every), held.images(every), atol=1.01 / 255, rtol=0)
 
 
 def test_logits_belong_to_the_stream(options, tmp_path, tiny_teacher):

@@ -1,3 +1,4 @@
+import copy
 import pickle
 import shutil
 
@@ -69,6 +70,12 @@ def test_it_goes_through_a_pickle_without_its_files(folder, tiny_vqgan, photos40
     assert torch.equal(again.images(torch.arange(2)), found.images(torch.arange(2)))
 
 
+def test_small_stores_are_drawn_on_the_accelerator(folder, tiny_vqgan, photos40, monkeypatch):
+    monkeypatch.setattr(samples, "local_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(samples, "materialize", lambda rows, q, source: q.quantize.embedding.weight.device.type)
+    assert open_samples(folder, copy.deepcopy(tiny_vqgan), photos40) == "meta"
+
+
 def test_small_stores_are_held_in_memory_and_large_ones_are_not(folder, tiny_vqgan, photos40, whole, monkeypatch):
     small = open_samples(folder, tiny_vqgan, photos40)
     assert type(small) is Dataset
@@ -90,7 +97,8 @@ def test_decoding_at_every_reading_is_said(folder, tiny_vqgan, photos40, tmp_pat
     assert capsys.readouterr().out == ""
 
 
-def test_an_image_is_read_without_a_copy_of_its_shard(folder, tiny_vqgan, photos40):
+def test_an_image_is_read_without_a_copy_of_its_shard(folder, tiny_vqgan, photos40, tmp_path):
+    folder = shutil.copytree(folder, tmp_path / "store")  # later tests find no images beside the other one
     write_images(folder, tiny_vqgan, photos40.classes, images_folder(folder))
     found = image_samples(images_folder(folder))
     before, watched = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
@@ -102,8 +110,10 @@ def test_an_image_is_read_without_a_copy_of_its_shard(folder, tiny_vqgan, photos
     assert watched.max_memory() in (None, 0)
 
 
-def test_written_images_are_preferred(folder, tiny_vqgan, photos40, whole, monkeypatch):
-    monkeypatch.setattr(samples, "IN_MEMORY", 1000)
+@pytest.mark.parametrize("in_memory", [samples.IN_MEMORY, 1000])
+def test_written_images_are_preferred(folder, tiny_vqgan, photos40, whole, tmp_path, monkeypatch, in_memory):
+    monkeypatch.setattr(samples, "IN_MEMORY", in_memory)
+    folder = shutil.copytree(folder, tmp_path / "store")
     write_images(folder, tiny_vqgan, photos40.classes, images_folder(folder))
     found = open_samples(folder, tiny_vqgan, photos40)
     assert isinstance(found.read, samples.ImageReader)

@@ -1,6 +1,7 @@
 """Students for others: a folder that `timm.create_model("local-dir:…")` loads, with a model card, and the hub.
 
-Weights are safetensors; normalisation travels as timm's `pretrained_cfg`. A student that is a timm model needs timm
+Weights are safetensors; normalisation, and the crop that the card's numbers were measured with, travel as timm's
+`pretrained_cfg`. A student that is a timm model needs timm
 alone to be loaded; the small embedded ones are known to timm once `dadlab.export` is imported.
 """
 
@@ -18,9 +19,11 @@ from timm.models import load_pretrained, register_model, save_for_hf
 from torch import nn
 
 from dadlab.data import class_names
+from dadlab.disk.encoded import CROP
 from dadlab.methods import METHODS
 from dadlab.run import Run
 from dadlab.students import STUDENTS, Student, load_student
+from dadlab.views import SMALL
 
 _PREFIX = "dadlab_"
 
@@ -51,7 +54,8 @@ def export_student(run: Run, runs_dir: Path, folder: Path, *, license: str = "")
         "input_size": (3, side, side),
         "mean": _channels(student, "mean"),
         "std": _channels(student, "std"),
-        "crop_pct": 1.0,
+        "crop_pct": 1.0 if side < SMALL else CROP,
+        "interpolation": "bicubic",
     }
     arguments: dict[str, Any] = {"image_size": student.preprocess.size} if student.name in STUDENTS else {}
     net = timm.create_model(name, num_classes=student.classes, **arguments)

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from dadlab import export
+from dadlab.disk.encoded import Framing, frame
 from dadlab.export import export_student, push_student
 from dadlab.profile import make_profile
 from dadlab.run import Run
@@ -37,6 +39,19 @@ def test_export_is_the_same_network_in_timm(finished, tmp_path, name):
     torch.testing.assert_close(net((images - 0.5) / 0.25), student(images))
     assert json.loads((folder / "config.json").read_text())["label_names"][9] == "ankle boot"
     assert not list(folder.glob("*.bin"))
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "resnet_s"])
+@pytest.mark.parametrize(("side", "shape"), [(224, (320, 280)), (64, (80, 110)), (32, (64, 96))])
+def test_timms_transform_is_the_one_of_the_cards_numbers(finished, tmp_path, name, side, shape):
+    run, _, runs_dir = finished(name, side)
+    folder = export_student(run, runs_dir, tmp_path / "out")
+    data = timm.data.resolve_model_data_config(timm.create_model(f"local-dir:{folder}", pretrained=True))
+    coarse = np.random.default_rng(0).integers(0, 256, (shape[1] // 4, shape[0] // 4, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize(shape, Image.Resampling.BICUBIC)
+    theirs = timm.data.create_transform(**data, is_training=False)(picture) * 0.25 + 0.5
+    ours = torch.from_numpy(np.array(frame(picture, Framing(side), None))).permute(2, 0, 1) / 255
+    assert (theirs - ours).abs().mean() < 0.01
 
 
 def test_card_says_how_it_was_made_and_what_it_scored(finished, tmp_path):

@@ -26,6 +26,7 @@ from dadlab.files import fingerprint
 from dadlab.progress import track
 
 SAMPLE = 64
+CROP = 0.875
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
@@ -157,7 +158,7 @@ def frame(picture: Image.Image, framing: Framing, draws: np.ndarray | None) -> I
         return ImageOps.mirror(crop) if mirror else crop
     if framing.cropped or size < views.SMALL:
         return picture if [*picture.size] == side else ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
-    return center_crop(resize(picture, [round(size / 0.875)], InterpolationMode.BICUBIC), side)
+    return center_crop(resize(picture, [round(size / CROP)], InterpolationMode.BICUBIC), side)
 
 
 def threads() -> ThreadPoolExecutor:

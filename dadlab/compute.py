@@ -54,14 +54,18 @@ def compute_on(device: torch.device) -> Compute:
 
 
 class Tower(nn.Module):
-    """A network that computes in another precision, channels-last, and takes and gives float32."""
+    """A network that computes in another precision, channels-last, and takes and gives float32.
+
+    What it gives may be several tensors, as of CoCa's image tower.
+    """
 
     def __init__(self, inner: nn.Module, dtype: torch.dtype):
         super().__init__()
         self.inner, self.dtype = inner.to(dtype=dtype, memory_format=torch.channels_last), dtype  # type: ignore[call-overload]
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.inner(images.to(self.dtype, memory_format=torch.channels_last)).float()
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        found = self.inner(images.to(self.dtype, memory_format=torch.channels_last))
+        return tuple(part.float() for part in found) if isinstance(found, tuple) else found.float()
 
 
 def with_towers(module: _M, compute: Compute) -> _M:

@@ -34,13 +34,15 @@ def load_open_clip(name: str) -> tuple[Any, Tokenizer, Preprocess]:
     (`ViT-L-14-quickgelu`), or from OpenAI's archive itself.
 
     Raises:
-        ValueError: unknown model or tag, with the nearest; weights that cannot be read or fetched, with the remedy.
+        ValueError: unknown model or tag, with the nearest; a text tower of Hugging Face's without transformers; weights
+            that cannot be read or fetched, with the remedy.
     """
     whole = name.startswith(_WHOLE)
     model, _, weights = (name, "", "") if whole else name.partition("/")
     tags = open_clip.list_pretrained_tags_by_model(model)
     if not whole and model not in open_clip.list_models():
         raise ValueError(f"unknown open_clip model {model!r}: {_nearest(model, open_clip.list_models())}")
+    tokenizer = None if whole else _tokenizer(name, model)  # before weights are fetched
     if whole:
         clip = _build_clip(f"open_clip:{name}", model)
     elif open_clip.is_pretrained_cfg(model, weights):
@@ -50,11 +52,7 @@ def load_open_clip(name: str) -> tuple[Any, Tokenizer, Preprocess]:
     else:
         choice = _nearest(weights, tags) if tags else "give a file"
         raise ValueError(f"open_clip:{name}: unknown weights {weights!r} of {model}: {choice}")
-    try:
-        tokenizer = open_clip.get_tokenizer(model)
-    except Exception as error:  # Hugging Face tokenizers fail in their own ways
-        raise ValueError(f"open_clip:{name}: its tokenizer cannot be loaded ({_line(error)})") from None
-    return clip, tokenizer, _preprocess(open_clip.get_model_preprocess_cfg(clip))
+    return clip, tokenizer or _tokenizer(name, model), _preprocess(open_clip.get_model_preprocess_cfg(clip))
 
 
 def load_timm(name: str, classes: int) -> tuple[Any, Preprocess]:
@@ -81,6 +79,15 @@ def load_timm(name: str, classes: int) -> tuple[Any, Preprocess]:
         _check_classes(name, net.num_classes, classes)
     config = resolve_model_data_config(net)
     return net, _preprocess({**config, "size": config["input_size"][1:]})
+
+
+def _tokenizer(name: str, model: str) -> Tokenizer:
+    try:
+        return open_clip.get_tokenizer(model)
+    except ImportError:
+        raise ValueError(f"open_clip:{name}: needs transformers (pip install 'dadlab[teachers]')") from None
+    except Exception as error:  # Hugging Face tokenizers fail in their own ways
+        raise ValueError(f"open_clip:{name}: its tokenizer cannot be loaded ({_line(error)})") from None
 
 
 def _published_clip(model: str, tag: str) -> Any:

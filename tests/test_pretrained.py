@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -14,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dadlab.captions import CLASSES
+from dadlab.compute import Compute, with_towers
 from dadlab.files import content_of, module_fingerprint
 from dadlab.pretrained import load_open_clip, load_timm
 from dadlab.teacher import CLIP_TEMPLATES, Classifier, PublishedClip, load_teacher
@@ -22,6 +26,25 @@ TINY = {
     "embed_dim": 8,
     "vision_cfg": {"layers": 1, "width": 64, "patch_size": 8, "image_size": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
+FAMILIES = {
+    "CoCa": {
+        "embed_dim": 8,
+        "multimodal_cfg": {"width": 64, "context_length": 76, "vocab_size": 49408, "layers": 1, "heads": 1},
+        "vision_cfg": {"layers": 1, "width": 64, "patch_size": 8, "image_size": 16, "output_tokens": True}
+        | {"attentional_pool": True, "attn_pooler_heads": 1, "attn_pooler_queries": 4},
+        "text_cfg": {"context_length": 76, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+        | {"embed_cls": True, "output_tokens": True},
+        "custom_text": True,
+    },
+    "ResNet": {**TINY, "vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32}},
+    "Timm": {  # as SigLIP, whose tokenizer is not here
+        "embed_dim": 64,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {"image_size": 160, "timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},
+        "text_cfg": {**TINY["text_cfg"], "no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+    },
 }
 THOUSAND = tuple(f"class {k}" for k in range(1000))
 
@@ -53,6 +76,33 @@ def write_clip(path):
     clip = CLIP(**TINY)
     torch.save({"state_dict": clip.state_dict()}, path)
     return path, clip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_teaches_on_an_accelerator(family, tmp_path, monkeypatch):
+    known = {**open_clip.factory._MODEL_CONFIGS, f"Tiny-{family}": FAMILIES[family]}
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", known)
+    torch.manual_seed(0)
+    clip = open_clip.create_model(f"Tiny-{family}", load_weights=False)
+    torch.save(clip.state_dict(), tmp_path / "weights.pt")
+    teacher = load_teacher(f"open_clip:Tiny-{family}/{tmp_path / 'weights.pt'}", CLASSES, ["a photo of a {}"])
+    low = with_towers(teacher, Compute("bfloat16", compiled=False))
+    images = torch.rand(4, 3, 32, 32, requires_grad=True)
+    found, expected = low(images), teacher(images)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.1 * expected.abs().max()
+    found.sum().backward()
+    assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP/webli", "roberta-ViT-B-32/laion2b_s12b_b32k", "ViT-L-14-CLIPA/x.pt"])
+def test_what_needs_transformers_names_the_extra_before_weights_are_fetched(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: pytest.fail("fetched"))
+    with pytest.raises(ValueError, match=rf"open_clip:{name}: needs transformers \(pip install 'dadlab\[teachers\]'\)"):
+        load_open_clip(name)
+    extras = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert "transformers" in extras["optional-dependencies"]["teachers"][0]
 
 
 def is_quick(clip) -> bool:

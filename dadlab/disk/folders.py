@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from dadlab.dataset import Dataset
-from dadlab.disk.encoded import Encoded, Framing, threads
-from dadlab.files import fingerprint
+from dadlab.disk.encoded import SAMPLE, Encoded, Framing, threads
+from dadlab.files import fingerprint, sha256
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 Stamp = tuple[tuple[str, int], ...]
@@ -30,7 +30,7 @@ class Files:
         root: the folder.
         names: their paths below it.
         counts: how many each class folder has.
-        fingerprint: of their names, sizes and times.
+        fingerprint: of their names and sizes, and of what some of them contain; a copy elsewhere has the same.
     """
 
     root: str
@@ -57,7 +57,8 @@ def stamp(root: Path) -> Stamp:
 def list_files(root: Path, folders: Sequence[str]) -> Files:
     """The image files in the given sub-folders; asking again is free until a file comes or goes.
 
-    A file rewritten in place is noticed by the next process.
+    A file rewritten in place is noticed by the next process, by its size or where it is one of the `SAMPLE` and more
+    that are read.
     """
     return _list_files(root, tuple(folders), stamp(root))
 
@@ -66,18 +67,19 @@ def list_files(root: Path, folders: Sequence[str]) -> Files:
 def _list_files(root: Path, folders: tuple[str, ...], when: Stamp) -> Files:
     found = list(threads().map(lambda folder: _below(root / folder, folder), folders))
     entries = [entry for part in found for entry in part]
-    return Files(str(root), [name for name, _, _ in entries], tuple(map(len, found)), fingerprint(entries))
+    names = [name for name, _ in entries]
+    read = [sha256(root / name) for name in names[:: max(1, len(names) // SAMPLE)]]
+    return Files(str(root), names, tuple(map(len, found)), fingerprint(entries, read))
 
 
-def _below(folder: Path, name: str) -> list[tuple[str, int, int]]:
-    """Path, size and time of every image below a folder, in order."""
+def _below(folder: Path, name: str) -> list[tuple[str, int]]:
+    """Path and size of every image below a folder, in order."""
     found = []
     for place, _, files in os.walk(folder):
         below = os.path.join(name, os.path.relpath(place, folder)) if place != str(folder) else name
         for file in files:
             if os.path.splitext(file)[1].lower() in SUFFIXES and not file.startswith("."):
-                about = os.stat(os.path.join(place, file))
-                found.append((os.path.join(below, file), about.st_size, about.st_mtime_ns))
+                found.append((os.path.join(below, file), os.path.getsize(os.path.join(place, file))))
     return sorted(found, key=lambda entry: entry[0].split(os.sep))
 
 

@@ -9,6 +9,7 @@ about and would read a row group for every image.
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import os
 import threading
@@ -29,6 +30,7 @@ from dadlab.disk import imagenet
 from dadlab.disk.encoded import Encoded, Framing, Source
 from dadlab.files import fingerprint
 
+_END = 2**16
 KEPT_GROUPS = 8  # row groups in memory; 100 pictures of ImageNet each, about 11 MB
 
 
@@ -159,6 +161,11 @@ def _picture(cell: dict[str, Any] | bytes) -> str | BinaryIO:
 
 
 def _stamp(url: str) -> list[Any]:
-    """A local file by name, size and time; a file of the hub by its address, which has the revision in it."""
+    """A local file by name, size and end, where Parquet says what is in it; the hub's by address, revision included."""
     path = Path(url)
-    return [path.name, os.stat(path).st_size, os.stat(path).st_mtime_ns] if path.is_file() else [url]
+    if not path.is_file():
+        return [url]
+    with path.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - _END))
+        return [path.name, size, hashlib.sha256(opened.read()).hexdigest()]

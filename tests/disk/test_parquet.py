@@ -1,5 +1,5 @@
 import io
-import os
+import shutil
 from pathlib import Path
 
 import datasets
@@ -132,8 +132,12 @@ def test_fingerprint_follows_the_files(tmp_path):
     path = tmp_path / "train.parquet"
     write_parquet(path, [0, 1, 2])
     before = parquet.open_split(str(tmp_path), "train", 64, stream=True).fingerprint
-    os.utime(path, (1, 1))
-    assert parquet.open_split(str(tmp_path), "train", 64, stream=True).fingerprint != before
+    for name in ("copy", "other"):
+        (tmp_path / name).mkdir()
+    shutil.copyfile(path, tmp_path / "copy" / path.name)  # its time is not kept
+    assert parquet.open_split(str(tmp_path / "copy"), "train", 64, stream=True).fingerprint == before
+    write_parquet(tmp_path / "other" / path.name, [0, 2, 1])
+    assert parquet.open_split(str(tmp_path / "other"), "train", 64, stream=True).fingerprint != before
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -101,6 +101,7 @@ def start_workers(
     """
     clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
     load_discretizer(profile.discretizer)
+    load_teacher(profile.teacher, clean.classes, ["{}"])  # a large CLIP's own eighty templates take minutes
     folder = store_folder(clean, profile, runs_dir)
     described = folder.with_suffix(".json")
     write_json(described, {"profile": dataclasses.asdict(profile), "samples": len(clean) * profile.variants})

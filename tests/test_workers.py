@@ -96,10 +96,11 @@ def test_a_failure_says_what_the_worker_said(workers, tmp_path):
         watch(workers, tmp_path / "store")
 
 
-def test_bad_profiles_stop_before_a_process_starts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", ["discretizer", "teacher"])
+def test_bad_profiles_stop_before_a_process_starts(tmp_path, monkeypatch, named):
     monkeypatch.setattr("dadlab.workers.Launch", lambda *args, **more: pytest.fail("started"))
-    with pytest.raises(ValueError, match="unknown discretizer 'studo'"):
-        start_workers(make_profile(limit=20, discretizer="studo"), tmp_path, 2)
+    with pytest.raises(ValueError, match=f"unknown {named} 'studo'"):
+        start_workers(make_profile(limit=20, **{named: "studo"}), tmp_path, 2)
 
 
 def test_the_command_names_a_bad_setting(tmp_path, capsys):

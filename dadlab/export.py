@@ -20,6 +20,7 @@ from torch import nn
 
 from dadlab.data import class_names
 from dadlab.disk.encoded import CROP
+from dadlab.files import public
 from dadlab.methods import METHODS
 from dadlab.run import Run
 from dadlab.students import STUDENTS, Student, load_student
@@ -93,9 +94,10 @@ def model_card(run: Run, runs_dir: Path, *, license: str = "") -> str:
     rows = [(path.stem, np.load(path)) for path in found]
     scores = [f"| {split} | {100 * right.mean():.2f} | {len(right):,} |" for split, right in rows]
     table = ["| split | top-1 in % | images |", "|---|---|---|", *scores] if scores else ["Not tested yet."]
-    teacher = f", distilled from the teacher `{Path(profile.teacher).name}`" if method.uses_teacher else ""
+    teacher = f", distilled from the teacher `{public(profile.teacher)}`" if method.uses_teacher else ""
     own = run.student in STUDENTS
-    settings = json.dumps({k: v for k, v in vars(profile).items() if k != "attack"}, indent=1, default=str)
+    told = {k: public(v) if isinstance(v, str) else v for k, v in vars(profile).items() if k != "attack"}
+    settings = json.dumps(told, indent=1, default=str)
     return "\n".join(
         [
             "---",
@@ -103,7 +105,7 @@ def model_card(run: Run, runs_dir: Path, *, license: str = "") -> str:
             "---",
             f"# {run.student}, {method.title}",
             "",
-            f"`{run.student}` trained with {method.title} on `{Path(profile.data).name}` ({profile.train}), seed "
+            f"`{run.student}` trained with {method.title} on `{public(profile.data)}` ({profile.train}), seed "
             f"{run.seed}{teacher}. Images are {profile.image_size} × {profile.image_size}.",
             "",
             *table,

@@ -20,6 +20,7 @@ from torch import Tensor
 
 _M = TypeVar("_M", bound=torch.nn.Module)
 _MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/)|diffus(?:ers|ion)(?:-text)?:)(.+)")
+_DATA = re.compile(r"((?:imagenet|hf|hf-stream):)(.+)")
 _SLOW_TO_READ = 2**26
 
 
@@ -79,6 +80,17 @@ def content_of(name: str) -> str:
         found = sorted((str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in path.rglob("*.*"))
         return model + fingerprint(found)
     return name
+
+
+def public(name: str) -> str:
+    """A name as it is, without the folders of a path in it: a card shows nobody's.
+
+    >>> public("open_clip:ViT-L-14//home/jane/x.pt"), public("imagenet:/home/jane/images"), public("timm:resnet50")
+    ('open_clip:ViT-L-14/x.pt', 'imagenet:images', 'timm:resnet50')
+    """
+    model, place = match.groups() if (match := _MODEL_FILE.fullmatch(name) or _DATA.fullmatch(name)) else ("", name)
+    path = Path(place)
+    return model + path.name if path.is_absolute() or path.exists() else name
 
 
 def sha256(path: Path) -> str:

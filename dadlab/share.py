@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
-from dadlab.files import atomic_path, write_json
+from dadlab.files import atomic_path, public, write_json
 from dadlab.profile import Profile
 from dadlab.store import open_dataset, read_manifest, tally, whole_store
 
@@ -170,12 +170,12 @@ def card(folder: Path, profile: Profile, title: str, licence: str) -> str:
     attack, samples = manifest["attack"], manifest["samples"]
     distance = np.median(np.asarray(open_dataset(folder, ["distance"])["distance"]))
     facts = {
-        "teacher φ": f"{_public(profile.teacher)} (weights {manifest['teacher']})",
-        "discretizer Q": f"{_public(profile.discretizer)} (weights {manifest['discretizer']})",
+        "teacher φ": f"{public(profile.teacher)} (weights {manifest['teacher']})",
+        "discretizer Q": f"{public(profile.discretizer)} (weights {manifest['discretizer']})",
         "attack": f"{attack['norm']}, ε = {attack['epsilon']}, {attack['steps']} steps of {attack['step_size']}, "
         f"random start with probability {attack['start']}, "
         f"gradient {'through Q, straight-through' if attack['through'] else 'at Q(x)'}",
-        "photographs": f"{_public(profile.data)}, {profile.train} (content {manifest['data']})",
+        "photographs": f"{public(profile.data)}, {profile.train} (content {manifest['data']})",
         "samples a photograph": manifest["variants"],
         "seed": manifest["seed"],
         "acceptance rate": f"{counts['kept'] / samples:.1%} of {samples:,}",
@@ -200,11 +200,6 @@ def card(folder: Path, profile: Profile, title: str, licence: str) -> str:
             )
         )
     )
-
-
-def _public(name: str) -> str:
-    """A name as it is, and of a file its name alone: a card shows nobody's folders."""
-    return Path(name).name if Path(name).exists() else name
 
 
 def _precisions(folder: Path) -> set[str]:

@@ -65,6 +65,15 @@ def test_card_says_how_it_was_made_and_what_it_scored(finished, tmp_path):
         assert part in card
 
 
+def test_card_shows_nobodys_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr("dadlab.run.identity", lambda *_: "of images that are not here")
+    named = {"data": "imagenet:/home/jane/images", "teacher": "open_clip:ViT-L-14//home/jane/x.pt"}
+    named |= {"discretizer": "/home/jane/q.safetensors", "start": "/home/jane/student.safetensors"}
+    text = export.model_card(Run(make_profile(**named), "kd"), tmp_path)
+    assert "jane" not in text
+    assert text.count("open_clip:ViT-L-14/x.pt") == text.count("imagenet:images") == 2
+
+
 def test_unfinished_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not trained yet"):
         export_student(Run(make_profile(), "kd"), tmp_path, tmp_path / "out")

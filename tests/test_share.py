@@ -1,6 +1,7 @@
 import fnmatch
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -107,6 +108,15 @@ def test_card(folder, profile):
     for reason, count in counts.items():
         assert f"| {reason} | {count:,} | {count / 40:.1%} |" in text
     assert str(Path(profile.teacher).parent) not in text, "a card shows nobody's folders"
+
+
+def test_card_shows_nobodys_folders(folder, profile):
+    """Neither those of paths that a kind or a model's name stands before, nor those that are gone."""
+    named = {"data": "imagenet:/home/jane/images", "teacher": "open_clip:ViT-L-14//home/jane/x.pt"}
+    text = card(folder, replace(profile, **named, discretizer="/home/jane/q.safetensors"), "lab/codes", "mit")
+    assert "jane" not in text
+    for shown in ("| photographs | imagenet:images, ", "| open_clip:ViT-L-14/x.pt (", "| q.safetensors ("):
+        assert shown in text
 
 
 def test_card_says_where_precision_was_lower(profile, photos40, tiny_teacher, tiny_vqgan, tmp_path):

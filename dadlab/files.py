@@ -26,7 +26,10 @@ _SLOW_TO_READ = 2**26
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place only if the block ends without an error."""
+    """Yield a temporary path beside `path` that takes its place only if the block ends without an error.
+
+    It is on the disk before it takes it, so that a machine that fails leaves the old file or the new one, never part.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -35,6 +38,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -32,6 +32,16 @@ def test_atomic_write_takes_its_place_at_the_end(tmp_path):
     assert os.listdir(path.parent) == ["file.txt"]
 
 
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    """Else a machine that fails may leave its name with nothing in it."""
+    done, path = [], tmp_path / "file.txt"
+    monkeypatch.setattr(os, "fsync", lambda opened: done.append(os.readlink(f"/proc/self/fd/{opened}")))
+    monkeypatch.setattr(os, "replace", lambda *names: done.append(names))
+    with atomic_path(path) as temporary:
+        temporary.write_text("done")
+    assert done == [str(temporary), (temporary, path)]
+
+
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")

@@ -5,7 +5,7 @@ number of workers may come and go, and a killed run ends with the same bytes whe
 models see tiles of fixed size and place, each on one thread and several at once, whatever the batch size:
 floating-point sums depend on the shape of a batch and on the number of threads. On an accelerator several threads
 read images and write shards while one at a time computes; codes then agree up to the rounding of `Compute`, and a
-store that is begun there says on how many.
+store that is begun in bfloat16 says on how many.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ def generate(
 
 
 def _prepared(exact: _Job, compute: Compute, *, begins: bool) -> tuple[_Job, int]:
-    """The job as it will be computed, and how many samples at once; a store that begins says how its codes agree."""
+    """The job as it will be computed, and how many samples at once; a store begun in bfloat16 says how codes agree."""
     towers = {name: with_towers(getattr(exact, name), compute) for name in ("teacher", "discretizer")}
     job, cpu = dataclasses.replace(exact, **towers), exact.device.type == "cpu"
     tile = TILE if cpu else compute.batch or largest_batch(lambda size: job.columns(ROW_ZERO, size))
-    if begins and not (cpu and compute.precision == "float32"):
+    if begins and compute.precision != "float32":
         print(_agreement(exact, job), flush=True)
     if compute.compiled:
         compile_towers(job.teacher, job.discretizer)

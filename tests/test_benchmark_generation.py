@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmarks import generation
+from dadlab.compute import Compute
 from dadlab.profile import Attack
 
 
@@ -25,6 +26,14 @@ def test_both_ways_make_the_same(tiny, tmp_path, capsys):
     assert [len(taken) for taken in found["seconds"].values()] == [2, 2]
     assert found["command"].startswith("python -m benchmarks.generation --shapes tiny")
     assert "times" in capsys.readouterr().out
+
+
+def test_comparing_with_a_cpu_is_not_timed(tiny, monkeypatch):
+    monkeypatch.setattr(generation, "compute_on", lambda device: Compute("bfloat16", compiled=False))
+    monkeypatch.setattr("dadlab.generate._agreement", lambda *_: pytest.fail("compared"))
+    found = generation.compare("tiny", 16, 1, 8, torch.device("cpu"))
+    assert found["precision"] == "bfloat16"
+    assert found["agreement"]["codes"] < 1, "towers were not in bfloat16"
 
 
 def test_the_straightforward_loop_writes_a_picture_of_every_kept_sample(tiny, tmp_path):

@@ -21,6 +21,8 @@ from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.generate import generate
 from dadlab.profile import Attack
 from dadlab.store import open_dataset, tally
+from dadlab.students import Student
+from dadlab.teacher import StudentTeacher
 
 ATTACK = Attack(epsilon=4.0, step_size=4.0, start=0.5)
 
@@ -117,18 +119,34 @@ def test_towers_are_compiled_where_it_pays(photos40, tiny_teacher, tiny_vqgan, t
     assert bool(calls) == compiled
 
 
-def test_codes_of_an_image_at_224_take_1_6_kilobytes(tiny_teacher, tmp_path, monkeypatch):
-    """f = 8, K = 16384: 28 × 28 codes of two bytes are 1,568 bytes an image."""
+def test_no_pass_on_a_cpu_where_a_gpu_computes_in_float32(photos40, tiny_teacher, tiny_vqgan, monkeypatch):
+    """As for models that have their towers already: the reference would be these, and a large one takes minutes."""
+
+    class OnGPU(module._Job):
+        device = torch.device("cuda")
+
+    monkeypatch.setattr(module, "_agreement", lambda *_: pytest.fail("went through a CPU"))
+    job = OnGPU(photos40, tiny_teacher, tiny_vqgan, ATTACK, 0)
+    _, tile = module._prepared(job, Compute("float32", compiled=False, batch=16), begins=True)
+    assert tile == 16
+
+
+def test_a_row_of_an_image_at_224_takes_5_kilobytes_1_6_of_them_codes(tmp_path, monkeypatch):
+    """f = 8, K = 16384: 28 × 28 codes of two bytes are 1,568 bytes; logits of 1,000 classes 4,000, both before zstd."""
     monkeypatch.setattr(module, "TILE", 2)
     vqgan = FrozenVQGAN(**F8_VQGAN).freeze()
     pixels = torch.randint(0, 256, (4, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    photographs = Dataset("noise", tuple("abcdefghij"), pixels, torch.arange(4))
+    photographs = Dataset("noise", tuple(f"class {k}" for k in range(1000)), pixels, torch.arange(4))
     attack = Attack(epsilon=0.1, step_size=0.1)
-    store = generate(photographs, tiny_teacher, vqgan, attack, tmp_path)
+    store = generate(photographs, StudentTeacher(Student("resnet_s", 1000)), vqgan, attack, tmp_path)
     rows = open_dataset(tmp_path)
-    codes = pq.ParquetFile(store.path(0)).metadata.row_group(0).column(_column(store.path(0), "codes"))
-    assert len(rows[0]["codes"]) == 784
-    assert codes.total_compressed_size / len(rows) < 1_700
+    assert (len(rows[0]["codes"]), len(rows[0]["logits"])) == (784, 1000)
+    weighed = pq.ParquetFile(store.path(0)).metadata.row_group(0)
+    names = [name.split(".")[0] for name in _leaves(store.path(0))]
+    size = {name: weighed.column(k).total_compressed_size / len(rows) for k, name in enumerate(names)}
+    assert size["codes"] < 1_700
+    assert size["logits"] < 4_100
+    assert sum(size.values()) < 6_000
 
 
 def test_two_threads_make_the_same_bytes(photos40, tiny_teacher, tiny_vqgan, tmp_path, reference):
@@ -176,10 +194,6 @@ def test_pixel_space_keeps_pixels(photos40, tiny_teacher, tmp_path):
     rows = open_dataset(tmp_path)
     assert len(rows[0]["pixels"]) == 3 * 32 * 32
     assert rows[0]["codes"] is None
-
-
-def _column(path: Path, name: str) -> int:
-    return [column.split(".")[0] for column in _leaves(path)].index(name)
 
 
 def _leaves(path: Path) -> list[str]:

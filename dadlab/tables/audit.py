@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.stats import t as student_t
 
 from dadlab.data import load_split
-from dadlab.estimates import accuracy
+from dadlab.dataset import Dataset
+from dadlab.estimates import Estimate, accuracy
 from dadlab.progress import track
 from dadlab.results import measure, measure_corruptions
 from dadlab.run import Run
 from dadlab.tables.answers import student_logits, teacher_logits
 from dadlab.tables.reliability import (
+    among_labels,
+    baseline_line,
     calibration_error,
-    effective_robustness,
     expected_away,
+    in_reach,
+    per_class,
     selective_accuracy,
     shared_errors,
 )
 
 COVERAGES = (0.5, 0.8)
+NOT_ESTIMABLE = "not estimable"
 
 
 def audit(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:
@@ -41,11 +48,35 @@ def audit(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], runs_dir: 
 
 
 def _line(run: Run, split: str, runs_dir: Path) -> dict[str, float]:
-    labels = load_split(run.profile.data, split, image_size=run.profile.image_size).labels.numpy()
-    said, told = student_logits(run, runs_dir, split), teacher_logits(run.profile, runs_dir, split)
+    tested = _load(run, split)
+    labels = tested.labels.numpy()
+    told, _ = among_labels(teacher_logits(run.profile, runs_dir, split), labels, tested.among)
+    said, labels = among_labels(student_logits(run, runs_dir, split), labels, tested.among)
     line = {"top-1": 100 * float((said.argmax(1) == labels).mean()), "ECE": calibration_error(said, labels)}
     line |= {f"top-1 of surest {c:.0%}": selective_accuracy(said, labels, c) for c in COVERAGES}
     return line | shared_errors(said, told, labels)
+
+
+def _load(run: Run, split: str) -> Dataset:
+    return load_split(run.profile.data, split, image_size=run.profile.image_size)
+
+
+def by_class(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:
+    """Top-1 in per cent on each class, a row a class and a column a method or the teacher, over seeds and splits."""
+    first = next(iter(runs.values()))
+    said = [
+        (method, split, student_logits(run, runs_dir, split)) for (method, _), run in runs.items() for split in splits
+    ]
+    said += [("teacher", split, teacher_logits(first.profile, runs_dir, split)) for split in splits]
+    lines = []
+    for method, split, logits in said:
+        tested = _load(first, split)
+        among = range(len(tested.classes)) if tested.among is None else tested.among
+        shares = per_class(
+            *among_labels(logits, tested.labels.numpy(), tested.among), [tested.classes[label] for label in among]
+        )
+        lines.append({"method": method, **shares})
+    return pd.DataFrame(lines).groupby("method", sort=False).mean().T
 
 
 def over_seeds(audited: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -54,19 +85,46 @@ def over_seeds(audited: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return groups.agg(lambda values: accuracy(values.to_numpy()[:, None], scale=1)).unstack("split")
 
 
-def above_the_line(audited: pd.DataFrame, home: str, fitted: Sequence[str]) -> pd.DataFrame:
-    """Effective robustness: points above the line of the `fitted` methods, a row a method, seed and split.
+def above_the_line(audited: pd.DataFrame, home: str, baseline: pd.DataFrame) -> pd.DataFrame:
+    """Effective robustness in points, a row a method and a column a split: an `Estimate`, or why there is none.
 
-    Raises:
-        ValueError: the fitted methods have one accuracy in distribution.
+    A method lies above or below the line of students without interventions that differ in how well they are trained.
+    The 95 % interval is a jackknife over seeds (Student's t), each left out of the method and of the line at once, so
+    that the line's own doubt is in it; test photographs are taken as given. `NOT_ESTIMABLE` stands where the line's
+    students lie too close together in distribution to say anything of the method's, or one seed is all there is.
+
+    Args:
+        audited: `method`, `seed`, `split`, `top-1` in per cent, as from `audit`.
+        home: the split in distribution.
+        baseline: the same of the line's students, whatever their `method` is called.
     """
-    top1 = audited.pivot(index=["method", "seed"], columns="split", values="top-1")
-    part = top1[top1.index.get_level_values("method").isin(fitted)]
-    for split in (name for name in top1.columns if name != home):
-        _, line = effective_robustness(part[home], part[split])
-        top1[split] -= expected_away(top1[home], line)
-    above = top1.drop(columns=home).stack().rename("above")
-    return audited[audited["split"] != home].join(above, on=["method", "seed", "split"])
+    known = baseline.pivot(index=["method", "seed"], columns="split", values="top-1")
+    found: dict[str, dict[str, Estimate | str]] = {}
+    for method, part in audited.groupby("method", sort=False):
+        top1 = part.pivot(index="seed", columns="split", values="top-1")
+        away = [split for split in part["split"].unique() if split != home]
+        found[str(method)] = {split: _above(top1[[home, split]], known[[home, split]]) for split in away}
+    return pd.DataFrame(found).T
+
+
+def _above(top1: pd.DataFrame, known: pd.DataFrame) -> Estimate | str:
+    """Of one method and split; both frames have the columns home and away."""
+    line_seeds = known.index.get_level_values("seed")
+    seeds = sorted({*top1.index, *line_seeds})
+    without = [(top1.drop(seed, errors="ignore"), known[line_seeds != seed]) for seed in seeds]
+    inside = ((known > 0) & (known < 100)).all(axis=None) and ((top1 > 0) & (top1 < 100)).all(axis=None)
+    enough = all(len(part) and line.iloc[:, 0].nunique() > 1 for part, line in without)
+    if not (inside and enough and in_reach(top1.iloc[:, 0], known.iloc[:, 0])):
+        return NOT_ESTIMABLE
+    left = np.array([_residual(*parts) for parts in without])
+    mean, error = _residual(top1, known), float(np.sqrt((len(seeds) - 1) * left.var()))
+    reach = error * float(student_t.ppf(0.975, len(seeds) - 1))
+    return Estimate(mean, mean - reach, mean + reach)
+
+
+def _residual(top1: pd.DataFrame, known: pd.DataFrame) -> float:
+    line = baseline_line(known.iloc[:, 0], known.iloc[:, 1])
+    return float((top1.iloc[:, 1] - expected_away(top1.iloc[:, 0], line)).mean())
 
 
 def spread_over(runs: Mapping[tuple[str, str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:

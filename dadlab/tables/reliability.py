@@ -66,22 +66,34 @@ def shared_errors(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) 
     }
 
 
+def among_labels(logits: np.ndarray, labels: np.ndarray, among: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, K) of the K labels that a model may answer with, and the true ones (N,) as positions among these.
+
+    Args:
+        logits: (N, C).
+        labels: (N,).
+        among: labels in increasing order, as in `dadlab.data.Dataset`; None for all C.
+
+    >>> among_labels(np.array([[9.0, 1.0, 5.0]]), np.array([2]), (1, 2))
+    (array([[1., 5.]]), array([1]))
+    """
+    return (logits, labels) if among is None else (logits[:, list(among)], np.searchsorted(among, labels))
+
+
 def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """Top-1 in per cent of every class."""
+    """Top-1 in per cent of every class, from logits (N, C) and labels (N,)."""
     right = logits.argmax(1) == labels
     return {name: _percent(right[labels == label]) for label, name in enumerate(classes)}
 
 
-def effective_robustness(home: Sequence[float], away: Sequence[float]) -> tuple[np.ndarray, tuple[float, float]]:
-    """Points above what accuracy in distribution foretells, by a line fitted to logits of accuracies.
+def baseline_line(home: Sequence[float], away: Sequence[float]) -> tuple[float, float]:
+    """Slope and intercept of β: logit of the accuracy away on that at home, by least squares.
 
-    Source: Taori et al. (2020), §3: β(x) from models without interventions, ρ = acc_away − β(acc_home).
+    Source: Taori et al. (2020), §3: β from models without interventions; effective robustness of another is
+    ρ = acc_away − β(acc_home).
 
     Args:
-        home, away: accuracies in per cent, in (0, 100), of the models that the line is fitted to.
-
-    Returns:
-        Residuals (models,) in points, and slope and intercept of the line, for `expected_away`.
+        home, away: accuracies in per cent, in (0, 100), of the models without interventions.
 
     Raises:
         ValueError: fewer than two different accuracies in distribution.
@@ -90,12 +102,23 @@ def effective_robustness(home: Sequence[float], away: Sequence[float]) -> tuple[
     if len(set(np.round(x, 9))) < 2:
         raise ValueError("a line needs two models of different accuracy in distribution")
     slope, intercept = np.polyfit(x, y, 1)
-    line = float(slope), float(intercept)
-    return np.asarray(away) - expected_away(home, line), line
+    return float(slope), float(intercept)
+
+
+def in_reach(home: Sequence[float], fitted: Sequence[float]) -> bool:
+    """Whether a line fitted at some accuracies in per cent says anything of others: none of these lies farther outside
+    the range of the fitted ones than that range is wide, on the line's scale.
+
+    >>> in_reach([85.0], [73.0, 83.0]), in_reach([85.0], [82.5, 83.3])
+    (True, False)
+    """
+    x, known = logit(np.asarray(home) / 100), logit(np.asarray(fitted) / 100)
+    wide = known.max() - known.min()
+    return bool(wide > 0 and x.max() <= known.max() + wide and x.min() >= known.min() - wide)
 
 
 def expected_away(home: Sequence[float], line: tuple[float, float]) -> np.ndarray:
-    """Accuracy in per cent that a line of `effective_robustness` expects out of distribution."""
+    """Accuracy in per cent that a line of `baseline_line` expects out of distribution."""
     return 100 * expit(line[0] * logit(np.asarray(home) / 100) + line[1])
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dadlab.data import load_split
 from dadlab.profile import make_profile
@@ -25,16 +28,64 @@ def test_a_row_a_method_seed_and_split(monkeypatch, tmp_path):
     assert found.loc[("plain", 0), ["shared", "expected", "same answer"]].tolist() == [100.0, 100.0, 100.0]
 
 
-def test_effective_robustness_is_measured_from_the_fitted_methods():
-    lines = [("plain", 0, 50, 50), ("plain", 1, 80, 80), ("dad", 0, 50, 60), ("dad", 1, 80, 90)]
-    rows = [
-        {"method": m, "seed": s, "split": n, "top-1": v}
-        for m, s, *both in lines
+def test_answers_count_among_the_labels_of_the_split(monkeypatch, tmp_path):
+    """As in tests of 200 classes of 1,000: a label outside them is no answer."""
+    whole = load_split("fashion", "a")
+    rows = torch.isin(whole.labels, torch.tensor([0, 1])).nonzero()[:, 0]
+    some = replace(whole.take(rows), among=(0, 1))
+    labels = some.labels.numpy()
+    outside = 9 * np.eye(10)[np.full(len(labels), 7)]  # a garment that this split has not, before all
+    monkeypatch.setattr(audit, "load_split", lambda *_, **__: some)
+    monkeypatch.setattr(audit, "student_logits", lambda *_: outside + 5 * np.eye(10)[labels])
+    monkeypatch.setattr(audit, "teacher_logits", lambda *_: outside + 5 * np.eye(10)[1 - labels])
+    found = audit.audit(RUNS, ["a"], tmp_path)
+    assert found["top-1"].tolist() == [100.0] * 4
+    assert found["expected"].tolist() == [100.0] * 4
+    assert found["ECE"].tolist() == pytest.approx([100 / (1 + np.exp(5))] * 4)
+    classes = audit.by_class(RUNS, ["a"], tmp_path)
+    assert list(classes.index) == list(some.classes[:2])
+    assert classes["teacher"].tolist() == [0.0, 0.0]
+    assert classes["kd"].tolist() == [100.0, 100.0]
+
+
+def lines(method: str, values: list[tuple[float, float]], seeds: int = 2) -> list[dict]:
+    """Each pair of accuracies at `h` and at `x`, of seeds in turn."""
+    return [
+        {"method": f"{method} {k // seeds}" if method == "plain" else method, "seed": k % seeds, "split": n, "top-1": v}
+        for k, both in enumerate(values)
         for n, v in zip("hx", both, strict=True)
     ]
-    found = audit.above_the_line(pd.DataFrame(rows), "h", ["plain"])
-    assert found["split"].tolist() == ["x"] * 4
-    assert found["above"].tolist() == pytest.approx([0, 0, 10, 10], abs=1e-6)
+
+
+def test_effective_robustness_is_measured_from_the_line():
+    line = lines("plain", [(50, 50), (60, 60), (80, 80), (90, 90)])
+    found = audit.above_the_line(pd.DataFrame(lines("dad", [(50, 60), (80, 90)])), "h", pd.DataFrame(line))
+    assert found.loc["dad", "x"].mean == pytest.approx(10)
+    assert found.loc["dad", "x"].high == pytest.approx(10)  # all seeds agree, and so do all lines
+
+
+def test_the_lines_own_doubt_widens_the_interval():
+    sure = [(50, 50), (50.1, 50.1), (80, 80), (79.9, 79.9)]
+    doubtful = [(50, 40), (50.1, 60.1), (80, 88), (79.9, 69.9)]
+    method = pd.DataFrame(lines("dad", [(84, 90), (84.1, 90.1)]))
+    narrow, wide = (
+        audit.above_the_line(method, "h", pd.DataFrame(lines("plain", known))).loc["dad", "x"]
+        for known in (sure, doubtful)
+    )
+    assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
+
+
+@pytest.mark.parametrize(
+    ("method", "known"),
+    [
+        ([(85, 60), (85, 60)], [(82.5, 50), (83.3, 51), (82.6, 50), (83.2, 51)]),  # too narrow to say anything of 85
+        ([(60, 60), (60, 60)], [(50, 50), (80, 80)]),  # without either seed one student is left, and no line
+        ([(60, 60), (60, 100)], [(50, 50), (50, 50), (80, 80), (80, 80)]),  # no logit of 100 %
+    ],
+)
+def test_a_line_that_says_nothing_is_not_drawn(method, known):
+    found = audit.above_the_line(pd.DataFrame(lines("dad", method)), "h", pd.DataFrame(lines("plain", known)))
+    assert found.loc["dad", "x"] == audit.NOT_ESTIMABLE
 
 
 def test_a_quantity_over_seeds_has_students_interval():

@@ -41,9 +41,22 @@ def test_accuracy_of_each_class():
 def test_models_on_one_line_have_no_effective_robustness():
     home = np.array([50.0, 70.0, 90.0])
     line = (1.0, -1.0)
-    away = reliability.expected_away(home, line)
-    residuals, found = reliability.effective_robustness(home, away)
-    assert residuals == pytest.approx(np.zeros(3), abs=1e-9)
+    found = reliability.baseline_line(home, reliability.expected_away(home, line))
     assert found == pytest.approx(line)
     with pytest.raises(ValueError, match="two models"):
-        reliability.effective_robustness([50.0], [40.0])
+        reliability.baseline_line([50.0], [40.0])
+
+
+def test_a_line_reaches_as_far_as_its_models_lie_apart():
+    assert reliability.in_reach([45.0, 85.0], [60.0, 75.0])  # on the scale of logits, as far again on either side
+    assert not reliability.in_reach([45.0, 87.0], [60.0, 75.0])
+    assert not reliability.in_reach([40.0], [60.0, 75.0])
+    assert not reliability.in_reach([60.0], [60.0, 60.0])
+
+
+def test_only_the_labels_of_the_split_count():
+    logits = np.array([[9.0, 1.0, 5.0, 0.0], [0.0, 7.0, 8.0, 9.0]])
+    kept, labels = reliability.among_labels(logits, np.array([2, 1]), (1, 2))
+    assert kept.tolist() == [[1.0, 5.0], [7.0, 8.0]]
+    assert labels.tolist() == [1, 0]
+    assert reliability.among_labels(logits, labels, None)[0] is logits

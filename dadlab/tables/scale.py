@@ -1,0 +1,103 @@
+"""Scale: what the figures' notebooks are drawn from where their parameters leave it to the profile; what is missing.
+
+The embedded benchmark has a validation shift of its own and says what its teacher saw. ImageNet has no such shift, and
+for CLIP stand the natural shifts, of which its training distribution mostly is in the paper's view (§4.3).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dadlab.profile import Profile, make_profile, nearest
+from dadlab.run import Run
+from dadlab.tables.rows import ROWS
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What stands for the paper's choices on a profile.
+
+    Attributes:
+        student: for the paper's ResNet50; it judges distances too.
+        splits: test splits, the one in distribution first; of the embedded ones without `a`, whose photographs were
+            chosen by the errors of a network such as the students.
+        shown: the split whose accuracy is drawn against the distance of an augmentation.
+        teacher_saw: styles that the teacher was trained on, the students' own first.
+        batches: mini-batches that batch-normalization statistics are estimated over.
+        others: field of the profile → what else it may be, for the spread over teachers and discretizers.
+    """
+
+    student: str
+    splits: tuple[str, ...]
+    shown: str
+    teacher_saw: tuple[str, ...]
+    batches: int
+    others: Mapping[str, tuple[str, ...]]
+
+
+SCALES = {
+    "fashion": Scale(
+        student="resnet_s",
+        splits=("studio", "v2", "context", "rendition", "sketch", "stylized"),
+        shown="val_context",
+        teacher_saw=("studio", "context", "rendition", "sketch"),
+        batches=200,
+        others={"teacher": ("vit",), "discretizer": ("broad",)},
+    ),
+    "imagenet": Scale(
+        student="resnet50",
+        splits=("val", "v2", "rendition", "sketch", "a", "stylized"),
+        shown="val",
+        teacher_saw=("val", "rendition", "sketch", "a"),
+        batches=1000,
+        others={"teacher": ("open_clip:RN101/openai",)},
+    ),
+}
+
+
+def scale_of(profile: str) -> Scale:
+    """What a profile's figures are drawn from.
+
+    Raises:
+        ValueError: unknown profile.
+    """
+    return nearest(profile, SCALES, "profile")
+
+
+def profile_of(profile: str, student: str, shared: Mapping[str, Any]) -> Profile:
+    """The profile that the tables train a student with where no AugReg is asked for, so that figures share their runs.
+
+    Args:
+        profile: a preset's name.
+        student: whose recipe counts.
+        shared: fields of the profile.
+    """
+    recipes = nearest(profile, json.loads(ROWS.read_text(encoding="utf-8"))["profiles"], "profile")["recipes"]
+    return make_profile(profile, **{**recipes.get(student, {}), "augreg": "none", **shared})
+
+
+def missing_runs(runs: Iterable[Run], runs_dir: Path, *, train: bool, files: Iterable[Path] = ()) -> pd.DataFrame:
+    """What is not there and may not be trained: a row a run, or a file of a teacher.
+
+    Args:
+        runs: all that are needed.
+        runs_dir: where runs live.
+        train: whether what is missing may be trained.
+        files: teachers that are needed.
+    """
+    nothing = {"student": "", "epochs": "", "seed": ""}
+    absent = [Path(file).name for file in files if not (train or Path(file).is_file())]
+    lines: list[dict[str, Any]] = [{"method": "teacher", **nothing, "name": name} for name in absent]
+    for run in () if train else runs:
+        name = run.folder(runs_dir).name
+        if not (Path(runs_dir) / name / "student.safetensors").is_file():
+            told = {"method": run.method, "student": run.student, "epochs": run.profile.epochs, "seed": run.seed}
+            lines.append({**told, "name": name})
+    columns = ["method", "student", "epochs", "seed", "name"]
+    return pd.DataFrame(lines, columns=columns).drop_duplicates(ignore_index=True)

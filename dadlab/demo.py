@@ -109,12 +109,23 @@ def shown(path: Path) -> str:
 
 
 def picture(profile: Profile | None = None, *, split: str = "val", count: int = 64) -> Figure:
-    """DAD in one picture: of the first photographs the kept one that fooled φ most.
+    """DAD in one picture: `chosen_sample`'s figure."""
+    return chosen_sample(profile, split=split, count=count)[0]
+
+
+def chosen_sample(
+    profile: Profile | None = None, *, split: str = "val", count: int = 64
+) -> tuple[Figure, dict[str, Any]]:
+    """DAD in one picture, and its numbers: of the first photographs the kept one that fooled φ most.
 
     Args:
         profile: data, teacher, discretizer and attack; the default one unless told.
         split: whose photographs.
         count: how many to choose among.
+
+    Returns:
+        The figure; the photograph's `index` in the split, its `class`, and `probabilities`: φ's of that class, in per
+        cent, of x, Q(x), x′ and Q(x′).
     """
     profile = profile or Profile()
     photographs = load_split(profile.data, split, image_size=profile.image_size)
@@ -124,8 +135,11 @@ def picture(profile: Profile | None = None, *, split: str = "val", count: int = 
     generators = sample_generators(index, 0)
     made = discretize_adversarially(images, labels, teacher, discretizer, profile.attack, generators)
     said = [teacher(stage).softmax(1) for stage in (made.clean, made.reconstructed, made.perturbed, made.images)]
-    best = torch.where(made.accepted, said[2][index, labels], 2.0).argmin()
-    return pictures.method_diagram(made, photographs.classes, labels, said, sample=int(best))
+    best = int(torch.where(made.accepted, said[2][index, labels], 2.0).argmin())
+    label, stages = int(labels[best]), ("x", "Q(x)", "x′", "Q(x′)")
+    shares = {stage: round(100 * float(p[best, label]), 2) for stage, p in zip(stages, said, strict=True)}
+    facts = {"index": best, "class": photographs.classes[label], "probabilities": shares}
+    return pictures.method_diagram(made, photographs.classes, labels, said, sample=best), facts
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dadlab.discretizer import Discretizer, Identity
@@ -53,3 +55,26 @@ def chosen(base: nn.Module, images: Tensor, labels: Tensor, kinds: Mapping[str, 
     fooled = torch.stack([base(found).argmax(1) != labels for found in kinds.values()]).sum(0)
     order = torch.argsort(-torch.where(right, fooled, -1), stable=True)
     return order[:count][right[order[:count]]]
+
+
+def likeness(changes: Tensor) -> np.ndarray:
+    """Mean cosine between the changes (B, 3, H, W) of two photographs, as values (B,) of single ones for an interval.
+
+    It has no scale: changes as long as one likes are alike (1) if they are the same of every photograph, and diverse
+    (0) if they have nothing in common. A photograph's value is 2 · its own mean cosine to the others − the mean of all:
+    the jackknife's pseudo-value of a mean over pairs, so that the values vary as much as that mean does.
+
+    Raises:
+        ValueError: fewer than two photographs.
+    """
+    if len(changes) < 2:
+        raise ValueError(f"likeness is of pairs of changes, got {len(changes)}")
+    one_long = F.normalize(changes.flatten(1).double(), dim=1)
+    cosines = one_long @ one_long.T
+    own = (cosines.sum(1) - cosines.diagonal()) / (len(cosines) - 1)
+    return (2 * own - own.mean()).cpu().numpy()
+
+
+def strength(changes: Tensor) -> np.ndarray:
+    """Root mean square change a pixel value of each photograph (B,), in 1/255."""
+    return 255 * changes.flatten(1).double().square().mean(1).sqrt().cpu().numpy()

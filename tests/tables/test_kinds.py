@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from dadlab.profile import Attack
-from dadlab.tables.kinds import KINDS, chosen, three_kinds
+from dadlab.tables.kinds import KINDS, chosen, likeness, strength, three_kinds
 
 
 def test_kinds_stay_images_and_only_pixel_space_stays_near(photos40, tiny_teacher, tiny_student, tiny_vqgan):
@@ -36,3 +37,15 @@ def test_photographs_are_chosen_by_the_rule():
     kinds = {"a": torch.cat([dark, bright, bright, bright]), "b": torch.cat([dark, dark, bright, bright])}
     assert chosen(Brightness(), images, labels, kinds, 1).tolist() == [2]
     assert chosen(Brightness(), images, labels, kinds, 4).tolist() == [2, 1, 0]
+
+
+def test_likeness_has_no_scale_and_strength_is_one():
+    changes = torch.zeros(3, 3, 2, 2)
+    changes[0, 0], changes[1, 0], changes[2, 1] = 0.1, 0.2, 0.3  # two in one direction, the third in another
+    longer = changes * torch.tensor([5.0, 1.0, 9.0])[:, None, None, None]
+    assert likeness(changes).mean() == pytest.approx(1 / 3)
+    assert likeness(changes).tolist() == pytest.approx(likeness(longer).tolist())
+    assert likeness(changes).tolist() == pytest.approx([2 / 3, 2 / 3, -1 / 3])  # twice 1/2, 1/2 and 0, less the mean
+    assert strength(changes).tolist() == pytest.approx([255 * part / 3**0.5 for part in (0.1, 0.2, 0.3)])
+    with pytest.raises(ValueError, match="pairs"):
+        likeness(changes[:1])

@@ -8,6 +8,7 @@ open how layers are put together; here it is their mean. `sliced` is a check wit
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,3 +89,21 @@ def sliced(first: np.ndarray, second: np.ndarray, *, projections: int = 200, see
     3.0
     """
     return float(ot.sliced_wasserstein_distance(first, second, n_projections=projections, seed=seed))
+
+
+def slopes(distances: Sequence[float], gains: Sequence[np.ndarray]) -> np.ndarray:
+    """How much a gain grows a unit of distance, by least squares over shifts: (S, 1), a value a seed.
+
+    Args:
+        distances: of the shifts.
+        gains: of each shift, (S,) over seeds.
+
+    Raises:
+        ValueError: fewer than two different distances.
+
+    >>> slopes([1.0, 3.0], [np.array([0.0, 5.0]), np.array([4.0, 5.0])]).round(6).tolist()
+    [[2.0], [0.0]]
+    """
+    if len(set(distances)) < 2:
+        raise ValueError("a slope over shifts needs two of different distance")
+    return np.polyfit(distances, np.stack(gains), 1)[0][:, None]

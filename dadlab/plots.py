@@ -22,14 +22,16 @@ def gains(
     *,
     drop: Mapping[str, float],
     reference: str = "kd",
+    home: str = "studio",
     width: float = 4.6,
 ) -> Figure:
     """Gain over a reference method on every shift, with 95 % intervals.
 
     Args:
         found: method, or anything else by its title, → split → paired difference to the reference, in points.
-        drop: split → points that the plain student loses from `studio`; sorts the shifts, smallest drop on top.
+        drop: split → points that the plain student loses from `home`; sorts the shifts, smallest drop on top.
         reference: the method that zero stands for.
+        home: the split in distribution.
         width: of the figure, in inches.
     """
     order = sorted(drop, key=lambda split: drop[split])
@@ -49,7 +51,10 @@ def gains(
         range(len(order)), [f"{split}  (−{drop[split]:.0f})" if drop[split] > 0.5 else split for split in order]
     )
     ax.set_ylim(len(order) - 0.5, -0.5)
-    ax.set_xlabel(f"gain over {title_of(reference)} in top-1 points, 95 % interval")
+    ax.set_xlabel(
+        f"gain over {title_of(reference)} in top-1 points, 95 % interval\n"
+        f"in brackets: points that {title_of('plain')} loses there, from its top-1 on {home}"
+    )
     ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
@@ -73,54 +78,53 @@ class Point(NamedTuple):
 
 @styled
 def distance_gain(
-    series: Mapping[str, Sequence[Point]], *, reference: str = "kd", distance: str = "distance", width: float = 3.3
+    series: Mapping[str, Sequence[Point]], *, reference: str = "kd", distance: str = "distance", width: float = 7.0
 ) -> Figure:
-    """Gain over a reference against the distance of the test shift, one series a training distribution.
+    """Gain over a reference against the distance of the test shift, a panel a training distribution.
 
     Args:
-        series: title → points; the first series is drawn filled and labelled, the second hollow; a line joins a shift's
-            two points.
+        series: title of the panel → points; panels share their axes.
         reference: the method that gains are measured against.
         distance: what the horizontal axis measures, in words.
         width: of the figure, in inches.
     """
-    figure, ax = plt.subplots(figsize=(width, 0.8 * width))
+    size = (width, 0.8 * width / len(series))
+    figure, panels = plt.subplots(1, len(series), sharex=True, sharey=True, squeeze=False, figsize=size)
     plt.close(figure)
-    ax.axhline(0, color=COLOURS[reference], linewidth=1.2, zorder=0)
-    looks = (("o", COLOURS["dad"], COLOURS["dad"]), ("s", COLOURS["dad_q"], "white"))
-    for (title, points), (marker, colour, fill) in zip(series.items(), looks, strict=False):
+    for ax, (title, points) in zip(panels[0], series.items(), strict=True):
+        ax.axhline(0, color=COLOURS[reference], linewidth=1.2, zorder=0)
         errors = [[p.gain.mean - p.gain.low for p in points], [p.gain.high - p.gain.mean for p in points]]
-        ax.errorbar([p.distance for p in points], [p.gain.mean for p in points], yerr=errors, fmt=marker, color=colour,
-                    markerfacecolor=fill, elinewidth=0.9, label=title)  # fmt: skip
-    ax.set_xlabel(distance)
-    ax.set_ylabel(f"gain over {title_of(reference)} (points)")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.3)
-    ax.margins(x=0.12, y=0.1)
-    everything = [p for points in series.values() for p in points]
-    for name in {p.name for p in everything}:
-        pair = [p for p in everything if p.name == name]
-        ax.plot([p.distance for p in pair], [p.gain.mean for p in pair], color="#BBBBBB", linewidth=0.7, zorder=0.5)
-    _label(figure, ax, list({p.name: p for p in reversed(everything)}.values()), everything)
+        ax.errorbar([p.distance for p in points], [p.gain.mean for p in points], yerr=errors, fmt="o",
+                    color=COLOURS["dad"], elinewidth=0.9)  # fmt: skip
+        ax.set_title(title)
+        ax.margins(x=0.16, y=0.1)
+    figure.supxlabel(distance, fontsize=8)
+    panels[0, 0].set_ylabel(f"gain over {title_of(reference)} (points)")
+    for ax, points in zip(panels[0], series.values(), strict=True):
+        _label(figure, ax, points)
     return figure
 
 
-def _label(figure: Figure, ax: Axes, points: Sequence[Point], marked: Sequence[Point]) -> None:
-    """Write each name right of its point, or left, above or below, wherever it covers the least."""
+def _label(figure: Figure, ax: Axes, points: Sequence[Point]) -> None:
+    """Write each name beside its point, above or below, wherever it covers the least, and draw a line to it."""
     figure.draw_without_rendering()  # settles the layout, so that places can be compared in points on paper
     scale, size = 72 / figure.dpi, 7
-    taken = [scale * ax.transData.transform((p.distance, y)) for p in marked for y in np.linspace(*p.gain_range, 7)]
+    taken = [scale * ax.transData.transform((p.distance, y)) for p in points for y in np.linspace(*p.gain_range, 21)]
     taken += [scale * ax.transAxes.transform((0, y)) for y in np.linspace(0, 1, 60)]  # the left spine
+    taken += [scale * ax.get_yaxis_transform().transform((x, 0)) for x in np.linspace(0, 1, 60)]  # the reference
     for point in points:
         wide = 0.6 * size * len(point.name)
         at = scale * ax.transData.transform((point.distance, point.gain.mean))
-        places = [(5, -3), (-5 - wide, -3), (-wide / 2, 12), (-wide / 2, -18), (5, 8), (-5 - wide, 8), (5, -14)]
+        sides = [(dx, dy) for dy in (-3, 8, -14, 16, -22) for dx in (5, -5 - wide)]
+        places = [*sides, *((-wide / 2, dy) for dy in (12, -18, 22, -28, 32, -38))]
         covered = [
             sum(-3 < x - at[0] - dx < wide + 3 and -3 < y - at[1] - dy < size + 3 for x, y in taken)
             for dx, dy in places
         ]
         dx, dy = places[int(np.argmin(covered))]
-        ax.annotate(point.name, (point.distance, point.gain.mean), (dx, dy), textcoords="offset points", fontsize=size)
-        taken += [at + np.array((dx + step, dy + size / 2)) for step in np.arange(0, wide, 3)]
+        ax.annotate(point.name, (point.distance, point.gain.mean), (dx, dy), textcoords="offset points", fontsize=size,
+                    arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0})  # fmt: skip
+        taken += [at + np.array((dx + step, dy + up)) for step in np.arange(0, wide, 3) for up in (0, size)]
 
 
 @styled

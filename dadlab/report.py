@@ -106,7 +106,7 @@ def gain_figure(results: dict[str, Any], reference: str = "kd", home: str = "stu
         if found["second"] == reference and found["split"] in splits:
             gains.setdefault(found["first"], {})[found["split"]] = Estimate(found["mean"], found["low"], found["high"])
     drop = {split: means["plain", home] - means["plain", split] for split in splits}
-    return plots.gains(gains, drop=drop, reference=reference)
+    return plots.gains(gains, drop=drop, reference=reference, home=home)
 
 
 if __name__ == "__main__":

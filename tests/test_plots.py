@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from dadlab import pictures, plots, style
 from dadlab.estimates import Estimate
@@ -114,7 +115,10 @@ def test_method_diagram(made: Made) -> None:
 
 def test_gains_are_sorted_by_drop() -> None:
     figure = plots.gains({"dad": ESTIMATES, "dad_q": ESTIMATES}, drop=DROP)
-    check(figure, 1, "gain over KD in top-1 points, 95 % interval", "DAD", METHODS["dad_q"].title)
+    label = (
+        "gain over KD in top-1 points, 95 % interval\nin brackets: points that plain loses there, from its top-1 on "
+    )
+    check(figure, 1, label + "studio", "DAD", METHODS["dad_q"].title)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["studio", "rendition  (−40)", "sketch  (−60)"]
     low, high = figure.axes[0].get_ylim()
@@ -130,12 +134,27 @@ def test_gains_of_one_method_need_no_legend() -> None:
     assert plots.gains({"dad": ESTIMATES}, drop=DROP).axes[0].get_legend() is None
 
 
-def test_distance_gain_labels_each_shift_once() -> None:
+def test_distance_gain_labels_every_point_of_every_panel() -> None:
     near = [plots.Point(split, 0.1 * k, gain) for k, (split, gain) in enumerate(ESTIMATES.items())]
     far = [plots.Point(split, 0.3 * k + 0.2, gain) for k, (split, gain) in enumerate(ESTIMATES.items())]
     figure = plots.distance_gain({"narrow": far, "broad": near}, distance="distance of features")
-    check(figure, 1, "narrow", "broad", "distance of features", *SPLITS)
-    assert texts(figure).count("sketch") == 1
+    check(figure, 2, "narrow", "broad", "distance of features", *SPLITS)
+    assert all(sorted(text.get_text() for text in ax.texts) == sorted(SPLITS) for ax in figure.axes)
+
+
+def test_names_keep_off_each_other_error_bars_and_the_reference() -> None:
+    """As the shifts of the committed figure lie: three close together, one on the line of the reference."""
+    places = {"studio": (0.3, 0, 1), "v2": (0.55, 0.2, 2), "context": (3.4, 12, 2), "rendition": (3.45, 10, 9)}
+    points = [plots.Point(name, x, Estimate(y, y - wide, y + wide)) for name, (x, y, wide) in places.items()]
+    figure = plots.distance_gain({"one": points, "two": points})
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the line to its point
+        assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+        zero = ax.transData.transform((0, 0))[1]
+        assert not any(box.y0 < zero < box.y1 for box in boxes)
+        bars = [ax.transData.transform((p.distance, y)) for p in points for y in p.gain_range]
+        assert not any(box.contains(*bar) for box in boxes for bar in bars)
 
 
 @pytest.mark.parametrize(("norm", "rms"), [("l2", "0.46"), ("linf", "26")])

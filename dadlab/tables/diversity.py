@@ -41,6 +41,7 @@ def style_teacher(
     steps: int = 2000,
     batch: int = 256,
     seed: int = 0,
+    train: bool = True,
 ) -> Path:
     """The file of a CLIP that saw these styles, trained if it is not there.
 
@@ -51,6 +52,7 @@ def style_teacher(
         tower: `resnet` or `vit`.
         drawings: of each photograph, shared evenly between the styles.
         steps, batch, seed: of training; the rate is `train_clip`'s.
+        train: else say where the file would be.
 
     Raises:
         ValueError: unknown tower or style, or drawings that cannot be shared evenly.
@@ -62,7 +64,7 @@ def style_teacher(
         raise ValueError(f"{drawings} drawings cannot be shared evenly between {len(styles)} styles")
     key = fingerprint(list(styles), photos.index.tolist(), config, drawings, steps, batch, seed)
     file = Path(runs_dir) / "teachers" / f"{tower}-{len(styles)}-styles-{key}.safetensors"
-    if not file.is_file():
+    if train and not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         train_clip(
             photos, config, file, styles=styles, draws=drawings // len(styles), steps=steps, batch=batch, seed=seed

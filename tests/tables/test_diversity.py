@@ -33,6 +33,7 @@ def test_a_teacher_is_trained_once_on_as_many_drawings_whatever_its_styles(photo
         out.write_text("weights")
 
     monkeypatch.setattr(module, "train_clip", train)
+    assert not style_teacher(STYLES, photos, tmp_path, train=False).exists()
     files = [style_teacher(styles, photos, tmp_path) for styles in SETS.values() for _ in range(2)]
     assert [draws * len(styles) for styles, draws in seen] == [8, 8, 8]
     assert len(set(files)) == 3

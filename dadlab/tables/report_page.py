@@ -15,17 +15,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
-from dadlab.tables.plots import published_measured
-from dadlab.tables.rows import SEPARATOR
+from dadlab.tables.plots import published_measured_each
+from dadlab.tables.report_parts import SHOWN, absent_part, figure_part, scrolled, table_part
+from dadlab.tables.sentences import NOT_MEASURED
 from dadlab.tables.summary import FIGURES, all_gains, named, rank_correlations, read_records, verdicts
 
+TABLE_NAMES, FIGURE_NAMES = [f"table_{number:02d}" for number in range(1, 13)], list(SHOWN)
 _STYLE = """body { font: 14px/1.45 sans-serif; margin: 2em auto; max-width: 78em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0; font-size: 12.5px }
-th, td { padding: 2px 8px; text-align: right }
-th { background: #f3f3f3 } tr:hover td { background: #f8f8f0 }
-td.text, th.text { text-align: left } td a { white-space: nowrap }
+th, td { padding: 2px 8px; text-align: right; vertical-align: top }
+th { background: #f3f3f3 } tr:hover td { background: #f8f8f0 } td { white-space: nowrap }
+td.text, th.text { text-align: left; white-space: normal } td.text:first-child { white-space: nowrap }
+.wide { overflow-x: auto } .printed { color: #777 } summary { cursor: pointer }
 .holds { color: #00694c } .does-not-hold { color: #b04a00 } .note { color: #666 } img { max-width: 100% }"""
 _HONEST = """These are results of a miniature: 9,000 photographs of ten kinds of garment at 32 × 32, drawn shifts, a
 small teacher. It can say whether an effect has the published direction under controls that the paper lacks, and
@@ -42,13 +46,23 @@ def write_page(results: Path, page: Path) -> Path:
     """
     records, figures = read_records(results), read_records(results, FIGURES)
     where = os.path.relpath(results, page.parent)
-    parts = ["<h1>Published and measured</h1>", _facts(records), *_summary(records, figures)]
-    parts += [_figure(name, record, Path(results), where) for name, record in figures.items()]
-    parts += [_table(name, record, where) for name, record in records.items()]
+    parts = ["<h1>Published and measured</h1>", _facts(records), _contents(records | figures)]
+    parts += _summary(records, figures)
+    for name in (*FIGURE_NAMES, *sorted(set(figures) - set(FIGURE_NAMES))):
+        parts.append(figure_part(name, figures[name], Path(results), where) if name in figures else absent_part(name))
+    parts += [table_part(name, records[name], where) if name in records else absent_part(name) for name in TABLE_NAMES]
     title = "<meta charset='utf-8'><title>Published and measured</title>"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(f"<!doctype html>{title}<style>{_STYLE}</style>\n" + "\n".join(parts) + "\n", encoding="utf-8")
     return page
+
+
+def _contents(records: Mapping[str, dict[str, Any]]) -> str:
+    links = [
+        f"<a href='#{name}'>{named(name)}</a>{'' if name in records else ' (not measured yet)'}"
+        for name in (*FIGURE_NAMES, *TABLE_NAMES)
+    ]
+    return f"<p>{' · '.join(links)}</p>"
 
 
 def _facts(records: Mapping[str, dict[str, Any]]) -> str:
@@ -62,58 +76,31 @@ def _summary(records: dict[str, dict[str, Any]], figures: dict[str, dict[str, An
     said, together = verdicts(records | figures), all_gains(records)
     counts = Counter(said["verdict"])
     told = ", ".join(f"{count} {html.escape(verdict)}" for verdict, count in counts.most_common())
+    here, not_here = said[said["verdict"] != NOT_MEASURED], said[said["verdict"] == NOT_MEASURED]
+    ranks = rank_correlations(together).rename(index=lambda name: "all" if name == "all" else named(name))
+    together = together.assign(table=together["table"].map(named))
+    return [
+        f"<h2>Claims</h2><p>{len(said)} claims: {told or 'none yet'}. Effects are paired differences, in points unless "
+        "a measure is named, with their intervals at the level that is corrected for the number of comparisons of "
+        f"their table; where a claim is open, how much more would tell.</p>{_claims(here)}",
+        f"<details><summary>{len(not_here)} claims that are not measured</summary>{_claims(not_here)}</details>",
+        "<h2>Gains</h2><p>A point a row and column, over the first row of its block; up is better; dotted: both agree."
+        "</p>",
+        _image(published_measured_each(together)),
+        "<p>Rank correlation of methods, published against measured, averaged over columns with three or more:</p>",
+        ranks.to_html(float_format="{:+.2f}".format, na_rep="—", border=0),
+    ]
+
+
+def _claims(said: pd.DataFrame) -> str:
     rows = [
         f"<tr><td class=text><a href='#{r.table}'>{named(r.table)}</a></td><td class=text>{html.escape(r.claim)}</td>"
         f"<td class='text {r.verdict.replace(' ', '-')}'>{html.escape(r.verdict)}</td>"
-        f"<td class=text>{html.escape(r.effects)}</td></tr>"
+        f"<td class=text>{'<br>'.join(map(html.escape, r.effects)) or '—'}</td></tr>"
         for r in said.itertuples()
     ]
-    head = "".join(f"<th class=text>{name}</th>" for name in ("table", "claim", "verdict", "effects, points"))
-    ranks = rank_correlations(together).to_html(float_format="{:+.2f}".format, na_rep="—", border=0)
-    return [
-        f"<h2>Claims</h2><p>{len(said)} claims: {told or 'none yet'}.</p><table><tr>{head}</tr>{''.join(rows)}</table>",
-        "<h2>Gains</h2><p>A point a row and column, over the first row of its block; dotted: both agree.</p>",
-        _image(published_measured(together, by="table", width=5)),
-        "<p>Rank correlation of methods, published against measured, averaged over columns with three or more:</p>",
-        ranks,
-    ]
-
-
-def _figure(name: str, record: dict[str, Any], results: Path, where: str) -> str:
-    """The picture that lies beside a figure's record, if any, and where its numbers are."""
-    picture, drawn = results / f"{name}.png", ""
-    if picture.is_file():
-        encoded = base64.b64encode(picture.read_bytes()).decode()
-        drawn = f"<img alt='{name}' src='data:image/png;base64,{encoded}'>"
-    source = f"<a href='{where}/{name}.json'>{name}.json</a>"
-    made = html.escape(f"commit {record['commit']}, {record['machine']}")
-    return f"<h2 id='{name}'>{named(name)}</h2>{drawn}<p class=note>{source}: {made}</p>"
-
-
-def _table(name: str, record: dict[str, Any], where: str) -> str:
-    columns = list(record["rows"][0]["cells"]) if record["rows"] else []
-    names = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    texts = "<th class=text>trained here</th><th class=text>remark</th>"
-    head = f"<tr><th class=text>row</th>{names}{names}{texts}</tr>"
-    wide = f"<th colspan={len(columns)}>"
-    above = f"<tr><th></th>{wide}published</th>{wide}measured</th><th colspan=2></th></tr>"
-    lines = []
-    for row in record["rows"]:
-        cells = [row["cells"][column] for column in columns]
-        printed = "".join(f"<td>{'—' if cell['published'] is None else cell['published']}</td>" for cell in cells)
-        runs = html.escape(", ".join(row["runs"].values()))
-        found = "".join(f"<td title='{runs}'>{_measured(cell)}</td>" for cell in cells)
-        label = html.escape(SEPARATOR.join(row["row"]))
-        texts = "".join(f"<td class=text>{html.escape(row[text])}</td>" for text in ("what", "missing"))
-        lines.append(f"<tr><td class=text>{label}</td>{printed}{found}{texts}</tr>")
-    source = f"<a href='{where}/{name}.json'>{name}.json</a>"
-    made = f"seeds {record['seeds']}, commit {record['commit']}, {html.escape(record['machine'])}"
-    title = f"{named(name)}: {html.escape(record['title'])}"
-    return f"<h2 id='{name}'>{title}</h2><table>{above}{head}{''.join(lines)}</table><p class=note>{source}: {made}</p>"
-
-
-def _measured(cell: dict[str, Any]) -> str:
-    return "—" if "mean" not in cell else f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}"
+    head = "".join(f"<th class=text>{name}</th>" for name in ("table", "claim", "verdict", "effects"))
+    return scrolled(f"<table><tr>{head}</tr>{''.join(rows)}</table>")
 
 
 def _image(figure: Figure) -> str:

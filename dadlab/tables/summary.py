@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from dadlab.estimates import Estimate
 from dadlab.tables.sentences import NOT_MEASURED
-from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
+from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, printed
 
 GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high"]
 TABLES = ("table_*",)
@@ -72,9 +73,14 @@ def _rho(group: pd.DataFrame) -> float:
 
 
 def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Every claim of every table and its verdict, with the effects behind it."""
+    """Every claim of every table and its verdict, with the effects behind it: a list, a line a comparison."""
     lines = [
-        {"table": name, "claim": claim["claim"], "verdict": claim["verdict"], "effects": _effects(claim["comparisons"])}
+        {
+            "table": name,
+            "claim": claim["claim"],
+            "verdict": claim["verdict"],
+            "effects": _effects(claim["comparisons"], record.get("lower_is_better") or ()),
+        }
         for name, record in records.items()
         for claim in record.get("claims", ())
     ]
@@ -106,12 +112,20 @@ def named(stem: str) -> str:
     return f"{kind.capitalize()} {number.lstrip('0')}" if number.isdigit() else stem.replace("_", " ").capitalize()
 
 
-def _effects(comparisons: Sequence[dict[str, Any]]) -> str:
-    """`+4.3 [+1.9, +7.1] over KD on Sketch; …` of those that were measured."""
-    told = [
-        f"{c['effect']['mean']:+.1f} [{c['effect']['low']:+.1f}, {c['effect']['high']:+.1f}]"
-        f" against {c['second']} on {c['on']}"
-        for c in comparisons
-        if "effect" in c
+def _effects(comparisons: Sequence[dict[str, Any]], lower_is_better: Sequence[str]) -> list[str]:
+    """`DAD − KD on Sketch: +4.3 [+1.9, +7.1] at 99.5 %` of those that were measured; if open, what would tell.
+
+    That less is better is said of columns in which it is, and of claims that something is less.
+    """
+    return [
+        _effect(found, found["on"] in lower_is_better or "above" not in found)
+        for found in comparisons
+        if "effect" in found
     ]
-    return "; ".join(told) or "—"
+
+
+def _effect(found: dict[str, Any], lower: bool) -> str:
+    effect = printed(Estimate(**found["effect"]), found["scale"])
+    told = f"{found['first']} − {found['second']} on {found['on']}: {effect} at {100 * found['level']:.4g} %"
+    told += ", lower is better" if lower else ""
+    return told + (f"; {found['would_tell']} would tell" if found["would_tell"] else "")

@@ -34,7 +34,7 @@ def beside(measured: Measured) -> pd.DataFrame:
 def styled(measured: Measured, *, digits: int = 1) -> Styler:
     """`beside` for the eye: measured cells as mean ± half their interval, the best of each block bold."""
     frame, lower = beside(measured), measured.published.attrs.get("lower_is_better", [])
-    best = _best(frame, lower)
+    best = best_cells(frame, lower)
     shown = frame.map(lambda cell: cell_text(cell, digits))
     return (
         shown.style.apply(lambda _: best.map(lambda bold: "font-weight: bold" if bold else ""), axis=None)
@@ -44,8 +44,14 @@ def styled(measured: Measured, *, digits: int = 1) -> Styler:
     )
 
 
-def _best(frame: pd.DataFrame, lower: Sequence[str]) -> pd.DataFrame:
-    """True in the best cell of every column and block; the teacher does not compete."""
+def best_cells(frame: pd.DataFrame, lower: Sequence[str]) -> pd.DataFrame:
+    """True in the best cell of every column and block; the teacher does not compete.
+
+    Args:
+        frame: numbers or `Estimate`s, a column a (published or measured, name); of two index levels the first is the
+            block.
+        lower: names of columns in which less is better.
+    """
     numbers = frame.map(lambda cell: cell.mean if isinstance(cell, Estimate) else cell)
     blocks = frame.index.get_level_values(0) if frame.index.nlevels > 1 else pd.Index([""] * len(frame))
     best = pd.DataFrame(False, index=frame.index, columns=frame.columns)

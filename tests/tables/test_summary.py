@@ -59,7 +59,27 @@ def test_records_are_read_in_order_and_their_verdicts_listed(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(RECORD))
     records = read_records(tmp_path)
     assert list(records) == ["table_01", "table_02"]
-    assert verdicts(records)["effects"].tolist() == ["—", "—"]
+    assert verdicts(records)["effects"].tolist() == [[], []]
+
+
+def test_effects_say_both_rows_their_level_which_way_is_better_and_what_would_tell():
+    """Two rows against the same third one are told apart, as in "every teacher helps"."""
+    effect = {"mean": -4.26, "low": -7.1, "high": 1.94}
+    facts = {"second": "-", "effect": effect, "level": 0.995, "scale": 100.0, "verdict": "x"}
+    compared = [
+        {**facts, "first": "RN34 + DAT", "on": "C", "below": 0.0, "would_tell": "9 seeds"},
+        {**facts, "first": "RN50 + DAT", "on": "Sketch", "above": 0.0, "would_tell": ""},
+        {"first": "DrViT", "second": "-", "on": "Sketch", "verdict": "not measured"},
+    ]
+    record = {"lower_is_better": ["C"], "claims": [{"claim": "c", "verdict": "x", "comparisons": compared}]}
+    (told,) = verdicts({"table_05": record})["effects"]
+    assert told == [
+        "RN34 + DAT − - on C: -4.3 [-7.1, +1.9] at 99.5 %, lower is better; 9 seeds would tell",
+        "RN50 + DAT − - on Sketch: -4.3 [-7.1, +1.9] at 99.5 %",
+    ]
+    small = {**compared[0], "on": "cosine", "scale": 1.0}
+    (told,) = verdicts({"f": {"claims": [{"claim": "c", "verdict": "x", "comparisons": [small]}]}})["effects"]
+    assert told[0].startswith("RN34 + DAT − - on cosine: -4.260 [-7.100, +1.940] at 99.5 %, lower is better")
 
 
 def test_scatter_has_a_mark_for_every_column():

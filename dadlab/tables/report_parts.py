@@ -1,0 +1,160 @@
+"""Parts of the report: a table's record and a figure's as HTML, with the file that each number is in."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dadlab.tables.published import TABLES, load_table
+from dadlab.tables.rows import SEPARATOR
+from dadlab.tables.summary import named
+from dadlab.tables.view import best_cells
+
+# What is shown of a figure's record beside its picture: entry → what it is.
+SHOWN = {
+    "figure_01": {"drawn": "Of the photograph drawn: its place in the split, and φ's probability of its class, %"},
+    "figure_02": {"rank_correlation": "Rank correlation of distance and performance"},
+    "figure_03": {"kinds": "Over the photographs chosen among"},
+    "theory": {
+        "bounds": "Lemmas 3.1 and 3.2: both sides, for every method and test distribution; informative below 1",
+        "lemma_3": "Lemma 3.3: w(P, P*) ≤ ε",
+        "lemma_4": "Both sides of Lemma 3.4",
+        "set_distances": "w(P′, <b>P</b>): the mean distance of a test distribution to a set",
+    },
+    "implication": {"gains": "Gain of students over those without teacher, points", "variation": "Over shifts, points"},
+    "open_questions": {
+        "effective_robustness": "Effective robustness: points above the line of plain students",
+        "classes": "Top-1 on each class over all shifts, %",
+        "corruptions": "Error under each corruption, %",
+        "others": "Spread over teachers and discretizers: top-1, %",
+    },
+}
+
+
+def table_part(name: str, record: dict[str, Any], where: str) -> str:
+    """A table's record: measured cells over published ones, columns as published, the best of each block bold.
+
+    Args:
+        name: of the record's file, without ending.
+        record: its content.
+        where: the folder of records, from the page.
+    """
+    columns = in_order(name, record)
+    bold = _bold(record, columns)
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    lines = []
+    for place, row in enumerate(record["rows"]):
+        runs = html.escape(", ".join(row["runs"].values()))
+        cells = "".join(
+            f"<td title='{runs}'>{_bolded(_measured(row['cells'][c]), bold['measured', c].iloc[place])}<br>"
+            f"<span class=printed>{_bolded(_printed(row['cells'][c]), bold['published', c].iloc[place])}</span></td>"
+            for c in columns
+        )
+        texts = "".join(f"<td class=text>{html.escape(row[text])}</td>" for text in ("what", "missing"))
+        lines.append(f"<tr><td class=text>{html.escape(SEPARATOR.join(row['row']))}</td>{cells}{texts}</tr>")
+    texts = "<th class=text>trained here</th><th class=text>remark</th>"
+    body = f"<table><tr><th class=text>row</th>{head}{texts}</tr>{''.join(lines)}</table>"
+    less = ", ".join(column for column in record.get("lower_is_better") or () if column in columns)
+    told = f"Measured ± half its 95 % interval, below it the <span class=printed>published</span> value{_lower(less)}."
+    source = f"<a href='{where}/{name}.json'>{name}.json</a>"
+    made = f"seeds {record['seeds']}, commit {record['commit']}, {html.escape(record['machine'])}"
+    title = f"<h2 id='{name}'>{named(name)}: {html.escape(record['title'])}</h2>"
+    return f"{title}<p class=note>{told}</p>{scrolled(body)}<p class=note>{source}: {made}</p>"
+
+
+def in_order(name: str, record: dict[str, Any]) -> list[str]:
+    """A record's columns as the published table has them; its own entries are in alphabetical order."""
+    there = list(record["rows"][0]["cells"]) if record["rows"] else []
+    published = list(load_table(int(name.rpartition("_")[2]), TABLES).columns)
+    return [column for column in published if column in there] + [c for c in there if c not in published]
+
+
+def figure_part(name: str, record: dict[str, Any], results: Path, where: str) -> str:
+    """A figure's picture, what `SHOWN` names of its record, and where its numbers are."""
+    picture, parts = results / f"{name}.png", [f"<h2 id='{name}'>{named(name)}</h2>"]
+    if picture.is_file():
+        encoded = base64.b64encode(picture.read_bytes()).decode()
+        parts.append(f"<img alt='{name}' src='data:image/png;base64,{encoded}'>")
+    for entry, what in SHOWN.get(name, {}).items():
+        if record.get(entry):
+            shown = _frame(record[entry]).map(_cell).to_html(border=0, escape=True)
+            parts.append(f"<p>{what}:</p>{scrolled(shown)}")
+    if lacking := record.get("missing"):
+        parts.append(
+            f"<p>Not measured: {len(lacking)} runs or teachers are missing, first {html.escape(lacking[0])}.</p>"
+        )
+    made = html.escape(f"commit {record['commit']}, {record['machine']}")
+    return "\n".join([*parts, f"<p class=note><a href='{where}/{name}.json'>{name}.json</a>: {made}</p>"])
+
+
+def absent_part(name: str) -> str:
+    """A heading that says that there is no record, and which notebook makes one."""
+    folder = "tables" if name.startswith("table_") else "figures"
+    made = f"not measured yet: <code>notebooks/{folder}/{name}.ipynb</code> makes its record"
+    return f"<h2 id='{name}'>{named(name)}</h2><p>{made}.</p>"
+
+
+def scrolled(table: str) -> str:
+    """A table that scrolls by itself where the page is narrower."""
+    return f"<div class=wide>{table}</div>"
+
+
+def _bold(record: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:
+    """True in the best cells, a row a row of the record."""
+    lines = [
+        {("published", c): row["cells"][c].get("published") for c in columns}
+        | {("measured", c): row["cells"][c].get("mean") for c in columns}
+        for row in record["rows"]
+    ]
+    blocks = [row["row"][0] if len(row["row"]) > 1 else "" for row in record["rows"]]
+    index = pd.MultiIndex.from_arrays([blocks, range(len(blocks))])
+    frame = pd.DataFrame(lines, index=index, columns=pd.MultiIndex.from_tuples(lines[0] if lines else []))
+    return best_cells(frame, record.get("lower_is_better") or ())
+
+
+def _bolded(text: str, bold: bool) -> str:
+    return f"<b>{text}</b>" if bold else text
+
+
+def _lower(columns: str) -> str:
+    return f"; lower is better: {html.escape(columns)}" if columns else ""
+
+
+def _measured(cell: dict[str, Any]) -> str:
+    return "—" if "mean" not in cell else f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}"
+
+
+def _printed(cell: dict[str, Any]) -> str:
+    return "—" if cell["published"] is None else f"{cell['published']}"
+
+
+def _frame(entry: Any) -> pd.DataFrame:
+    """An entry of a record as a table: of rows, of name → values, or of name → name → values."""
+    if isinstance(entry, list):
+        return pd.DataFrame(entry)
+    rows: dict[str, Any] = {}
+    for name, line in entry.items():
+        if not isinstance(line, dict) or _is_estimate(line):
+            rows.setdefault("", {})[name] = line
+        elif all(isinstance(cell, dict) and not _is_estimate(cell) for cell in line.values()):
+            rows |= {f"{name}{SEPARATOR}{each}": cells for each, cells in line.items()}
+        else:
+            rows[name] = line
+    return pd.DataFrame(rows.values(), index=list(rows))
+
+
+def _is_estimate(cell: Any) -> bool:
+    return isinstance(cell, dict) and {"mean", "low", "high"} <= cell.keys()
+
+
+def _cell(cell: Any) -> str:
+    if _is_estimate(cell):
+        return _measured(cell)
+    if isinstance(cell, float):
+        return "—" if pd.isna(cell) else f"{cell:.2f}"
+    return str(cell)

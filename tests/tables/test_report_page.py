@@ -1,0 +1,166 @@
+"""The report: every claim, number and picture with its record, and what there is not."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dadlab.tables import report_page
+from dadlab.tables.report_page import FIGURE_NAMES, TABLE_NAMES, write_page
+from dadlab.tables.sentences import NOT_MEASURED
+from dadlab.tables.verdicts import HOLDS
+
+FACTS = {"profile": {"data": "fashion"}, "commit": "abc1234", "machine": "a <test>", "seeds": [0], "title": "T"}
+# In alphabetical order, as a record's file has them: the published table begins with ImageNet, V2, C.
+PRINTED = {"A": (16.0, 27.3), "C": (50.0, 45.5), "ImageNet": (78.6, 61.1), "V2": (67.2, 52.4)}
+
+
+def cell(printed: float, mean: float, gain: float | None = None) -> dict[str, Any]:
+    found = {"published": printed, "mean": mean, "low": mean - 1, "high": mean + 1}
+    told = (
+        {"over": "KD", "published": gain, "mean": gain, "low": gain - 1, "high": gain + 1} if gain is not None else {}
+    )
+    return {**found, "gain": told} if told else found
+
+
+def table_3() -> dict[str, Any]:
+    """KD, and three rows that are better than the one before: less for C, more for the others."""
+    rows = []
+    for place, name in enumerate(("KD", "DIST", "ARD", "DAD (Ours)")):
+        sign = {column: -1 if column == "C" else 1 for column in PRINTED}
+        cells = {
+            c: cell(p + sign[c] * place, m + sign[c] * place, sign[c] * place if place else None)
+            for c, (p, m) in PRINTED.items()
+        }
+        rows.append(
+            {"row": [name], "runs": {"0": f"{name}-x"}, "missing": "", "what": "kd, augreg <medium1>", "cells": cells}
+        )
+    compared = {"first": "DAD (Ours)", "second": "KD", "on": "C", "below": 0.0, "level": 0.9975, "scale": 100.0}
+    compared |= {"effect": {"mean": -3.0, "low": -4.0, "high": -2.0}, "would_tell": "", "verdict": HOLDS}
+    claims = [{"claim": "b is best", "verdict": HOLDS, "comparisons": [compared]}]
+    claims += [{"claim": "never <seen>", "verdict": NOT_MEASURED, "comparisons": []}]
+    return {**FACTS, "lower_is_better": ["C"], "rows": rows, "claims": claims}
+
+
+class Tables(HTMLParser):
+    """Every table of a page as rows of cells; a line break is a newline, bold text stands in asterisks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.inside = False
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.inside = True
+        elif tag in ("b", "br"):
+            self.handle_data("*" if tag == "b" else "\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "b":
+            self.handle_data("*")
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.tables[-1][-1][-1] += data
+
+
+def tables_of(page: str) -> list[list[list[str]]]:
+    reader = Tables()
+    reader.feed(page)
+    return [[[cell.strip() for cell in row] for row in table] for table in reader.tables]
+
+
+def written(folder: Path, **records: Any) -> str:
+    """The page on records, with a picture of Figure 2."""
+    results = folder / "results"
+    results.mkdir()
+    (results / "figure_02.png").write_bytes(b"png")
+    for name, record in records.items():
+        (results / f"{name}.json").write_text(json.dumps(record, sort_keys=True))
+    return write_page(results, folder / "report.html").read_text()
+
+
+@pytest.fixture
+def page(tmp_path) -> str:
+    claim = {"claim": "the farther the better", "verdict": NOT_MEASURED, "comparisons": []}
+    figure = {"commit": "abc1234", "machine": "m", "claims": [claim], "rank_correlation": {"a: dad": {"W2": 0.516}}}
+    robust = {"dad": {"v2": {"mean": 1.0, "low": -1.0, "high": 3.0}, "a": "not estimable"}}
+    left_open = {"commit": "c", "machine": "m", "effective_robustness": robust}
+    lacking = {"commit": "c", "machine": "m", "missing": ["plain-resnet_s-s0-x", "y"]}
+    text = written(tmp_path, table_03=table_3(), figure_02=figure, open_questions=left_open, theory=lacking)
+    assert str(tmp_path) not in text
+    return text
+
+
+def test_claims_stand_with_their_effects_and_those_not_measured_are_folded(page):
+    shown, folded = page.split("<details>")[0], page.split("<details>")[1].split("</details>")[0]
+    (claims,) = tables_of(shown)
+    assert claims[1:] == [
+        ["Table 3", "b is best", HOLDS, "DAD (Ours) − KD on C: -3.0 [-4.0, -2.0] at 99.75 %, lower is better"]
+    ]
+    assert [line[:2] for line in tables_of(folded)[0][1:]] == [
+        ["Table 3", "never <seen>"],
+        ["Figure 2", "the farther the better"],
+    ]
+    assert "2 claims that are not measured" in folded
+    assert "<a href='#figure_02'>Figure 2</a>" in folded
+
+
+def test_published_and_measured_stay_in_their_columns_as_published(page):
+    (table,) = [t for t in tables_of(page) if t[0][-1] == "remark"]
+    assert table[0] == ["row", "ImageNet", "V2", "C", "A", "trained here", "remark"]
+    assert table[1][:5] == ["KD", "61.1 ± 1.0\n78.6", "52.4 ± 1.0\n67.2", "45.5 ± 1.0\n50.0", "27.3 ± 1.0\n16.0"]
+    best = ["*64.1 ± 1.0*\n*81.6*", "*55.4 ± 1.0*\n*70.2*", "*42.5 ± 1.0*\n*47.0*", "*30.3 ± 1.0*\n*19.0*"]
+    assert table[4][1:5] == best
+    assert "*" not in "".join(table[1] + table[2] + table[3])
+    assert table[1][5] == "kd, augreg <medium1>"
+    assert "href='results/table_03.json'" in page
+    assert "a &lt;test&gt;" in page
+
+
+def test_gains_are_drawn_and_ranked(tmp_path, monkeypatch):
+    drawn = []
+    kept = report_page.published_measured_each
+    monkeypatch.setattr(report_page, "published_measured_each", lambda gains: drawn.append(gains) or kept(gains))
+    page = written(tmp_path, table_03=table_3())
+    (gains,) = drawn
+    assert set(gains["table"]) == {"Table 3"}
+    assert gains[gains["column"] == "C"]["measured"].tolist() == [1.0, 2.0, 3.0]  # up is better
+    assert re.search(r"<img alt='published and measured gains' src='data:image/png;base64,[\w+/=]{5000,}'>", page)
+    (ranks,) = [t for t in tables_of(page) if "rank correlation" in t[0]]
+    assert [line for line in ranks[1:] if any(line[1:])] == [["Table 3", "+1.00", "4"], ["all", "+1.00", "4"]]
+
+
+def test_figures_have_their_picture_and_their_numbers(page):
+    assert "<h2 id='figure_02'>Figure 2</h2>\n<img" in page
+    assert "href='results/figure_02.json'" in page
+    tables = tables_of(page)
+    assert [["", "W2"], ["a: dad", "0.52"]] in tables
+    assert [["", "a", "v2"], ["dad", "not estimable", "1.0 ± 2.0"]] in tables
+
+
+def test_what_there_is_not_is_said(page):
+    there = {"figure_02", "theory", "open_questions", "table_03"}
+    for name in {*FIGURE_NAMES, *TABLE_NAMES}:
+        assert page.count(f"<h2 id='{name}'>") == 1
+        assert (f"/{name}.ipynb</code> makes its record" in page) == (name not in there)
+    assert "2 runs or teachers are missing, first plain-resnet_s-s0-x" in page
+    assert "miniature" in page
+
+
+def test_page_of_nothing_says_so(tmp_path):
+    page = write_page(tmp_path, tmp_path / "report.html").read_text()
+    assert "no data yet" in page
+    assert page.count("makes its record") == len(FIGURE_NAMES) + len(TABLE_NAMES)

@@ -96,3 +96,12 @@ def test_gains_are_over_the_row_that_is_named():
     rows = {row.key: row for row in read_rows(8)}
     assert rows["distilled · ResNet34"].over == "original · ResNet34"
     assert rows["original · ResNet34"].over == "original · ResNet34"  # itself: another student is no gain
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_claims_that_are_ours_or_came_later_say_so(number):
+    data = json.loads(ROWS.read_text())
+    for claim in data["tables"][number]["claims"]:
+        assert claim.keys() <= {"text", "first", "than", "on", "above", "later", "ours"}
+        assert claim.get("ours", False) == ("our own" in claim["text"])
+    assert all(f"`{mark}`" in data["about"] for mark in ("later", "ours"))

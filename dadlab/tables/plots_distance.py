@@ -41,12 +41,15 @@ def wasserstein_panels(
                         linestyle="none")  # fmt: skip
             if ax is panels[0]:
                 ax.plot([p.distance for p in ordered], means, color=COLOURS.get(method, "#333333"), linewidth=0.7)
-        every = [point for points in series.values() for point in points]
-        tops = {p.name: (p.distance, max(q.gain.high for q in every if q.name == p.name)) for p in every}
-        for name, top in tops.items():
-            ax.annotate(name, top, (0, 3), textcoords="offset points", fontsize=6.5, ha="center")
-        ax.margins(x=0.1, y=0.14)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.3)
+        places = {point.name: point.distance for points in series.values() for point in points}
+        above = ax.secondary_xaxis("top")
+        above.set_xticks(
+            list(places.values()), list(places), rotation=45, ha="left", rotation_mode="anchor", fontsize=7
+        )
+        for distance in places.values():
+            ax.axvline(distance, color="#DDDDDD", linewidth=0.6, zorder=0)
+        ax.margins(x=0.1, y=0.1)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, handletextpad=0.3)
     panels[0].set(xlabel="distance of the augmentation from training images", ylabel=f"top-1 on {on} (%)")
     panels[1].axhline(0, color=COLOURS.get(reference, "#8A8A8A"), linewidth=1.0, zorder=0)
     panels[1].set(

@@ -125,7 +125,7 @@ def chosen_sample(
 
     Returns:
         The figure; the photograph's `index` in the split, its `class`, and `probabilities`: φ's of that class, in per
-        cent, of x, Q(x), x′ and Q(x′).
+        cent, on x, Q(x), x′ and Q(x′).
     """
     profile = profile or Profile()
     photographs = load_split(profile.data, split, image_size=profile.image_size)
@@ -136,9 +136,8 @@ def chosen_sample(
     made = discretize_adversarially(images, labels, teacher, discretizer, profile.attack, generators)
     said = [teacher(stage).softmax(1) for stage in (made.clean, made.reconstructed, made.perturbed, made.images)]
     best = int(torch.where(made.accepted, said[2][index, labels], 2.0).argmin())
-    label, stages = int(labels[best]), ("x", "Q(x)", "x′", "Q(x′)")
-    shares = {stage: round(100 * float(p[best, label]), 2) for stage, p in zip(stages, said, strict=True)}
-    facts = {"index": best, "class": photographs.classes[label], "probabilities": shares}
+    shares = [round(100 * float(stage[best, labels[best]]), 2) for stage in said]
+    facts = {"index": best, "class": photographs.classes[int(labels[best])], "probabilities": shares}
     return pictures.method_diagram(made, photographs.classes, labels, said, sample=best), facts
 
 

@@ -17,7 +17,9 @@ from dadlab.tables.view import best_cells
 
 # What is shown of a figure's record beside its picture: entry → what it is.
 SHOWN = {
-    "figure_01": {"drawn": "Of the photograph drawn: its place in the split, and φ's probability of its class, %"},
+    "figure_01": {
+        "drawn": "The photograph's place in the split; φ's probability of its class on x, Q(x), x′, Q(x′), %"
+    },
     "figure_02": {"rank_correlation": "Rank correlation of distance and performance"},
     "figure_03": {"kinds": "Over the photographs chosen among"},
     "theory": {

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+import torch
 from test_other_notebooks import execute
 
+from dadlab.data import load_split
+from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, mce_baseline
 from dadlab.tables.published import load_table
 from dadlab.tables.rows import read_rows
+from dadlab.tables.sentences import NOT_MEASURED
+from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
 
 pytestmark = pytest.mark.slow
+WORST_FIRST = (FAILS, NOT_MEASURED, OPEN, HOLDS)
 TOY = {"limit": 40, "epochs": 1, "views": 2, "variants": 1, "batch": 8}
 
 
@@ -28,19 +39,53 @@ def run(name: str, folder: Path, runs: Path, **parameters: Any) -> dict[str, Any
     return json.loads(out.read_text())
 
 
+def check_verdicts(claims: Sequence[dict[str, Any]]) -> None:
+    """Every sentence is as good as its worst comparison, and every comparison lies where its interval does."""
+    assert claims
+    for claim in claims:
+        each = [compared["verdict"] for compared in claim["comparisons"]]
+        worst = [verdict for verdict in WORST_FIRST if verdict in each]
+        assert claim["verdict"] == worst[0]
+        for compared in claim["comparisons"]:
+            assert ("effect" in compared) == (compared["verdict"] != NOT_MEASURED)
+            if compared["verdict"] in (HOLDS, FAILS):
+                low, high = compared["effect"]["low"], compared["effect"]["high"]
+                above, below = compared.get("above", -math.inf), compared.get("below", math.inf)
+                assert (compared["verdict"] == HOLDS) == (above < low and high < below)
+
+
 @pytest.mark.parametrize("number", [n for n in range(1, 12) if n != 7])
 def test_table(number, runs, tmp_path):
     columns = [name for name in ("Sketch", "A", "Stylized") if name in load_table(number).columns][:1]
     record = run(f"tables/table_{number:02d}", tmp_path, runs, seeds=[0, 1], columns=columns)
     assert [row["row"] for row in record["rows"]] == [list(row.name) for row in read_rows(number)]
     assert all(row["missing"] or row["cells"][columns[0]]["n"] for row in record["rows"])
-    assert record["claims"]
-    assert {claim["verdict"] for claim in record["claims"]} <= {
-        "holds",
-        "does not hold",
-        "cannot be told at this scale",
-        "not measured",
-    }
+    check_verdicts(record["claims"])
+    on = {compared["on"] for claim in record["claims"] for compared in claim["comparisons"] if "effect" in compared}
+    assert on <= set(columns)
+
+
+def test_a_table_with_its_corruptions_and_average(runs, tmp_path):
+    """All columns of Table 4: C, where less is better, and the average that has 100 − C in it."""
+    clean = load_split("fashion", "studio", limit=C_PHOTOS)
+    folder = runs / "corrupted" / clean.fingerprint
+    folder.mkdir(parents=True)
+    for kind, severity in itertools.product(CORRUPTIONS, SEVERITIES):  # drawing real ones takes minutes
+        np.save(folder / f"{kind}-{severity}.npy", clean.pixels.numpy())
+    record = run("tables/table_04", tmp_path, runs, seeds=[0, 1])
+    parts, wrong = load_table(4).attrs["averages"]["Avg"], mce_baseline()
+    there = [row for row in record["rows"] if not row["missing"]]
+    assert [row["row"] for row in there][-2:] == [["ViT, from scratch"], ["DAD, from scratch"]]
+    for row in there:
+        cells = row["cells"]
+        for seed in ("0", "1"):
+            each = {name: cells[name]["seeds"][seed] for name in parts}
+            each["C"] = 100 - each["C"]
+            assert cells["Avg"]["seeds"][seed] == pytest.approx(sum(each.values()) / len(each), abs=0.02)
+            right = np.load(runs / row["runs"][seed] / "correct" / "studio.npy")
+            alike = 100 * (1 - right.mean()) * np.mean([1 / share for share in wrong.values()])
+            assert cells["C"]["seeds"][seed] == pytest.approx(alike, rel=0.1)  # a part of the same photographs
+    check_verdicts(record["claims"])
 
 
 def test_accuracy_under_attack(runs, tmp_path):
@@ -69,23 +114,52 @@ def test_an_imagenet_notebook_reads_only(runs, tmp_path):
 
 def test_the_method_is_drawn(tmp_path):
     execute("figures/figure_01", tmp_path, count=4, out=str(tmp_path / "figure_01.json"))
-    assert (tmp_path / "figure_01.png").stat().st_size > 10_000
-    assert json.loads((tmp_path / "figure_01.json").read_text())["profile"]["data"] == "fashion"
+    record = json.loads((tmp_path / "figure_01.json").read_text())
+    drawn = record["drawn"]
+    assert drawn["index"] in range(4)
+    known, reconstructed, fooled, kept = drawn["probabilities"]
+    assert fooled < min(known, reconstructed, kept)  # of kept samples the one that fooled φ most
+    photograph = load_split("fashion", "val").images(torch.tensor([drawn["index"]]))[0]
+    wide = plt.imread(tmp_path / "figure_01.png")
+    assert wide.std() > 0.1
+    assert closest(wide, photograph) < 0.02, "the photograph named in the record is not in the picture"
+    assert record["profile"]["data"] == "fashion"
+
+
+def closest(picture: np.ndarray, photograph: torch.Tensor) -> float:
+    """Mean difference between a photograph and what a picture shows where its first image is, found by search."""
+    side = round(0.86 * 200)  # inches, and points to an inch
+    spots = [(y, x) for y in range(0, picture.shape[0] - side, 2) for x in range(0, 60, 2)]
+    grid = ((np.arange(32) + 0.5) * side / 32).astype(int)
+    wanted = photograph.permute(1, 2, 0).numpy()
+    return min(float(np.abs(picture[y + grid[:, None], x + grid, :3] - wanted).mean()) for y, x in spots)
 
 
 def test_distances_against_performance(runs, tmp_path):
-    small = {"epsilons": [0.0, 8.0], "epsilon_seeds": [0, 1], "on": "val", "methods": ["dad"], "splits": ["a"]}
+    small = {"radii": [0, 1], "epsilon_seeds": [0, 1], "on": "val", "others": [], "splits": ["a", "sketch"]}
     record = run("figures/figure_02", tmp_path, runs, **small, seeds=[0, 1], batches=3)
-    assert [point["point"] for point in record["points"]] == ["ε = 0", "ε = 8", "ε = 0", "ε = 8", "a"]
-    assert len(record["claims"]) == 2
+    points = [point["point"] for point in record["points"]]
+    assert points == ["ε = 0", "ε = 8", "ε = 0", "ε = 8", "a", "sketch", "a", "sketch"]
+    assert [point["method"] for point in record["points"][4:]] == ["dat", "dat", "dad", "dad"]
+    assert [len(claim["comparisons"]) for claim in record["claims"]] == [1, 1, 4, 1]
     assert record["claims"][0]["comparisons"][0]["images"] == 1000
+    gains = {point["point"]: point["mean"] for point in record["points"][6:]}
+    far = {name: record["distances"][name]["batch norm W2"] for name in gains}
+    slope = (gains["sketch"] - gains["a"]) / (far["sketch"] - far["a"])
+    assert record["claims"][3]["comparisons"][0]["effect"]["mean"] == pytest.approx(slope, abs=1e-3)
+    check_verdicts(record["claims"])
     assert (tmp_path / "record.png").is_file()
 
 
 def test_three_kinds_of_example(runs, tmp_path):
-    record = run("figures/figure_03", tmp_path, runs, count=8, shown=3)
+    record = run("figures/figure_03", tmp_path, runs, count=8, shown=3, seeds=[0, 1])
     assert record["photographs"] == 8
     assert set(record["kinds"]) == {"DAD (teacher)", "DAT (student)", "pixel space"}
+    cosines = {kind: told["cosine between changes"] for kind, told in record["kinds"].items()}
+    (compared,) = record["claims"][0]["comparisons"]
+    assert compared["effect"]["mean"] == pytest.approx(cosines["DAD (teacher)"] - cosines["DAT (student)"], abs=1e-3)
+    assert len(record["claims"][1]["comparisons"]) == 2
+    check_verdicts(record["claims"])
 
 
 def test_the_theorys_quantities(runs, tmp_path):
@@ -108,13 +182,33 @@ def test_teachers_of_more_and_fewer_styles(runs, tmp_path):
         ("4 styles", "1 style", "sketch"),
         ("4 styles", "2 styles", "sketch"),
     ]
+    check_verdicts(record["claims"])
+    assert (tmp_path / "record.png").is_file()
 
 
 def test_what_is_left_open(runs, tmp_path):
-    small = {"methods": ["plain", "dad"], "fitted": ["plain"], "seeds": [0, 1], "splits": ["studio", "a"]}
+    small = {"methods": ["plain", "dad"], "lengths": [1, 2], "seeds": [0, 1], "splits": ["studio", "a"]}
     small |= {"others": {"discretizer": ["broad"]}, "corruptions": False}
     record = run("figures/open_questions", tmp_path, runs, **small)
     assert [line["value"] for line in record["others"]] == ["studio", "broad", "deviation", "over seeds"]
     assert len(record["rows"]) == 8
-    assert set(record["effective_robustness"]) == {"plain", "dad"}
+    assert {line["method"] for line in record["baseline"]} == {"plain, 1 epochs", "plain, 2 epochs"}
+    assert {name: list(splits) for name, splits in record["effective_robustness"].items()} == {
+        "plain": ["a"],
+        "dad": ["a"],
+    }
     assert len(record["classes"]["teacher"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("figure_02", 39), ("figure_03", 5), ("theory", 16), ("implication", 23), ("open_questions", 40)],
+)
+def test_a_figure_without_its_runs_says_what_is_missing(name, count, tmp_path):
+    """As on `imagenet`, where batch jobs make the runs; nothing is trained and nothing fails."""
+    out = tmp_path / "record.json"
+    execute(f"figures/{name}", tmp_path, train=False, shared=TOY, runs_dir=str(tmp_path / "none"), out=str(out))
+    record = json.loads(out.read_text())
+    assert len(record["missing"]) == count
+    assert "claims" not in record
+    assert not (tmp_path / "none").exists()

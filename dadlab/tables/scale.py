@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from dadlab.methods import METHODS
 from dadlab.profile import Profile, make_profile, nearest
 from dadlab.run import Run
 from dadlab.tables.rows import ROWS
@@ -70,16 +71,18 @@ def scale_of(profile: str) -> Scale:
     return nearest(profile, SCALES, "profile")
 
 
-def profile_of(profile: str, student: str, shared: Mapping[str, Any]) -> Profile:
+def profile_of(profile: str, student: str, shared: Mapping[str, Any], method: str = "dad") -> Profile:
     """The profile that the tables train a student with where no AugReg is asked for, so that figures share their runs.
 
     Args:
         profile: a preset's name.
         student: whose recipe counts.
         shared: fields of the profile.
+        method: those without a teacher may see other views.
     """
-    recipes = nearest(profile, json.loads(ROWS.read_text(encoding="utf-8"))["profiles"], "profile")["recipes"]
-    return make_profile(profile, **{**recipes.get(student, {}), "augreg": "none", **shared})
+    scale = nearest(profile, json.loads(ROWS.read_text(encoding="utf-8"))["profiles"], "profile")
+    given = {} if nearest(method, METHODS, "method").uses_teacher else scale.get("without_teacher", {})
+    return make_profile(profile, **{**given, **scale["recipes"].get(student, {}), "augreg": "none", **shared})
 
 
 def missing_runs(runs: Iterable[Run], runs_dir: Path, *, train: bool, files: Iterable[Path] = ()) -> pd.DataFrame:

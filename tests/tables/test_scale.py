@@ -25,6 +25,7 @@ def test_figures_share_the_tables_runs(profile):
     row = rows["ResNet50 · DAD (Ours)"]
     assert row.student == scale_of(profile).student
     assert profile_of(profile, row.student, {}) == row.profile
+    assert profile_of(profile, row.student, {}, "dat") == rows["ResNet50 · DAT"].profile
     assert profile_of(profile, row.student, {"epochs": 3}).epochs == 3
 
 

@@ -6,6 +6,9 @@ study of several readers of the same cases uses): variance components by analysi
 Satterthwaite's degrees of freedom. Resampling seeds and images instead (percentile bootstrap) gives intervals that are
 too narrow with a handful of seeds: five values drawn with replacement vary by a factor 4/5 too little, and their
 tails are a normal's, not t's. `benchmarks/interval_coverage.py` measures how often either covers the truth.
+
+Values that are all alike show no variance, but that is not certainty: the interval then says how much could have gone
+unseen on so many images (`unseen`). Where nothing can be said, as of a single number, there is none.
 """
 
 from __future__ import annotations
@@ -19,14 +22,23 @@ from scipy.stats import t as student_t
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval, 95 % unless told, in percentage points unless told."""
+    """A mean with its interval, 95 % unless told, in percentage points unless told; NaN where nothing tells it."""
 
     mean: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
     def __str__(self) -> str:
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+        return self.text(1)
+
+    def text(self, digits: int) -> str:
+        """With its sign, and with its interval if there is one.
+
+        >>> Estimate(1.25, 0.5, 2.0).text(2), Estimate(1.25).text(2)
+        ('+1.25 [+0.50, +2.00]', '+1.25')
+        """
+        interval = f" [{self.low:+.{digits}f}, {self.high:+.{digits}f}]" if math.isfinite(self.low) else ""
+        return f"{self.mean:+.{digits}f}{interval}"
 
 
 def difference(first: np.ndarray, second: np.ndarray, *, level: float = 0.95, scale: float = 100.0) -> Estimate:
@@ -41,11 +53,12 @@ def difference(first: np.ndarray, second: np.ndarray, *, level: float = 0.95, sc
         ValueError: shapes differ.
 
     >>> str(difference(np.ones((5, 100)), np.zeros((5, 100))))
-    '+100.0 [+100.0, +100.0]'
+    '+100.0 [+92.8, +100.0]'
     """
     if first.shape != second.shape or first.ndim != 2:
         raise ValueError(f"correctness must both be (seeds, images), got {first.shape} and {second.shape}")
-    return _estimate(scale * (first.astype(float) - second.astype(float)), level)
+    (least, most), (lowest, highest) = _ends(first), _ends(second)
+    return _estimate(first.astype(float) - second.astype(float), level, scale, (least - highest, most - lowest))
 
 
 def accuracy(found: np.ndarray, *, level: float = 0.95, scale: float = 100.0) -> Estimate:
@@ -53,7 +66,15 @@ def accuracy(found: np.ndarray, *, level: float = 0.95, scale: float = 100.0) ->
 
     The interval knows nothing of the bounds at 0 and 100 %. With a single seed it is that of images alone.
     """
-    return _estimate(scale * np.atleast_2d(found).astype(float), level)
+    return _estimate(np.atleast_2d(found).astype(float), level, scale, _ends(found))
+
+
+def unseen(images: int, level: float) -> float:
+    """Largest share of all images that so many drawn at random may have missed: the exact bound, about 3.7 / N at 95 %.
+
+    Seeds do not count: they see the same images.
+    """
+    return 1 - ((1 - level) / 2) ** (1 / images)
 
 
 @dataclass(frozen=True)
@@ -83,16 +104,30 @@ def components(values: np.ndarray) -> Components:
     return Components(max(0.0, _variance(by_seed) - rest / images), max(0.0, _variance(by_image) - rest / seeds), rest)
 
 
-def rounded(estimate: Estimate) -> dict[str, float]:
-    """Mean, low and high with two decimals, for a result file."""
-    return {name: round(value, 2) for name, value in asdict(estimate).items()}
+def rounded(estimate: Estimate, digits: int = 2) -> dict[str, float]:
+    """Mean, low and high for a result file; without low and high where there is no interval."""
+    return {name: round(value, digits) for name, value in asdict(estimate).items() if math.isfinite(value)}
 
 
 def _variance(values: np.ndarray) -> float:
     return float(values.var(ddof=1)) if len(values) > 1 else 0.0
 
 
-def _estimate(values: np.ndarray, level: float) -> Estimate:
-    error, freedom = components(values).spread(*values.shape)
-    mean, reach = float(values.mean()), error * float(student_t.ppf((1 + level) / 2, freedom))
-    return Estimate(mean, mean - reach, mean + reach)
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """The least and the largest that such a value can be: 0 and 1 of correctness, −1 and 1 of a gain in it."""
+    if np.abs(values).max() > 1:
+        return -math.inf, math.inf
+    return (-1.0 if values.min() < 0 else 0.0), 1.0
+
+
+def _estimate(values: np.ndarray, level: float, scale: float, ends: tuple[float, float]) -> Estimate:
+    """Of values (S, N) between two ends."""
+    mean, images = float(values.mean()), values.shape[1]
+    if np.ptp(values) > 0:
+        error, freedom = components(scale * values).spread(*values.shape)
+        reach = error * float(student_t.ppf((1 + level) / 2, freedom))
+        return Estimate(scale * mean, scale * mean - reach, scale * mean + reach)
+    if images == 1 or not math.isfinite(ends[0]):
+        return Estimate(scale * mean)
+    low, high = (scale * (mean + unseen(images, level) * (end - mean)) for end in ends)
+    return Estimate(scale * mean, low, high)

@@ -144,11 +144,31 @@ def corruption_errors(
     model: nn.Module, dataset: Dataset, folder: Path | None = None, severities: tuple[int, ...] = SEVERITIES
 ) -> dict[str, float]:
     """Error rate a corruption kind, averaged over severities."""
-    errors = {}
-    for kind in track(CORRUPTIONS, "corruptions"):
-        rates = [1 - top1(model, corrupted(dataset, kind, severity, folder)) for severity in severities]
-        errors[kind] = float(np.mean(rates))
-    return errors
+    return {kind: float(wrong.mean()) for kind, wrong in corrupted_errors(model, dataset, folder, severities).items()}
+
+
+def corrupted_errors(
+    model: nn.Module, dataset: Dataset, folder: Path | None = None, severities: tuple[int, ...] = SEVERITIES
+) -> dict[str, np.ndarray]:
+    """Corruption kind → on which share of the severities the model is wrong, sample by sample (N,)."""
+    return {
+        kind: wrong_share([correct(model, corrupted(dataset, kind, level, folder)).numpy() for level in severities])
+        for kind in track(CORRUPTIONS, "corruptions")
+    }
+
+
+def wrong_share(right: Sequence[np.ndarray]) -> np.ndarray:
+    """Share of tests of the same samples, each of correctness (N,), in which a sample is wrong: (N,)."""
+    return 1 - np.mean(right, axis=0)
+
+
+def corruption_score(errors: dict[str, np.ndarray], baseline: dict[str, float] | None = None) -> np.ndarray:
+    """Sample by sample (N,) what `mce` averages, or without a baseline `mean_error`: their mean is a hundredth of it.
+
+    >>> corruption_score({"fog": np.array([0.0, 0.4]), "snow": np.array([1.0, 1.0])}, {"fog": 0.4, "snow": 1.0})
+    array([0.5, 1. ])
+    """
+    return np.mean([each / (baseline[kind] if baseline else 1.0) for kind, each in errors.items()], axis=0)
 
 
 def mce(errors: dict[str, float], baseline: dict[str, float] | None = None) -> float:

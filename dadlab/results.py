@@ -27,10 +27,11 @@ from dadlab.evaluate import (
     CORRUPTIONS,
     SEVERITIES,
     correct,
-    corruption_errors,
+    corrupted_errors,
     mce,
     mce_baseline,
     mean_error,
+    wrong_share,
 )
 from dadlab.files import atomic_path, write_json
 from dadlab.profile import Profile, nearest
@@ -102,25 +103,39 @@ def measure_corruptions(run: Run, runs_dir: Path) -> dict[str, float]:
     """
     path = run.folder(runs_dir) / "corruptions.json"
     if not path.is_file():
-        published = has_corruptions(run.profile.data)
-        write_json(path, _published_errors(run, Path(runs_dir)) if published else _drawn_errors(run, Path(runs_dir)))
+        found = measure_corrupted(run, runs_dir)
+        write_json(path, {kind: float(wrong.mean()) for kind, wrong in found.items()})
     return json.loads(path.read_text())
 
 
-def _published_errors(run: Run, runs_dir: Path) -> dict[str, float]:
-    found = measure(run, runs_dir, _published_splits())
-    right = {kind: [found[corruption(kind, severity)].mean() for severity in SEVERITIES] for kind in CORRUPTIONS}
-    return {kind: 1 - float(np.mean(shares)) for kind, shares in right.items()}
+def measure_corrupted(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
+    """Corruption → on which share of the severities a run is wrong, image by image (N,), of the same images.
+
+    Kept in the run's folder, where ImageNet-C's splits are kept one by one.
+    """
+    if has_corruptions(run.profile.data):
+        found = measure(run, runs_dir, _published_splits())
+        return {kind: wrong_share([found[corruption(kind, level)] for level in SEVERITIES]) for kind in CORRUPTIONS}
+    return kept_arrays(run.folder(runs_dir) / "corrupted.npz", lambda: _drawn_errors(run, Path(runs_dir)))
+
+
+def kept_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays by name, made once and kept in a file."""
+    if not path.is_file():
+        with atomic_path(path) as temporary, temporary.open("wb") as out:
+            np.savez_compressed(out, allow_pickle=False, **make())
+    with np.load(path) as found:
+        return dict(found)
 
 
 def _published_splits() -> list[str]:
     return [corruption(kind, severity) for kind in CORRUPTIONS for severity in SEVERITIES]
 
 
-def _drawn_errors(run: Run, runs_dir: Path) -> dict[str, float]:
+def _drawn_errors(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
     data = run.profile.data
     clean = load_split(data, home_split(data), image_size=run.profile.image_size, limit=C_PHOTOS)
-    return corruption_errors(trained(run, runs_dir), clean, runs_dir / "corrupted")
+    return corrupted_errors(trained(run, runs_dir), clean, runs_dir / "corrupted")
 
 
 def combined(measured: Correct, split: str) -> np.ndarray:

@@ -1,7 +1,9 @@
+import math
+
 import numpy as np
 import pytest
 
-from dadlab.estimates import Estimate, accuracy, components, difference
+from dadlab.estimates import Estimate, accuracy, components, difference, rounded
 
 RIGHT, WRONG = np.ones((5, 200), bool), np.zeros((5, 200), bool)
 
@@ -10,13 +12,38 @@ def noisy(share: float, seed: int, shape: tuple[int, int] = (5, 400)) -> np.ndar
     return np.random.default_rng(seed).random(shape) < share
 
 
+UNSEEN = 1 - 0.025 ** (1 / 200)  # 1.83 %: of so large a share 200 images show nothing in one case of forty
+
+
 @pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [(RIGHT, RIGHT, 0.0), (noisy(0.5, 0), noisy(0.5, 0), 0.0), (RIGHT, WRONG, 100.0), (WRONG, RIGHT, -100.0)],
+    ("first", "second", "expected", "below", "above"),
+    [
+        (RIGHT, RIGHT, 0, 1, 1),
+        (RIGHT, WRONG, 100, 2, 0),  # what was not seen may be −1
+        (WRONG, RIGHT, -100, 0, 2),
+        (WRONG - 0.5, WRONG, -50, 1.5, 1.5),  # a gain of a gain: each between −1 and 1, so that −2 … 1 is left
+    ],
 )
-def test_constant_differences_are_certain(first, second, expected):
+def test_constant_differences_are_as_certain_as_so_many_images_make_them(first, second, expected, below, above):
     found = difference(first, second)
-    assert (found.mean, found.low, found.high) == pytest.approx((expected,) * 3)
+    assert found.mean == expected
+    assert (found.low, found.high) == pytest.approx(
+        (expected - 100 * UNSEEN * below, expected + 100 * UNSEEN * above), abs=1e-9
+    )
+
+
+def test_none_right_of_fifty_is_compatible_with_seven_per_cent():
+    found = accuracy(np.zeros((5, 50), bool))  # Clopper & Pearson: 0 of 50 is [0, 7.11] %
+    assert (found.mean, found.low, found.high) == pytest.approx((0, 0, 7.11), abs=0.005)
+    assert accuracy(np.zeros((5, 50)), level=0.99).high > found.high
+
+
+@pytest.mark.parametrize("values", [np.array([[1.29]]), np.full((5, 1), 0.3), np.full((5, 50), 1.3)])
+def test_where_no_variance_can_be_seen_there_is_no_interval(values):
+    found = accuracy(values)
+    assert (math.isnan(found.low), math.isnan(found.high)) == (True, True)
+    assert str(found) == f"{100 * values.flat[0]:+.1f}"
+    assert rounded(found) == {"mean": round(100 * values.flat[0], 2)}
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -15,7 +15,9 @@ from dadlab.evaluate import (
     SHIFTS,
     correct,
     corrupted,
+    corrupted_errors,
     corruption_errors,
+    corruption_score,
     evaluate,
     mce,
     mce_baseline,
@@ -144,9 +146,19 @@ def test_unknown_corruption_names_those_there_are(two, kind, severity):
 
 def test_corruption_errors_average_over_severities(monkeypatch):
     monkeypatch.setattr(module, "corrupted", lambda data, kind, severity, folder: severity)
-    monkeypatch.setattr(module, "top1", lambda model, severity: 1 - severity / 10)
+    monkeypatch.setattr(module, "correct", lambda model, severity: torch.arange(10) >= severity)
     found = corruption_errors(nn.Identity(), numbered(1), severities=(1, 2, 5))
     assert found == dict.fromkeys(CORRUPTIONS, pytest.approx((1 + 2 + 5) / 30))
+    each = corrupted_errors(nn.Identity(), numbered(1), severities=(1, 2, 5))
+    assert each["fog"].tolist() == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3, 1 / 3, 0, 0, 0, 0, 0])
+
+
+def test_score_image_by_image_averages_to_mce():
+    rng = np.random.default_rng(0)
+    errors = {kind: rng.random(30) for kind in CORRUPTIONS}
+    means = {kind: float(each.mean()) for kind, each in errors.items()}
+    assert 100 * corruption_score(errors, mce_baseline()).mean() == pytest.approx(mce(means, mce_baseline()))
+    assert 100 * corruption_score(errors).mean() == pytest.approx(mean_error(means))
 
 
 class GreyReader(nn.Module):

@@ -10,7 +10,7 @@ from dadlab.disk.imagenet import SPLITS
 from dadlab.evaluate import mce, mce_baseline
 from dadlab.profile import make_profile
 from dadlab.report import markdown_table
-from dadlab.results import combined, compare, measure, measure_corruptions, stack
+from dadlab.results import combined, compare, measure, measure_corrupted, measure_corruptions, stack
 from dadlab.run import Run
 from dadlab.students import Student, save_student
 
@@ -149,15 +149,31 @@ def test_a_student_trained_on_imagenet_is_tested_on_all_its_shifts(toy_imagenet,
     assert found["mce"]["plain"]["0"] > found["corruption_error"]["plain"]["0"]  # AlexNet's errors are below 100 %
 
 
+SHARES = np.array([0.25, 0.75])
+
+
 def test_own_images_are_corrupted_at_their_own_size(toy_imagenet, tmp_path, monkeypatch):
     """`val` of a folder, never the embedded benchmark's photographs."""
     seen = []
     monkeypatch.setattr(module, "train", lambda run, runs_dir: torch.nn.Identity())
-    monkeypatch.setattr(module, "corruption_errors", lambda model, data, folder: seen.append(data) or {"fog": 0.5})
+    monkeypatch.setattr(module, "corrupted_errors", lambda model, data, folder: seen.append(data) or {"fog": SHARES})
     module._trained.cache_clear()
     run = Run(make_profile(data=str(toy_imagenet), image_size=48), "plain")
     assert measure_corruptions(run, tmp_path) == {"fog": 0.5}
+    assert measure_corrupted(run, tmp_path)["fog"].tolist() == SHARES.tolist()
+    assert len(seen) == 1
     assert (seen[0].name, seen[0].pixels.shape) == ("val", (20, 3, 48, 48))
+
+
+def test_a_run_whose_mean_errors_alone_were_kept_is_measured_image_by_image(tmp_path, monkeypatch):
+    run = Run(make_profile(), "plain")
+    run.folder(tmp_path).mkdir()
+    (run.folder(tmp_path) / "corruptions.json").write_text('{"fog": 0.25}')
+    monkeypatch.setattr(module, "train", lambda run, runs_dir: torch.nn.Identity())
+    monkeypatch.setattr(module, "corrupted_errors", lambda model, data, folder: {"fog": SHARES})
+    module._trained.cache_clear()
+    assert measure_corruptions(run, tmp_path) == {"fog": 0.25}
+    assert measure_corrupted(run, tmp_path)["fog"].tolist() == SHARES.tolist()
 
 
 def test_missing_shifts_are_said_before_training(toy_imagenet, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ Correctness alone (`dadlab.results`) does not say how sure a model was, nor what
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +15,11 @@ from torch import nn
 from dadlab.ahead import local_device
 from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, load_split
 from dadlab.disk.imagenet import corruption
-from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, correct, corruption_errors
-from dadlab.files import atomic_path, content_of, fingerprint, write_json
+from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, correct, corrupted_errors, wrong_share
+from dadlab.files import atomic_path, content_of, fingerprint
 from dadlab.materials import teacher_of
 from dadlab.profile import Profile
+from dadlab.results import kept_arrays
 from dadlab.run import Run
 from dadlab.train import train
 
@@ -48,22 +48,20 @@ def teacher_correct(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     return (said == dataset.labels).numpy()
 
 
-def teacher_corruptions(profile: Profile, runs_dir: Path) -> dict[str, float]:
-    """The teacher's error rate under each corruption, as `dadlab.results.measure_corruptions` has a run's."""
-    path = _teacher_path(profile, runs_dir, home_split(profile.data)).with_name("corruptions.json")
-    if not path.is_file():
-        write_json(path, _corruptions(profile, runs_dir))
-    return json.loads(path.read_text())
-
-
-def _corruptions(profile: Profile, runs_dir: Path) -> dict[str, float]:
+def teacher_corrupted(profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]:
+    """The teacher's errors under each corruption, as `dadlab.results.measure_corrupted` has a run's."""
     if has_corruptions(profile.data):
         return {
-            kind: 1 - np.mean([_right(profile, runs_dir, corruption(kind, s)).mean() for s in SEVERITIES])
+            kind: wrong_share([_right(profile, runs_dir, corruption(kind, level)) for level in SEVERITIES])
             for kind in CORRUPTIONS
         }
+    path = _teacher_path(profile, runs_dir, home_split(profile.data)).with_name("corrupted.npz")
+    return kept_arrays(path, lambda: _drawn_errors(profile, Path(runs_dir)))
+
+
+def _drawn_errors(profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]:
     clean = load_split(profile.data, home_split(profile.data), image_size=profile.image_size, limit=C_PHOTOS)
-    return corruption_errors(teacher_of(profile, clean.classes), clean, Path(runs_dir) / "corrupted")
+    return corrupted_errors(teacher_of(profile, clean.classes), clean, runs_dir / "corrupted")
 
 
 def _right(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:

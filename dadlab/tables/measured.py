@@ -17,13 +17,13 @@ import pandas as pd
 
 from dadlab.data import home_split, load_split, split_names
 from dadlab.estimates import Estimate, accuracy
-from dadlab.evaluate import mce, mce_baseline, mean_error
+from dadlab.evaluate import corruption_score, mce_baseline
 from dadlab.files import fingerprint
 from dadlab.making.tokens import train_token_teacher
 from dadlab.profile import nearest
-from dadlab.results import measure, measure_corruptions
+from dadlab.results import measure, measure_corrupted
 from dadlab.run import Run
-from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corruptions
+from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corrupted
 from dadlab.tables.rows import DISCRETE_VIT, NOT_YET, Row
 from dadlab.train import train as train_run
 
@@ -50,9 +50,17 @@ class Measured:
 
     @functools.cached_property
     def estimates(self) -> dict[tuple[str, str], Estimate]:
-        """(row, column) → per cent with its 95 % interval, of all cells that could be measured."""
+        """(row, column) → per cent with its 95 % interval, of all cells that could be measured.
+
+        One seed tells nothing of others, so that it has no interval; the teacher has no seeds.
+        """
+        fixed = {row.key for row in self.rows if not row.method}
         cells = [(row, column) for row, values in self.values.items() for column in values]
-        return {cell: accuracy(self.matrix(*cell)) for cell in cells}
+        found = {cell: accuracy(self.matrix(*cell)) for cell in cells}
+        return {
+            (row, column): told if row in fixed or len(self.values[row][column]) > 1 else Estimate(told.mean)
+            for (row, column), told in found.items()
+        }
 
 
 def measure_rows(
@@ -162,7 +170,7 @@ def _trained(row: Row, seed: int, runs_dir: Path) -> bool:
 
 
 def tested(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
-    """Column → (N,) for one seed; C is one number, mCE as a fraction (or plain error without a baseline)."""
+    """Column → (N,) for one seed; C is what each image adds to mCE, as a fraction (or to plain error)."""
     data = row.profile.data
     splits = {name: split for name in columns if (split := split_of(name, data)) is not None}
     if row.method:
@@ -171,11 +179,8 @@ def tested(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> dict[
     else:
         cells = {name: teacher_correct(row.profile, runs_dir, split).astype(float) for name, split in splits.items()}
     if "C" in columns:
-        errors = (
-            measure_corruptions(row.run(seed), runs_dir) if row.method else teacher_corruptions(row.profile, runs_dir)
-        )
-        baseline = mce_baseline(data)
-        cells["C"] = np.array([(mce(errors, baseline) if baseline else mean_error(errors)) / 100])
+        errors = measure_corrupted(row.run(seed), runs_dir) if row.method else teacher_corrupted(row.profile, runs_dir)
+        cells["C"] = corruption_score(errors, mce_baseline(data))
     return cells
 
 

@@ -1,7 +1,8 @@
 """The record of a table: what its JSON file says, so that any number can be followed to its runs.
 
-Every cell has the published value, the measured one with its interval and seeds, and the gain over the first row of
-its block; every row its runs' folders; the table its profile, seeds, commit and machine.
+Every cell has the published value, the measured one with its interval (`low` and `high`, which one seed has not) and
+seeds, and the gain over the first row of its block; every row its runs' folders; the table its profile, seeds, commit
+and machine.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dadlab.estimates import Estimate, difference
+from dadlab.estimates import Estimate, difference, rounded
 from dadlab.provenance import commit, machine
 from dadlab.tables.measured import Measured
 from dadlab.tables.rows import SEPARATOR, Row
@@ -67,7 +68,7 @@ def _cell(measured: Measured, row: str, column: str, first: str) -> dict[str, An
     each = {str(seed): round(100 * float(values.mean()), 2) for seed, values in by_seed.items()}
     cell: dict[str, Any] = {
         "published": printed,
-        **_rounded(found),
+        **rounded(found),
         "seeds": each,
         "n": len(next(iter(by_seed.values()))),
     }
@@ -75,12 +76,8 @@ def _cell(measured: Measured, row: str, column: str, first: str) -> dict[str, An
     if seeds and row != first:
         gained = difference(*(measured.matrix(name, column, seeds) for name in (row, first)))
         cell["gain"] = {"over": first, "published": _less(printed, printed_in(measured.published, first, column))}
-        cell["gain"] |= _rounded(gained)
+        cell["gain"] |= rounded(gained if len(seeds) > 1 else Estimate(gained.mean))
     return cell
-
-
-def _rounded(found: Estimate) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in asdict(found).items()}
 
 
 def _less(first: float | None, second: float | None) -> float | None:

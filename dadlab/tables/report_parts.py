@@ -128,7 +128,9 @@ def _lower(columns: str) -> str:
 
 
 def _measured(cell: dict[str, Any]) -> str:
-    return "—" if "mean" not in cell else f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}"
+    if "mean" not in cell:
+        return "—"
+    return f"{cell['mean']:.1f}" + (f" ± {(cell['high'] - cell['low']) / 2:.1f}" if "low" in cell else "")
 
 
 def _printed(cell: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from dadlab.tables.rows import ROWS
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, claims_record, judge, printed
 
 NOT_MEASURED = "not measured"
+ONE_SEED = " (one seed, images alone)"  # said of its interval
 LESS = " − "  # between two rows: the gain of the first over the second
 
 
@@ -124,7 +125,7 @@ def verdict_table(judged: Sequence[Judged]) -> Styler:
             "verdict": found.verdict,
             "comparison": f"{claim.first} − {claim.second}",
             "on": claim.on,
-            "effect (points)": "—" if verdict is None else printed(verdict.effect),
+            "effect (points)": "—" if verdict is None else printed(verdict.effect) + ONE_SEED * (verdict.seeds == 1),
             "by itself": NOT_MEASURED if verdict is None else verdict.verdict,
             "would tell": "" if verdict is None else verdict.would_tell,
         }

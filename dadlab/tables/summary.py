@@ -7,6 +7,7 @@ better its sign is turned, so that up is better everywhere.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from dadlab.estimates import Estimate
-from dadlab.tables.sentences import NOT_MEASURED
+from dadlab.tables.sentences import NOT_MEASURED, ONE_SEED
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, printed
 
 GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high"]
@@ -44,7 +45,7 @@ def gains(record: dict[str, Any], table: str = "") -> pd.DataFrame:
             if column.startswith("Avg") or gain.get("published") is None:
                 continue
             sign = -1 if column in (record.get("lower_is_better") or ()) else 1
-            low, high = sorted(sign * gain[edge] for edge in ("low", "high"))
+            low, high = sorted(sign * gain.get(edge, math.nan) for edge in ("low", "high"))
             block = row["row"][0] if len(row["row"]) > 1 else ""
             told = (sign * gain["published"], sign * gain["mean"], low, high)
             lines.append((table, block, row["row"][-1], column, *told))
@@ -125,7 +126,7 @@ def _effects(comparisons: Sequence[dict[str, Any]], lower_is_better: Sequence[st
 
 
 def _effect(found: dict[str, Any], lower: bool) -> str:
-    effect = printed(Estimate(**found["effect"]), found["scale"])
+    effect = printed(Estimate(**found["effect"]), found["scale"]) + ONE_SEED * (found.get("seeds") == 1)
     told = f"{found['first']} − {found['second']} on {found['on']}: {effect} at {100 * found['level']:.4g} %"
     told += ", lower is better" if lower else ""
     return told + (f"; {found['would_tell']} would tell" if found["would_tell"] else "")

@@ -8,7 +8,8 @@ rule was written down before any result: the interval of the paired difference o
 - **does not hold**: none of it does;
 - **cannot be told at this scale**: anything else, with the number of seeds or images that would tell.
 
-All values are those of single images, so that a difference is paired by image and by seed. A single seed never tells.
+All values are those of single images, so that a difference is paired by image and by seed. A single seed never tells,
+and its interval is over images alone.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from dadlab.estimates import Components, Estimate, components, difference
+from dadlab.estimates import Components, Estimate, components, difference, rounded, unseen
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told at this scale"
 ERROR = 0.05  # chance that any verdict of a table is wrong
 POWER = 0.8  # chance that the number named would tell, if the effect is as measured
 MOST = 10_000_000  # seeds or images; more are not worth naming
+_STEP = 1.05  # between the numbers that are tried
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def judge(
     values = scale * (np.asarray(first, float) - np.asarray(second, float))
     seeds, images = values.shape
     verdict = OPEN if seeds < 2 else _placed(effect, above, below)
-    told = would_tell(values, above=above, below=below, level=level) if verdict == OPEN else ""
+    told = would_tell(values, effect, above=above, below=below, level=level) if verdict == OPEN else ""
     return Verdict(verdict, effect, level, seeds, images, told)
 
 
@@ -129,26 +131,39 @@ def judge_all(claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.nda
     ]
 
 
-def would_tell(values: np.ndarray, *, above: float, below: float, level: float) -> str:
-    """How many seeds, or else images, would tell, were the effect and its variances as measured; in words.
+def would_tell(values: np.ndarray, effect: Estimate, *, above: float, below: float, level: float) -> str:
+    """How many seeds, or else images, or else of both, would tell, were the effect and its variances as measured.
 
-    At the number named, a verdict comes out in `POWER` of all cases.
+    At the number named, a verdict comes out in `POWER` of all cases. It is the first that does: many more of one kind
+    alone may tell less again, as the degrees of freedom fall to those of the other.
 
     Args:
         values: differences (S, N), as reported.
+        effect: their estimate at this level.
         above, below: the claimed range.
         level: of the interval.
     """
     seeds, images = values.shape
     if seeds < 2:
         return "at least 2 seeds"
-    parts, mean = components(values), float(values.mean())
-    distance = min(abs(mean - edge) for edge in (above, below) if math.isfinite(edge))
-    if needed := _fewest(seeds + 1, lambda n: _reach(parts, n, images, level) <= distance):
+    distance = min(abs(effect.mean - edge) for edge in (above, below) if math.isfinite(edge))
+    if distance == 0:
+        return "nothing: the effect lies on the edge"
+    if np.ptp(values) == 0:
+        needed = _fewest(images + 1, lambda n: _placed(_shrunk(effect, images, n, level), above, below) != OPEN)
+        return f"{needed:,} images" if needed else "values that are not all alike"
+    parts = components(values)
+
+    def tells(seeds: int, images: int) -> bool:
+        return _reach(parts, seeds, images, level) <= distance
+
+    if needed := _fewest(seeds + 1, lambda n: tells(n, images)):
         return f"{needed:,} seeds"
-    if needed := _fewest(images + 1, lambda n: _reach(parts, seeds, n, level) <= distance):
+    if needed := _fewest(images + 1, lambda n: tells(seeds, n)):
         return f"{needed:,} images"
-    return "more of both seeds and images" if distance > 0 else "nothing: the effect lies on the edge"
+    if needed := _fewest(seeds + 1, lambda n: tells(n, -(-n * images // seeds))):
+        return f"{needed:,} seeds and {-(-needed * images // seeds):,} images"
+    return "nothing: the effect lies on the edge, or all but on it"
 
 
 def claims_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -173,7 +188,7 @@ def claims_record(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> list[
         {
             **{key: value for key, value in asdict(claim).items() if value not in (math.inf, -math.inf)},
             **asdict(found),
-            "effect": {key: round(value, 4) for key, value in asdict(found.effect).items()},
+            "effect": rounded(found.effect, 4),
         }
         for claim, found in zip(claims, verdicts, strict=True)
     ]
@@ -181,14 +196,20 @@ def claims_record(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> list[
 
 def printed(effect: Estimate, scale: float = 100.0) -> str:
     """An effect with its interval: points with one decimal, other quantities with three."""
-    digits = 1 if scale == 100 else 3
-    return f"{effect.mean:+.{digits}f} [{effect.low:+.{digits}f}, {effect.high:+.{digits}f}]"
+    return effect.text(1 if scale == 100 else 3)
 
 
 def _placed(effect: Estimate, above: float, below: float) -> str:
     if effect.low > above and effect.high < below:
         return HOLDS
     return FAILS if effect.high <= above or effect.low >= below else OPEN
+
+
+def _shrunk(effect: Estimate, images: int, more: int, level: float) -> Estimate:
+    """The estimate of values that are all alike on so many images, were they so on more."""
+    share = unseen(more, level) / unseen(images, level)
+    low, high = (effect.mean + share * (end - effect.mean) for end in (effect.low, effect.high))
+    return Estimate(effect.mean, low, high)
 
 
 def _reach(parts: Components, seeds: int, images: int, level: float) -> float:
@@ -198,7 +219,11 @@ def _reach(parts: Components, seeds: int, images: int, level: float) -> float:
 
 
 def _fewest(least: int, enough: Callable[[int], bool]) -> int:
-    """Smallest n, `least` or more, that is enough; 0 where there is none worth naming."""
-    numbers = range(least, max(least, MOST))
-    found = bisect_left(numbers, True, key=enough)
-    return numbers[found] if found < len(numbers) else 0
+    """Smallest n, `least` or more, that is enough, though more may not be; 0 where there is none worth naming."""
+    before, tried = least - 1, least
+    while tried <= MOST:
+        if enough(tried):
+            between = range(before + 1, tried + 1)
+            return between[bisect_left(between, True, key=enough)]
+        before, tried = tried, max(tried + 1, int(tried * _STEP))
+    return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def beside(measured: Measured) -> pd.DataFrame:
 
 
 def styled(measured: Measured, *, digits: int = 1) -> Styler:
-    """`beside` for the eye: measured cells as mean ± half their interval, the best of each block bold."""
+    """`beside` for the eye: measured cells as mean ± half their interval if any, the best of each block bold."""
     frame, lower = beside(measured), measured.published.attrs.get("lower_is_better", [])
     best = best_cells(frame, lower)
     shown = frame.map(lambda cell: cell_text(cell, digits))
@@ -66,9 +67,14 @@ def best_cells(frame: pd.DataFrame, lower: Sequence[str]) -> pd.DataFrame:
 
 
 def cell_text(cell: Any, digits: int = 1) -> str:
-    """A cell as tables print it: an `Estimate` as mean ± half its interval, a remark as it is, — for nothing."""
+    """A cell as tables print it: an `Estimate` as mean ± half its interval, a remark as it is, — for nothing.
+
+    >>> cell_text(Estimate(50.0, 48.0, 52.0)), cell_text(Estimate(50.0)), cell_text(None)
+    ('50.0 ± 2.0', '50.0', '—')
+    """
     if isinstance(cell, Estimate):
-        return f"{cell.mean:.{digits}f} ± {(cell.high - cell.low) / 2:.{digits}f}"
+        reach = f" ± {(cell.high - cell.low) / 2:.{digits}f}" if math.isfinite(cell.low) else ""
+        return f"{cell.mean:.{digits}f}{reach}"
     if isinstance(cell, str):
         return cell
     return "—" if cell is None or pd.isna(cell) else f"{cell:.{digits}f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -26,7 +27,8 @@ def claims_chart(claims: Sequence[Claim], verdicts: Sequence[Verdict | None], *,
     """
     figure, ax = plt.subplots(figsize=(width, 0.7 + 0.36 * len(claims)))
     plt.close(figure)
-    ends = [end for v in verdicts if v for end in (v.effect.low, v.effect.high)] or [-1.0, 1.0]
+    ends = [e for v in verdicts if v for e in (v.effect.low, v.effect.mean, v.effect.high) if math.isfinite(e)]
+    ends = ends or [-1.0, 1.0]
     edges = [edge for claim in claims for edge in (claim.above, claim.below) if abs(edge) < float("inf")]
     low, high = min([*ends, *edges]), max([*ends, *edges])
     low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)

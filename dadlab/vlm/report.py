@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from dadlab.estimates import Estimate, accuracy
+from dadlab.estimates import Estimate, accuracy, rounded
 from dadlab.provenance import commit, machine
 from dadlab.style import KEPT, REJECTED
 from dadlab.tables import verdicts
@@ -128,8 +128,7 @@ def _cell(measured: Measured, row: Row, quantity: str) -> dict[str, Any]:
     scale = measured.quantities[quantity].get("scale", 100.0)
     values = measured.values[row.label, quantity]
     each = [round(scale * float(of_seed.mean()), 4) for of_seed in values]
-    spread = {key: round(value, 4) for key, value in dataclasses.asdict(estimate).items()}
-    return {"published": printed, **spread, "each seed": each, "n": values.shape[1]}
+    return {"published": printed, **rounded(estimate, 4), "each seed": each, "n": values.shape[1]}
 
 
 def _estimate(measured: Measured, row: Row, quantity: str) -> Estimate | None:

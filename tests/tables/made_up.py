@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,27 @@ PUBLISHED = pd.DataFrame(
 PUBLISHED.attrs = {"averages": {"Avg": ["ImageNet", "C"]}, "lower_is_better": ["C"], "title": "t", "unit": "%"}
 
 
-def made_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, there: tuple[str, ...] = ("a", "b")) -> module.Measured:
+def made_up(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    there: tuple[str, ...] = ("a", "b"),
+    seeds: Sequence[int] = (0, 1, 2),
+) -> module.Measured:
     """A table whose row a is right on 8 of 10 with mCE 30, b on 2 of 10 with mCE 50."""
     right = {"plain": 2, "kd": 8, "": 9}
     cell = {method: np.arange(10) < count for method, count in right.items()}
     monkeypatch.setattr(module, "measure", lambda run, *_: {"studio": cell[run.method]})
-    monkeypatch.setattr(module, "measure_corruptions", lambda run, _: {"fog": 0.3 if run.method == "kd" else 0.5})
+    wrong = {
+        method: {"fog": (np.arange(1000) % 10 < count).astype(float)} for method, count in {"kd": 3, "plain": 5}.items()
+    }
+    monkeypatch.setattr(module, "measure_corrupted", lambda run, _: wrong[run.method])
     monkeypatch.setattr(module, "teacher_correct", lambda *_: cell[""])
-    monkeypatch.setattr(module, "teacher_corruptions", lambda *_: {"fog": 0.2})
+    monkeypatch.setattr(module, "teacher_corrupted", lambda *_: {"fog": np.full(1000, 0.2)})
     monkeypatch.setattr(module, "mce_baseline", lambda _: {"fog": 1.0})
     monkeypatch.setattr(module, "_trained", lambda row, seed, _: not row.method or (row.name[1] in there and seed < 2))
     methods = {"a": "kd", "b": "plain"}
     rows = [Row(("teacher", "T"), PROFILE)]
     rows += [Row(("N", name), PROFILE, method, "resnet_s") for name, method in methods.items()]
     rows += [Row(("N", "c"), PROFILE, missing=NOT_YET)]
-    return module.measure_rows(PUBLISHED, rows, [0, 1, 2], tmp_path, train=False)
+    return module.measure_rows(PUBLISHED, rows, seeds, tmp_path, train=False)

@@ -11,7 +11,7 @@ from dadlab.tables.measured import measure_rows
 from dadlab.tables.published import load_table
 from dadlab.tables.rows import read_rows
 from dadlab.tables.sentences import judge_sentences, read_sentences
-from dadlab.tables.verdicts import HOLDS
+from dadlab.tables.verdicts import HOLDS, OPEN
 
 RIGHT = {"dad": 0.5, "dat": 0.3, "plain": 0.2}
 COUNTS = {"FGSM": 40, "PGD": 20, "AutoAttack": 10}
@@ -44,8 +44,12 @@ def test_columns_are_attacks_on_as_many_photographs_as_told(asked, tmp_path):
     assert not measured.missing
 
 
-def test_nobody_robust_to_autoattack_is_a_claim_that_can_hold(asked, tmp_path):
+def test_nobody_robust_to_autoattack_is_a_claim_that_enough_photographs_can_tell(asked, tmp_path, monkeypatch):
     sentences = [s for s in read_sentences(12) if s.text.startswith("Neither")]
+    (found,) = judge_sentences(sentences, measure(tmp_path))
+    assert found.verdict == OPEN
+    assert {verdict.would_tell for verdict in found.verdicts} == {"437 images"}  # 1 − 0.0125^(1 / n) < 0.01
+    monkeypatch.setitem(COUNTS, "AutoAttack", 437)
     (found,) = judge_sentences(sentences, measure(tmp_path))
     assert found.verdict == HOLDS
 

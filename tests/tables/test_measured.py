@@ -80,7 +80,17 @@ def test_a_table_is_measured_and_what_is_missing_is_said(monkeypatch, tmp_path):
     assert measured.estimates["N · a", "ImageNet"].mean == pytest.approx(80)
     assert measured.estimates["N · a", "C"].mean == pytest.approx(30)
     assert measured.estimates["N · a", "Avg"].mean == pytest.approx(75)  # C enters as 100 − C
+    assert measured.estimates["N · a", "ImageNet"].high > 80
     assert measured.estimates["teacher · T", "Avg"].mean == pytest.approx((90 + 80) / 2)
+
+
+def test_one_seed_has_no_interval_but_the_teacher_has(monkeypatch, tmp_path):
+    found = made_up(monkeypatch, tmp_path, seeds=[0])
+    assert styled(found).data["measured", "ImageNet"].tolist()[1:3] == ["80.0", "20.0"]
+    assert styled(found).data["measured", "ImageNet"].tolist()[0].startswith("90.0 ± ")
+    _, a, b, _ = record(found)["rows"]
+    assert "low" not in a["cells"]["ImageNet"]
+    assert b["cells"]["ImageNet"]["gain"] == {"over": "N · a", "published": -10.0, "mean": -60.0}
 
 
 def test_styled_table_has_the_best_bold_and_no_teacher_among_them(monkeypatch, tmp_path):

@@ -47,6 +47,15 @@ def table_3() -> dict[str, Any]:
     return {**FACTS, "lower_is_better": ["C"], "rows": rows, "claims": claims}
 
 
+def test_one_seed_has_no_interval(tmp_path):
+    record = table_3()
+    del record["rows"][1]["cells"]["C"]["low"], record["rows"][1]["cells"]["C"]["high"]
+    (tmp_path / "table_03.json").write_text(json.dumps(record))
+    page = write_page(tmp_path, tmp_path / "report.html").read_text()
+    assert ">44.5<br>" in page
+    assert "44.5 ± " not in page
+
+
 class Tables(HTMLParser):
     """Every table of a page as rows of cells; a line break is a newline, bold text stands in asterisks."""
 

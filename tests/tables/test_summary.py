@@ -42,6 +42,24 @@ def test_gains_turn_the_sign_where_less_is_better():
     assert gains({**RECORD, "unit": "training cost"}).empty
 
 
+def test_one_seed_has_a_gain_without_an_interval():
+    record = json.loads(json.dumps(RECORD))
+    for row in record["rows"][1:]:
+        del row["cells"]["C"]["gain"]["low"], row["cells"]["C"]["gain"]["high"]
+    found = gains(record, "t").set_index(["row", "column"])
+    assert found.loc[("b", "C"), "measured"] == -3.0
+    assert found.loc[("b", "C"), ["low", "high"]].isna().all()
+    assert published_measured(gains(record, "t")).axes
+    effect = {"mean": 1.0, "low": 0.5, "high": 1.5}
+    shared = {"first": "b", "second": "c", "on": "A", "above": 0, "level": 0.95, "scale": 100.0, "would_tell": ""}
+    said = [{**shared, "effect": effect, "seeds": seeds} for seeds in (1, 2)]
+    (told,) = verdicts({"t": {"claims": [{"claim": "", "verdict": "", "comparisons": said}]}})["effects"]
+    assert told == [
+        "b − c on A: +1.0 [+0.5, +1.5] (one seed, images alone) at 95 %",
+        "b − c on A: +1.0 [+0.5, +1.5] at 95 %",
+    ]
+
+
 def test_rank_correlation_counts_the_reference_as_zero():
     found = rank_correlations(gains(RECORD, "t"))
     assert found.loc["t", "columns"] == 2

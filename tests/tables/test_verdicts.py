@@ -3,12 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from dadlab.estimates import difference
+from dadlab.estimates import Components, Estimate, components, difference
 from dadlab.tables.verdicts import (
     FAILS,
     HOLDS,
     OPEN,
     Claim,
+    _fewest,
+    _reach,
     claims_record,
     claims_table,
     judge,
@@ -18,6 +20,10 @@ from dadlab.tables.verdicts import (
 )
 
 WRONG = np.zeros((5, 200))
+
+
+def told(values: np.ndarray) -> str:
+    return would_tell(values, difference(values, 0 * values, scale=1), above=0, below=math.inf, level=0.95)
 
 
 def runs(gain: float, *, seed: int = 0, shape: tuple[int, int] = (5, 400)) -> tuple[np.ndarray, np.ndarray]:
@@ -50,8 +56,26 @@ def test_verdict_is_where_the_interval_lies(points, above, below, verdict):
     assert judge(shifted(points), WRONG, claims=4, above=above, below=below).verdict == verdict
 
 
-def test_constant_difference_on_the_edge_does_not_hold():
-    assert judge(WRONG, WRONG, claims=1).verdict == FAILS
+def test_constant_difference_on_the_edge_cannot_be_told():
+    found = judge(WRONG, WRONG, claims=1)
+    assert (found.verdict, found.would_tell) == (OPEN, "nothing: the effect lies on the edge")
+
+
+def test_none_of_fifty_twice_is_not_certainly_the_same():
+    """Two models that an attack leaves nothing of, on 50 photographs: either may still stand on 7 % of all others."""
+    nothing = np.zeros((5, 50))
+    found = judge(nothing, nothing, claims=1, below=1.0, above=-math.inf)
+    assert (found.verdict, found.effect.mean) == (OPEN, 0)
+    assert found.would_tell == "368 images"  # 1 − 0.025^(1 / n) < 0.01
+    more = np.zeros((5, 368))
+    assert judge(more, more, claims=1, below=1.0, above=-math.inf).verdict == HOLDS
+
+
+def test_equal_values_of_no_known_bound_tell_nothing():
+    same = np.full((5, 50), 7.0)
+    found = judge(same, same - 3, claims=1, scale=1)
+    assert (found.verdict, found.would_tell) == (OPEN, "values that are not all alike")
+    assert "low" not in claims_record([Claim("s", "A", "B", "d", scale=1)], [found])[0]["effect"]
 
 
 def test_more_claims_widen_the_interval_and_can_undo_a_verdict():
@@ -77,12 +101,12 @@ def test_chance_alone_seldom_makes_a_verdict():
 def test_number_of_seeds_that_would_tell_by_hand():
     """Images alike, two seeds at 0 and 2 points: σ_s² = 2; (t₁₇ + 0.84) √(2 / 18) = 0.98, but 1.02 with 17."""
     values = np.repeat([[0.0], [2.0]], 50, axis=1)
-    assert would_tell(values, above=0, below=math.inf, level=0.95) == "18 seeds"
+    assert told(values) == "18 seeds"
 
 
 def test_where_images_are_too_few_more_images_are_asked_for():
     values = np.tile(np.array([-99.0, 101.0] * 50), (3, 1))  # seeds alike: no number of them helps
-    assert would_tell(values, above=0, below=math.inf, level=0.95) == "79,284 images"  # 10,101 · 2.8016² / 1², and t
+    assert told(values) == "79,284 images"  # 10,101 · 2.8016² / 1², and t
 
 
 def test_the_number_named_does_tell():
@@ -98,7 +122,32 @@ def test_the_number_named_does_tell():
 
 def test_an_effect_on_the_edge_cannot_be_told_by_any_number():
     values = np.tile(np.array([-100.0, 100.0] * 50), (3, 1))
-    assert "edge" in would_tell(values, above=0, below=math.inf, level=0.95)
+    assert "edge" in told(values)
+
+
+def test_fewer_images_can_tell_what_many_cannot():
+    """A few seeds and many images leave the degrees of freedom of the seeds: t of 3, at a level of 0.995, is 7.5."""
+    parts = Components(seeds=1.0, images=400.0, rest=400.0)
+    reach = {n: _reach(parts, 4, n, 0.995) for n in (100, 2000, 10**7)}
+    assert reach[2000] < reach[10**7] < reach[100]
+    edge = (reach[2000] + reach[10**7]) / 2
+    needed = _fewest(101, lambda n: _reach(parts, 4, n, 0.995) <= edge)
+    assert 100 < needed < 2000
+    assert _reach(parts, 4, needed, 0.995) <= edge < _reach(parts, 4, needed - 1, 0.995)
+
+
+def test_where_neither_seeds_nor_images_tell_alone_both_are_named():
+    """σ² of 1 for seeds and of 4 for images, effect 0.2: the mean of 10 images, or of 5 seeds, varies too much."""
+    rng = np.random.default_rng(0)
+    seeds, images = rng.normal(size=(5, 1)), 2 * rng.normal(size=(1, 10))
+    values = 0.2 + seeds - seeds.mean() + images - images.mean() + 0.1 * (rng.random((5, 10)) - 0.5)
+    words = told(values).split()
+    assert (words[1:3], words[4]) == (["seeds", "and"], "images")
+    number, photographs = (int(words[place].replace(",", "")) for place in (0, 3))
+    assert photographs == 2 * number
+    mean = float(values.mean())
+    assert _reach(components(values), number, photographs, 0.95) <= mean
+    assert _reach(components(values), number - 1, photographs - 2, 0.95) > mean
 
 
 CLAIMS = [Claim("A beats B", "A", "B", "ood"), Claim("A is nearer", "A", "B", "distance", -math.inf, 0, 1)]
@@ -143,6 +192,7 @@ def test_bad_input_is_one_clear_line(broken, message):
 
 
 def test_effects_are_printed_with_the_decimals_they_deserve():
-    found = judge(np.full((2, 3), 0.25), np.zeros((2, 3)), claims=1)
-    assert printed(found.effect) == "+25.0 [+25.0, +25.0]"
-    assert printed(found.effect, scale=1) == "+25.000 [+25.000, +25.000]"
+    effect = Estimate(25.0, 24.5, 25.51)
+    assert printed(effect) == "+25.0 [+24.5, +25.5]"
+    assert printed(effect, scale=1) == "+25.000 [+24.500, +25.510]"
+    assert printed(Estimate(25.0)) == "+25.0"

@@ -17,7 +17,10 @@ def machine() -> str:
     return f"{card}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
 
 
-RESULTS = (":(top,exclude)papers/*/results/*", ":(top,exclude)papers/*/report.html")  # what is written, not what writes
+RESULTS = (
+    ":(top,exclude)papers/*/results/*",
+    ":(top,exclude)papers/*/report*.html",
+)  # not what writes
 
 
 def commit(folder: Path = Path(__file__).parent) -> str:

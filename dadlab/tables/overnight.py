@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from typing import Any
 import papermill
 
 from dadlab.demo import ROOT, execute, shown, write_html
-from dadlab.files import fingerprint
+from dadlab.files import fingerprint, sha256
 from dadlab.profile import PROFILES, nearest
-from dadlab.provenance import commit
+from dadlab.tables.record import report_path, results_folder
 from dadlab.tables.report_page import write_page
 
 FOLDERS = ("tables", "figures")
 OTHERS = ("spectra",)  # notebooks of the second paper
+_OPTIONS = {"profile": "--profile", "runs_dir": "--runs-dir", "out": "--results"}
 
 
 def notebooks(only: Sequence[str] = ()) -> list[Path]:
@@ -47,8 +49,8 @@ def run_all(
 ) -> dict[str, str]:
     """Run notebooks, saying one line a notebook.
 
-    A notebook is done once it has run to its end with the same parameters at the same commit; after a kill the next
-    call begins with those that are not.
+    A notebook is done once it has run to its end with the same parameters and the same code, and its record is there;
+    after a kill the next call begins with those that are not.
 
     Args:
         parameters: notebook → its parameters; those that it does not know are left out.
@@ -61,13 +63,15 @@ def run_all(
     """
     executed.mkdir(parents=True, exist_ok=True)
     failures: dict[str, str] = {}
+    code = _code()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         waiting = {}
         for path, every in parameters.items():
             known = papermill.inspect_notebook(path)
             given = {name: value for name, value in every.items() if name in known}
-            stamp, key = executed / f"{path.stem}.done", fingerprint(path.read_text(), given, commit())
-            if not again and stamp.is_file() and stamp.read_text() == key:
+            stamp, key = executed / f"{path.stem}.done", fingerprint(path.read_text(), given, code)
+            written = "out" not in given or (ROOT / given["out"]).is_file()
+            if not again and written and stamp.is_file() and stamp.read_text() == key:
                 failures[path.stem] = ""
                 print(f"{path.stem:12} done before", flush=True)
             else:
@@ -75,11 +79,20 @@ def run_all(
                 waiting[pool.submit(_run, path, executed, given)] = (path, stamp, key)
         for future in as_completed(waiting):
             path, stamp, key = waiting[future]
-            failures[path.stem], seconds = future.result()
+            try:
+                failures[path.stem], seconds = future.result()
+            except BrokenProcessPool:
+                failures[path.stem], seconds = "ended: its process or one beside it was killed", 0.0
             print(f"{path.stem:12} {failures[path.stem] or f'done in {seconds:.0f} s'}", flush=True)
             if not failures[path.stem]:
                 stamp.write_text(key)
     return failures
+
+
+def _code() -> str:
+    """A fingerprint of the package and of the papers' data, committed or not."""
+    files = [path for pattern in ("dadlab/**/*.*", "papers/*/*.json") for path in sorted(ROOT.glob(pattern))]
+    return fingerprint({str(path.relative_to(ROOT)): sha256(path) for path in files if "__pycache__" not in path.parts})
 
 
 def _run(path: Path, executed: Path, parameters: dict[str, Any]) -> tuple[str, float]:
@@ -95,8 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m dadlab.tables.overnight", description="run the first paper's notebooks")
     parser.add_argument("--profile", default="fashion", help="fashion or imagenet")
     parser.add_argument("--runs-dir", default="runs")
-    parser.add_argument("--results", default="papers/dad/results", help="where records are written")
-    parser.add_argument("--report", default="papers/dad/report.html")
+    parser.add_argument("--results", help="where records are written; papers/dad/results, or in there a profile's own")
+    parser.add_argument("--report", help="papers/dad/report.html, or that of another profile beside it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="notebooks at a time")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="some notebooks, such as table_01")
     parser.add_argument("--again", action="store_true", help="also those that are done")
@@ -109,18 +122,29 @@ def main(arguments: list[str] | None = None) -> int:
         if given.jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {given.jobs}")
         paths = notebooks(given.only)
+        _check_parameters([name for name, _ in given.p], paths)
     except ValueError as error:
         print(f"dadlab.tables.overnight: {error}", file=sys.stderr)
         return 1
     if given.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     shared = {"profile": given.profile, "runs_dir": given.runs_dir} | {name: _typed(value) for name, value in given.p}
-    each = {path: {**shared, "out": f"{given.results}/{path.stem}.json"} for path in paths}
+    results, report = given.results or results_folder(given.profile), given.report or report_path(given.profile)
+    each = {path: {**shared, "out": f"{results}/{path.stem}.json"} for path in paths}
     executed = ROOT / given.runs_dir / "notebooks" / given.profile
     failures = run_all(each, executed, jobs=given.jobs, again=given.again)
-    write_page(ROOT / given.results, ROOT / given.report)
-    print(f"notebooks: {shown(executed)}\nreport:    {shown(ROOT / given.report)}")
+    write_page(ROOT / results, ROOT / report)
+    print(f"notebooks: {shown(executed)}\nreport:    {shown(ROOT / report)}")
     return int(any(failures.values()))
+
+
+def _check_parameters(names: Sequence[str], paths: Sequence[Path]) -> None:
+    """Raise a `ValueError` at a parameter that none of the notebooks has, or that has an option of its own."""
+    known = {name: None for path in paths for name in papermill.inspect_notebook(path)}
+    for name in names:
+        if name in _OPTIONS:
+            raise ValueError(f"-p {name}: say {_OPTIONS[name]} instead")
+        nearest(name, known, "parameter")
 
 
 def _typed(text: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -18,21 +20,105 @@ def write_notebook(path: Path, source: str) -> Path:
     return path
 
 
+WRITE = "from pathlib import Path\nPath(out).write_text(str(x))"
+SECONDS = re.compile(r"done in \d+ s")
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Notebook → what its line said."""
+    lines = [line.split(maxsplit=1) for line in SECONDS.sub("done", capsys.readouterr().out).splitlines()]
+    return {name: words for name, words in lines}
+
+
 @pytest.mark.slow
 def test_each_notebook_runs_once_and_a_failed_one_again(tmp_path, capsys):
-    good = write_notebook(tmp_path / "good.ipynb", "from pathlib import Path\nPath(out).write_text(str(x))")
+    good = write_notebook(tmp_path / "good.ipynb", WRITE)
     bad = write_notebook(tmp_path / "bad.ipynb", "raise ValueError('no such thing')")
     given = {path: {"x": 5, "unknown": 1, "out": str(tmp_path / path.stem)} for path in (good, bad)}
-    first = overnight.run_all(given, tmp_path / "executed")
+    first = overnight.run_all(given, tmp_path / "executed", jobs=2)
     assert first == {"good": "", "bad": "cell 3 failed: ValueError: no such thing"}
     assert (tmp_path / "good").read_text() == "5"
     assert (tmp_path / "executed" / "good.html").is_file()
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert said(capsys) == {"good": "done", "bad": "cell 3 failed: ValueError: no such thing"}
+    again = {good: given[good]}
+    assert overnight.run_all(again, tmp_path / "executed") == {"good": ""}
+    assert said(capsys) == {"good": "done before"}
     (tmp_path / "good").unlink()
-    again = overnight.run_all({good: given[good]}, tmp_path / "executed")
-    assert again == {"good": ""}
-    assert "done before" in capsys.readouterr().out
-    assert not (tmp_path / "good").exists()
+    overnight.run_all(again, tmp_path / "executed")
+    assert said(capsys) == {"good": "done"}, "a record that is gone is made again"
+
+
+@pytest.mark.slow
+def test_after_a_kill_midway_the_rest_is_run(tmp_path, capsys):
+    """The second notebook kills the process that runs it, once."""
+    killed = tmp_path / "killed"
+    kill = f"import os\nfrom pathlib import Path\nif not Path({str(killed)!r}).exists():\n"
+    kill += f"    Path({str(killed)!r}).touch()\n    os.kill(os.getppid(), 9)\n    os._exit(1)\n"
+    paths = [write_notebook(tmp_path / f"{name}.ipynb", kill * (name == "b") + WRITE) for name in "ab"]
+    given = {path: {"out": str(tmp_path / path.stem)} for path in paths}
+    ended = "ended: its process or one beside it was killed"
+    assert overnight.run_all(given, tmp_path / "executed") == {"a": "", "b": ended}
+    assert said(capsys) == {"a": "done", "b": ended}
+    assert overnight.run_all(given, tmp_path / "executed") == {"a": "", "b": ""}
+    assert said(capsys) == {"a": "done before", "b": "done"}
+
+
+@pytest.mark.slow
+def test_a_batch_ends_with_the_report(tmp_path, monkeypatch, capsys):
+    source = "import json\nfrom pathlib import Path\nPath(out).parent.mkdir(exist_ok=True)\n"
+    source += "Path(out).write_text(json.dumps({'rows': [], 'x': x}))"
+    path = write_notebook(tmp_path / "table_99.ipynb", source)
+    monkeypatch.setattr(overnight, "notebooks", lambda only: [path])
+    written: list[Path] = []
+    monkeypatch.setattr(overnight, "write_page", lambda results, page: written.extend((results, page)))
+    places = {"--runs-dir": "runs", "--results": "results", "--report": "report.html"}
+    words = [word for option, name in places.items() for word in (option, str(tmp_path / name))]
+    assert overnight.main([*words, "--jobs", "1", "-p", "x", "[1, 2]"]) == 0
+    assert json.loads((tmp_path / "results" / "table_99.json").read_text())["x"] == [1, 2]
+    assert written == [tmp_path / "results", tmp_path / "report.html"]
+    assert (tmp_path / "runs" / "notebooks" / "fashion" / "table_99.html").is_file()
+    assert "report.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("profile", "results", "report"),
+    [
+        ("fashion", "papers/dad/results", "papers/dad/report.html"),
+        ("imagenet", "papers/dad/results/imagenet", "papers/dad/report_imagenet.html"),
+    ],
+)
+def test_no_profile_writes_over_anothers_records(profile, results, report, monkeypatch):
+    ran, written = {}, []
+    monkeypatch.setattr(overnight, "run_all", lambda each, executed, **how: ran.update(each) or {"table_01": ""})
+    monkeypatch.setattr(overnight, "write_page", lambda *places: written.extend(places))
+    assert overnight.main(["--profile", profile, "--only", "table_01", "-p", "seeds", "[0]", "--jobs", "1"]) == 0
+    (given,) = ran.values()
+    assert given == {"profile": profile, "runs_dir": "runs", "seeds": [0], "out": f"{results}/table_01.json"}
+    assert written == [overnight.ROOT / results, overnight.ROOT / report]
+
+
+TABLES = [path for path in overnight.notebooks() if path.parent.name == "tables"]
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_by_hand_too_records_go_where_those_of_the_profile_lie(path):
+    source = "".join(cell.source for cell in nbformat.read(path, 4).cells)
+    assert f"{{results_folder(profile)}}/{path.stem}.json" in source
+    assert "papers/dad/results" not in source
+
+
+def test_changed_code_is_other_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(overnight, "ROOT", tmp_path)
+    package = tmp_path / "dadlab" / "tables"
+    package.mkdir(parents=True)
+    seen = {overnight._code()}
+    for text in ("1", "2"):
+        (package / "a.py").write_text(text)
+        seen.add(overnight._code())
+    assert len(seen) == 3
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "a.pyc").write_text("3")
+    assert overnight._code() in seen
 
 
 def test_the_first_papers_notebooks_are_found():
@@ -48,6 +134,8 @@ def test_the_first_papers_notebooks_are_found():
         (["--profile", "fashoin"], "unknown profile 'fashoin': did you mean 'fashion'?"),
         (["--only", "table_1"], "unknown notebook 'table_1': did you mean 'table_1"),
         (["--jobs", "0"], "jobs must be at least 1"),
+        (["--only", "table_01", "-p", "sedes", "[0]"], "unknown parameter 'sedes': did you mean 'seeds'?"),
+        (["-p", "profile", "imagenet"], "-p profile: say --profile instead"),
     ],
 )
 def test_a_bad_command_line_is_one_line(arguments, message, capsys):

@@ -7,7 +7,6 @@ between `<!-- claims:begin -->` and `<!-- claims:end -->` what became of the fir
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -73,9 +72,7 @@ def markdown_claims(records: dict[str, dict[str, Any]]) -> str:
     counts, said = tally(records), verdicts(records)
     lines = ["| " + " | ".join(["table", *counts.columns]) + " |", "|" + " --- |" * (1 + len(counts.columns))]
     for name, line in counts.iterrows():
-        *numbers, rank = line
-        rho = "—" if math.isnan(rank) else f"{rank:+.2f}"
-        lines.append("| " + " | ".join([named(str(name)), *(f"{count:.0f}" for count in numbers), rho]) + " |")
+        lines.append("| " + " | ".join([named(str(name)), *map(str, line)]) + " |")
     for verdict in (HOLDS, FAILS):
         found = said[said["verdict"] == verdict]
         if len(found):

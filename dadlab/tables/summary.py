@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from dadlab.estimates import Estimate
+from dadlab.estimates import Estimate, accuracy
 from dadlab.tables.sentences import NOT_MEASURED, ONE_SEED
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, printed
 
-GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high"]
+GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high", "over", "runs"]
 TABLES = ("table_*",)
 FIGURES = ("figure_*", "theory", "implication", "open_questions")
 VERDICTS = (HOLDS, FAILS, OPEN, NOT_MEASURED)
@@ -35,8 +35,9 @@ def read_records(folder: Path, names: Sequence[str] = TABLES) -> dict[str, dict[
 def gains(record: dict[str, Any], table: str = "") -> pd.DataFrame:
     """Published and measured gain of each row and column of a table's record, with the paired 95 % interval.
 
-    Columns: `table`, `block`, `row`, `column`, `published`, `measured`, `low`, `high`. Averages are left out, and so is
-    a table of anything but per cent.
+    Columns: `table`, `block`, `row`, `column`, `published`, `measured`, `low`, `high`, `over` (the reference's row) and
+    `runs` (what was measured, whatever table shows it). Averages are left out, and so is a table of anything but per
+    cent.
     """
     lines: list[tuple[Any, ...]] = []
     for row in record["rows"] if "%" in record.get("unit", "%") else ():
@@ -48,22 +49,46 @@ def gains(record: dict[str, Any], table: str = "") -> pd.DataFrame:
             low, high = sorted(sign * gain.get(edge, math.nan) for edge in ("low", "high"))
             block = row["row"][0] if len(row["row"]) > 1 else ""
             told = (sign * gain["published"], sign * gain["mean"], low, high)
-            lines.append((table, block, row["row"][-1], column, *told))
+            runs = " ".join(row.get("runs", {}).values()) or f"{table} {block} {row['row'][-1]}"
+            lines.append((table, block, row["row"][-1], column, *told, gain["over"], runs))
     return pd.DataFrame(lines, columns=GAINS)
 
 
 def rank_correlations(found: pd.DataFrame) -> pd.DataFrame:
     """Spearman's ρ of published and measured gains: how well methods keep their order in each table, and in all.
 
-    Methods are ranked within a block and column, their reference included as zero; ρ is averaged over those with three
-    methods or more. `columns` says how many there were.
+    Methods are ranked within a block and column over one reference, itself included as zero, where they are three or
+    more; rows that are each over a reference of their own are no methods to be ranked. ρ is averaged over the blocks of
+    a column, then over columns, with a 95 % interval over these (Student's t; columns share their runs, so that it is
+    rather too narrow). A run that several tables show counts once in `all`.
+
+    Columns: `rank correlation`, `low`, `high`, `methods` (runs of one kind, references not counted), `columns`,
+    `rankings` (a block and column each).
     """
-    lines = []
-    for table, part in [*found.groupby("table"), ("all", found)]:
-        ranks = [_rho(group) for _, group in part.groupby(["table", "block", "column"]) if len(group) >= 2]
-        told = [rho for rho in ranks if not np.isnan(rho)]
-        lines.append({"table": table, "rank correlation": np.mean(told) if told else np.nan, "columns": len(told)})
+    once = found.drop_duplicates(["runs", "column"])
+    lines = [{"table": table, **_ranked(part)} for table, part in [*found.groupby("table"), ("all", once)]]
     return pd.DataFrame(lines).set_index("table")
+
+
+def _ranked(found: pd.DataFrame) -> dict[str, float]:
+    groups = [group for _, group in found.groupby(["table", "block", "over", "column"]) if len(group) >= 2]
+    told = [(group, rho) for group in groups if not math.isnan(rho := _rho(group))]
+    if not told:
+        return {
+            "rank correlation": math.nan,
+            "low": math.nan,
+            "high": math.nan,
+            "methods": 0,
+            "columns": 0,
+            "rankings": 0,
+        }
+    ranked = pd.DataFrame({"column": [group["column"].iloc[0] for group, _ in told], "rho": [rho for _, rho in told]})
+    by_column = ranked.groupby("column")["rho"].mean().to_numpy()
+    mean = accuracy(by_column[:, None], scale=1.0)
+    methods = pd.concat([group["runs"] for group, _ in told]).nunique()
+    counts = {"methods": methods, "columns": len(by_column), "rankings": len(told)}
+    low, high = (float(np.clip(end, -1.0, 1.0)) for end in (mean.low, mean.high))
+    return {"rank correlation": mean.mean, "low": low, "high": high, **counts}
 
 
 def _rho(group: pd.DataFrame) -> float:
@@ -89,12 +114,16 @@ def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def tally(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """How many sentences of each table there are, how many have which verdict, and the table's rank correlation."""
-    said, ranks = verdicts(records), rank_correlations(all_gains(records))["rank correlation"]
+    """How many sentences a table has, how many of which verdict, and its rank correlation with interval, as text."""
+    said, ranks = verdicts(records), rank_correlations(all_gains(records))
     counts = pd.crosstab(said["table"], said["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
     counts.insert(0, "sentences", counts.sum(axis=1))
     counts.loc["all"] = counts.sum()
-    return counts.join(ranks)
+    told = {
+        table: "—" if math.isnan(rank) else Estimate(rank, low, high).text(2)
+        for table, rank, low, high in ranks[["rank correlation", "low", "high"]].itertuples()
+    }
+    return counts.assign(**{"rank correlation": [told.get(str(table), "—") for table in counts.index]})
 
 
 def all_gains(records: dict[str, dict[str, Any]]) -> pd.DataFrame:

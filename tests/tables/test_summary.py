@@ -12,7 +12,7 @@ from dadlab.tables.plots import published_measured
 from dadlab.tables.published import load_table
 from dadlab.tables.rows import read_rows
 from dadlab.tables.sentences import judge_sentences, read_sentences
-from dadlab.tables.summary import gains, rank_correlations, read_records, verdicts
+from dadlab.tables.summary import GAINS, gains, rank_correlations, read_records, verdicts
 from dadlab.tables.timing import budgets, step_seconds, timed
 from dadlab.tables.verdicts import HOLDS
 
@@ -62,8 +62,51 @@ def test_one_seed_has_a_gain_without_an_interval():
 
 def test_rank_correlation_counts_the_reference_as_zero():
     found = rank_correlations(gains(RECORD, "t"))
-    assert found.loc["t", "columns"] == 2
+    assert found.loc["t", ["methods", "columns", "rankings"]].tolist() == [2, 2, 2]
     assert found.loc["t", "rank correlation"] == pytest.approx(0.5)  # 0, 2, 4 against 0, 3, 1
+
+
+def of_table(table: str, block: str, over: str, *rows: tuple[str, float, float], columns: str = "xyz") -> pd.DataFrame:
+    """Gains of rows, each (run, published, measured) in every column; in the last one measured gains are turned."""
+    lines = [
+        (table, block, run, column, published, -gain if column == "z" else gain, 0, 0, over or f"over {run}", run)
+        for run, published, gain in rows
+        for column in columns
+    ]
+    return pd.DataFrame(lines, columns=GAINS)
+
+
+ORDERED = (("a", 1.0, 1.0), ("b", 2.0, 2.0), ("c", 3.0, 3.0))
+
+
+def test_rank_correlation_has_an_interval_over_columns():
+    found = rank_correlations(of_table("t", "N", "r", *ORDERED)).loc["t"]
+    assert found["rank correlation"] == pytest.approx(1 / 3)  # 1, 1 and −1
+    reach = 4.303 * np.std([1, 1, -1], ddof=1) / 3**0.5  # t of two degrees of freedom: past both ends of ρ
+    assert reach > 4 / 3
+    assert (found["low"], found["high"]) == (-1, 1)
+    assert (found["methods"], found["columns"], found["rankings"]) == (3, 3, 3)
+
+
+def test_columns_that_agree_are_no_certainty():
+    found = rank_correlations(of_table("t", "N", "r", *ORDERED, columns="xy")).loc["t"]
+    assert found["rank correlation"] == 1
+    assert np.isnan(found["low"])
+
+
+def test_what_two_tables_show_counts_once_in_all():
+    first, again = of_table("t", "N", "r", *ORDERED), of_table("u", "", "r", *ORDERED[:2], ("d", 9.0, 1.5))
+    found = rank_correlations(pd.concat([first, again]))
+    assert found["rankings"].tolist() == [3, 3, 3]
+    assert found.loc["all", "rank correlation"] == found.loc["t", "rank correlation"]
+    assert found.loc["all", "methods"] == 3
+
+
+def test_rows_over_references_of_their_own_are_not_ranked():
+    """Table 8's students, each over itself without a teacher, are no methods."""
+    found = rank_correlations(of_table("t", "distilled", "", *ORDERED))
+    assert found["rankings"].tolist() == [0, 0]
+    assert found["rank correlation"].isna().all()
 
 
 def test_nothing_measured_has_no_correlation():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
@@ -23,6 +24,9 @@ RESULTS = (
 )  # not what writes
 
 
+TRAINED = "trained.json"  # beside a run's description, whose name must not change with them
+
+
 def commit(folder: Path = Path(__file__).parent) -> str:
     """Short hash of the code's commit, with `+` if files but results have changed since; `unknown` outside a clone."""
     git = ["git", "-C", str(folder)]
@@ -32,6 +36,12 @@ def commit(folder: Path = Path(__file__).parent) -> str:
         return "unknown"
     changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":(top)", *RESULTS], check=False).returncode
     return found.stdout.strip() + "+" * bool(changed)
+
+
+def trained_by(folder: Path) -> dict[str, str]:
+    """Commit and machine that trained a run, from its folder; both `unknown` of a run from before they were kept."""
+    path = Path(folder) / TRAINED
+    return json.loads(path.read_text()) if path.is_file() else {"commit": "unknown", "machine": "unknown"}
 
 
 def made_by(module: str, arguments: Sequence[str] | None = None) -> dict[str, str]:

@@ -103,20 +103,24 @@ def measure_corruptions(run: Run, runs_dir: Path) -> dict[str, float]:
     """
     path = run.folder(runs_dir) / "corruptions.json"
     if not path.is_file():
-        found = measure_corrupted(run, runs_dir)
-        write_json(path, {kind: float(wrong.mean()) for kind, wrong in found.items()})
+        measure_corrupted(run, runs_dir)
     return json.loads(path.read_text())
 
 
 def measure_corrupted(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
     """Corruption → on which share of the severities a run is wrong, image by image (N,), of the same images.
 
-    Kept in the run's folder, where ImageNet-C's splits are kept one by one.
+    Kept in the run's folder, where ImageNet-C's splits are kept one by one, and with it the means.
     """
+    folder = run.folder(runs_dir)
     if has_corruptions(run.profile.data):
-        found = measure(run, runs_dir, _published_splits())
-        return {kind: wrong_share([found[corruption(kind, level)] for level in SEVERITIES]) for kind in CORRUPTIONS}
-    return kept_arrays(run.folder(runs_dir) / "corrupted.npz", lambda: _drawn_errors(run, Path(runs_dir)))
+        right = measure(run, runs_dir, _published_splits())
+        found = {kind: wrong_share([right[corruption(kind, level)] for level in SEVERITIES]) for kind in CORRUPTIONS}
+    else:
+        found = kept_arrays(folder / "corrupted.npz", lambda: _drawn_errors(run, Path(runs_dir)))
+    if not (folder / "corruptions.json").is_file():
+        write_json(folder / "corruptions.json", {kind: float(wrong.mean()) for kind, wrong in found.items()})
+    return found
 
 
 def kept_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

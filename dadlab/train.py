@@ -27,6 +27,7 @@ from dadlab.files import write_json
 from dadlab.loop import Loop, Service
 from dadlab.materials import prepare
 from dadlab.methods import METHODS
+from dadlab.provenance import TRAINED, commit, machine
 from dadlab.run import Run
 from dadlab.steps import Steps, check_split
 from dadlab.students import Student, begin_student, check_start, check_student, load_student, save_student
@@ -71,10 +72,12 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
     for count in (0, 1) if fast else (profile.batch // profile.accumulate,):  # of an attacked share there may be none
         _check_pass(run.student, profile.image_size, count, profile.dropout, profile.drop_path)
     loop = begin_training(run, runs_dir, folder, accelerator, service)
+    made = {"commit": commit(), "machine": machine()}  # before the code may change
     if accelerator.is_main_process:
         write_json(folder / "run.json", dataclasses.asdict(run))
     loop.fit()
     if accelerator.is_main_process:
+        write_json(folder / TRAINED, made)
         save_student(folder / "student.safetensors", remove_auxiliary(loop.result()))
         loop.checkpoint.unlink(missing_ok=True)
     accelerator.wait_for_everyone()

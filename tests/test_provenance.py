@@ -1,7 +1,7 @@
 import re
 import subprocess
 
-from dadlab.provenance import commit, machine, made_by
+from dadlab.provenance import commit, machine, made_by, trained_by
 
 
 def test_outside_a_clone_or_without_git_the_commit_is_unknown(monkeypatch):
@@ -22,6 +22,10 @@ def test_changed_code_is_marked_and_renewed_results_are_not(tmp_path):
     assert re.fullmatch(r"[0-9a-f]{7,}", clean)
     code.write_text("2")
     assert commit(code.parent) == f"{clean}+"
+
+
+def test_of_an_old_run_commit_and_machine_are_unknown(tmp_path):
+    assert trained_by(tmp_path) == {"commit": "unknown", "machine": "unknown"}
 
 
 def test_the_machine_fits_a_footnote():

@@ -10,6 +10,7 @@ from dadlab import train as module
 from dadlab.loop import Service
 from dadlab.methods import METHODS
 from dadlab.profile import make_profile
+from dadlab.provenance import commit, machine, trained_by
 from dadlab.run import Run
 from dadlab.train import train
 
@@ -128,8 +129,9 @@ def test_finished_run_is_loaded_exactly_and_leaves_no_checkpoint(profile, tmp_pa
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
     assert not again.training
     assert {path.name for path in run.folder(tmp_path).iterdir()} - {".lock"} == {
-        "run.json", "loss.jsonl", "student.safetensors",
+        "run.json", "loss.jsonl", "student.safetensors", "trained.json",
     }  # fmt: skip
+    assert trained_by(run.folder(tmp_path)) == {"commit": commit(), "machine": machine()}
 
 
 def test_seeds_train_other_students(profile, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dadlab.evaluate import corruption_score, mce_baseline
 from dadlab.files import fingerprint
 from dadlab.making.tokens import train_token_teacher
 from dadlab.profile import nearest
+from dadlab.provenance import trained_by
 from dadlab.results import measure, measure_corrupted
 from dadlab.run import Run
 from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corrupted
@@ -35,13 +36,17 @@ Cells = Callable[[Row, int, Path, Sequence[str]], dict[str, np.ndarray]]  # of o
 
 @dataclass(frozen=True)
 class Measured:
-    """What stands behind a table: `values` of the rows that could be had, and of the others why not."""
+    """What stands behind a table: `values` of the rows that could be had, and of the others why not.
+
+    `trained` has the commit and the machine of each row's runs, a seed each.
+    """
 
     published: pd.DataFrame
     rows: Sequence[Row]
     seeds: Sequence[int]
     values: dict[str, Values]
     missing: dict[str, str]
+    trained: dict[str, dict[int, dict[str, str]]] = field(default_factory=dict)
 
     def matrix(self, row: str, column: str, seeds: Sequence[int] | None = None) -> np.ndarray:
         """(S, N) of one cell."""
@@ -109,6 +114,8 @@ def measure_rows(
             for name, cell in each.items():
                 found[name][seed] = cell
         measured.values[row.key] = {name: by_seed for name, by_seed in found.items() if by_seed}
+        if row.method:
+            measured.trained[row.key] = {seed: trained_by(row.run(seed).folder(runs_dir)) for seed in there}
         if not measured.values[row.key]:
             measured.missing[row.key] = NOT_YET
             continue

@@ -1,12 +1,13 @@
 """The record of a table: what its JSON file says, so that any number can be followed to its runs.
 
 Every cell has the published value, the measured one with its interval (`low` and `high`, which one seed has not) and
-seeds, and the gain over the first row of its block; every row its runs' folders; the table its profile, seeds, commit
-and machine.
+seeds, and the gain over the first row of its block; every row its runs' folders, and by which commit on which machine
+they were trained; the table its profile, seeds, and the commit and machine that measured and wrote it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,20 @@ def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
     differs = {
         key: value for key, value in asdict(row.profile).items() if value != asdict(measured.rows[0].profile)[key]
     }
-    line = {"row": list(row.name), "method": row.method or "teacher", "student": row.student, "profile": differs}
-    line |= {"what": row.what}
+    line: dict[str, Any] = {
+        "row": list(row.name),
+        "method": row.method or "teacher",
+        "student": row.student,
+        "profile": differs,
+    }
+    line |= {"what": row.what, "trained": _trained(measured.trained.get(row.key, {}))}
     return {**line, "runs": runs, "missing": measured.missing.get(row.key, ""), "cells": cells}
+
+
+def _trained(by_seed: Mapping[int, dict[str, str]]) -> list[dict[str, Any]]:
+    """Each commit and machine that trained runs of a row, and which seeds."""
+    kinds = {tuple(made.items()): made for made in by_seed.values()}
+    return [{**made, "seeds": [seed for seed, found in by_seed.items() if found == made]} for made in kinds.values()]
 
 
 def _cell(measured: Measured, row: str, column: str, first: str) -> dict[str, Any]:

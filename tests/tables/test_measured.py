@@ -126,6 +126,21 @@ def test_record_follows_every_cell_to_its_runs(monkeypatch, tmp_path):
     assert set(found) >= {"profile", "seeds", "machine", "commit", "command", "title"}
 
 
+def test_record_says_by_which_code_its_runs_were_trained(monkeypatch, tmp_path):
+    here = {"commit": "abc1234", "machine": "CPU"}
+    made = {0: here, 1: here}
+    monkeypatch.setattr(
+        module, "trained_by", lambda folder: made.get(int(folder.name.split("-s")[1][0]), {"commit": "unknown"})
+    )
+    found = record(made_up(monkeypatch, tmp_path))["rows"]
+    assert found[1]["trained"] == [{**here, "seeds": [0, 1]}]
+    assert found[0]["trained"] == found[3]["trained"] == []
+    del made[1]
+    assert record(made_up(monkeypatch, tmp_path))["rows"][1]["trained"] == [
+        {**here, "seeds": [0]}, {"commit": "unknown", "seeds": [1]},
+    ]  # fmt: skip
+
+
 def test_columns_stand_for_splits():
     assert module.split_of("ImageNet", "fashion") == "studio"
     assert module.split_of("Rendition", "fashion") == "rendition"

@@ -15,23 +15,18 @@ and its interval is over images alone.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student_t
 
-from dadlab.estimates import Components, Estimate, components, difference, rounded, unseen
+from dadlab.estimates import Estimate, difference, rounded
+from dadlab.tables.power import would_tell
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told at this scale"
 ERROR = 0.05  # chance that any verdict of a table is wrong
-POWER = 0.8  # chance that the number named would tell, if the effect is as measured
-MOST = 10_000_000  # seeds or images; more are not worth naming
-_STEP = 1.05  # between the numbers that are tried
 
 
 @dataclass(frozen=True)
@@ -131,41 +126,6 @@ def judge_all(claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.nda
     ]
 
 
-def would_tell(values: np.ndarray, effect: Estimate, *, above: float, below: float, level: float) -> str:
-    """How many seeds, or else images, or else of both, would tell, were the effect and its variances as measured.
-
-    At the number named, a verdict comes out in `POWER` of all cases. It is the first that does: many more of one kind
-    alone may tell less again, as the degrees of freedom fall to those of the other.
-
-    Args:
-        values: differences (S, N), as reported.
-        effect: their estimate at this level.
-        above, below: the claimed range.
-        level: of the interval.
-    """
-    seeds, images = values.shape
-    if seeds < 2:
-        return "at least 2 seeds"
-    distance = min(abs(effect.mean - edge) for edge in (above, below) if math.isfinite(edge))
-    if distance == 0:
-        return "nothing: the effect lies on the edge"
-    if np.ptp(values) == 0:
-        needed = _fewest(images + 1, lambda n: _placed(_shrunk(effect, images, n, level), above, below) != OPEN)
-        return f"{needed:,} images" if needed else "values that are not all alike"
-    parts = components(values)
-
-    def tells(seeds: int, images: int) -> bool:
-        return _reach(parts, seeds, images, level) <= distance
-
-    if needed := _fewest(seeds + 1, lambda n: tells(n, images)):
-        return f"{needed:,} seeds"
-    if needed := _fewest(images + 1, lambda n: tells(seeds, n)):
-        return f"{needed:,} images"
-    if needed := _fewest(seeds + 1, lambda n: tells(n, -(-n * images // seeds))):
-        return f"{needed:,} seeds and {-(-needed * images // seeds):,} images"
-    return "nothing: the effect lies on the edge, or all but on it"
-
-
 def claims_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Claim, test, effect with its interval, verdict and what would tell: a line a claim."""
     lines = [
@@ -203,27 +163,3 @@ def _placed(effect: Estimate, above: float, below: float) -> str:
     if effect.low > above and effect.high < below:
         return HOLDS
     return FAILS if effect.high <= above or effect.low >= below else OPEN
-
-
-def _shrunk(effect: Estimate, images: int, more: int, level: float) -> Estimate:
-    """The estimate of values that are all alike on so many images, were they so on more."""
-    share = unseen(more, level) / unseen(images, level)
-    low, high = (effect.mean + share * (end - effect.mean) for end in (effect.low, effect.high))
-    return Estimate(effect.mean, low, high)
-
-
-def _reach(parts: Components, seeds: int, images: int, level: float) -> float:
-    """How far from an edge an effect must lie to be told in `POWER` of all cases."""
-    error, freedom = parts.spread(seeds, images)
-    return error * (float(student_t.ppf((1 + level) / 2, freedom)) + NormalDist().inv_cdf(POWER))
-
-
-def _fewest(least: int, enough: Callable[[int], bool]) -> int:
-    """Smallest n, `least` or more, that is enough, though more may not be; 0 where there is none worth naming."""
-    before, tried = least - 1, least
-    while tried <= MOST:
-        if enough(tried):
-            between = range(before + 1, tried + 1)
-            return between[bisect_left(between, True, key=enough)]
-        before, tried = tried, max(tried + 1, int(tried * _STEP))
-    return 0

@@ -87,7 +87,9 @@ def _summary(records: dict[str, dict[str, Any]], figures: dict[str, dict[str, An
         "<h2>Gains</h2><p>A point a row and column, over the first row of its block; up is better; dotted: both agree."
         "</p>",
         _image(published_measured_each(together)),
-        "<p>Rank correlation of methods, published against measured, averaged over columns with three or more:</p>",
+        "<p>Rank correlation of methods, published against measured, where three or more have one reference, itself "
+        "included: averaged over columns, with its 95 % interval over these. A run that several tables have counts "
+        "once in <i>all</i>.</p>",
         ranks.to_html(float_format="{:+.2f}".format, na_rep="—", border=0),
     ]
 

@@ -97,10 +97,7 @@ def test_no_profile_writes_over_anothers_records(profile, results, report, monke
     assert written == [overnight.ROOT / results, overnight.ROOT / report]
 
 
-TABLES = [path for path in overnight.notebooks() if path.parent.name == "tables"]
-
-
-@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", overnight.notebooks(), ids=lambda path: path.stem)
 def test_by_hand_too_records_go_where_those_of_the_profile_lie(path):
     source = "".join(cell.source for cell in nbformat.read(path, 4).cells)
     assert f"{{results_folder(profile)}}/{path.stem}.json" in source

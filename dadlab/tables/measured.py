@@ -7,7 +7,7 @@ image, so that claims about a table are paired tests (`dadlab.tables.verdicts`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from dadlab.making.tokens import train_token_teacher
 from dadlab.profile import nearest
 from dadlab.provenance import trained_by
 from dadlab.results import measure, measure_corrupted
-from dadlab.run import Run
 from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corrupted
 from dadlab.tables.rows import DISCRETE_VIT, NOT_YET, Row
 from dadlab.train import train as train_run
@@ -150,18 +149,6 @@ def _taught(teacher: Row, runs_dir: Path) -> tuple[Path, Callable[[], object]]:
     }
     file = runs_dir / "teachers" / f"discrete_vit-{fingerprint(images.fingerprint, recipe)}.safetensors"
     return file, lambda: train_token_teacher(images, file, **recipe, seed=TEACHER_SEED)
-
-
-def require_trained(runs: Iterable[Run], runs_dir: Path, *, train: bool) -> None:
-    """Raise a `ValueError` that names the runs that are not there, unless they may be trained."""
-    absent = {run.folder(runs_dir).name: run for run in runs}
-    absent = {
-        name: run for name, run in absent.items() if not (Path(runs_dir) / name / "student.safetensors").is_file()
-    }
-    if absent and not train:
-        raise ValueError(
-            f"{len(absent)} runs are not in {runs_dir}, first {next(iter(absent))}: train them or set `train`"
-        )
 
 
 def split_of(column: str, data: str) -> str | None:

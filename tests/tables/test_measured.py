@@ -37,16 +37,6 @@ def test_a_trained_teacher_is_trained_once_and_named_by_its_file(monkeypatch, tm
     assert module.with_teacher(row, tmp_path, train=True) == ready
 
 
-def test_runs_that_are_not_there_are_named_unless_they_may_be_trained(tmp_path):
-    there, absent = (row.run(0) for row in read_rows(11)[:2])
-    there.folder(tmp_path).mkdir()
-    (there.folder(tmp_path) / "student.safetensors").touch()
-    module.require_trained([there], tmp_path, train=False)
-    module.require_trained([there, absent], tmp_path, train=True)
-    with pytest.raises(ValueError, match=r"1 runs are not in .*, first dad-resnet_s-s0"):
-        module.require_trained([there, absent, absent], tmp_path, train=False)
-
-
 def test_a_discrete_vit_is_a_teacher_that_is_no_run(tmp_path):
     small = {"limit": 40, "epochs": 1, "batch": 8}
     (row,) = (row for row in read_rows(9, shared=small) if row.name == ("RN34", "DrViT-S"))

@@ -65,7 +65,7 @@ def test_table_pairs_each_text_with_plain():
 
 def test_claims_are_judged_by_the_rule_of_all_tables():
     right = np.random.default_rng(0).random((5, 300))
-    shares = {"plain": 0.5, "description": 0.9, "shuffled": 0.9}
+    shares = {"plain": 0.5, "description": 0.9, "shuffled": 0.95}
     measured = {split: {("plain", kind): right < share for kind, share in shares.items()} for split in ("id", "ood")}
     claims, verdicts = judged(measured)
     assert [(claim.second, claim.on) for claim in claims[:2]] == [("plain", "id, plain"), ("shuffled", "id, plain")]

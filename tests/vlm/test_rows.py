@@ -114,7 +114,8 @@ def test_verdicts_follow_from_what_the_runs_do(stand_in, tmp_path):
     told = dict(zip([claim.text for claim in table.claims], table.verdicts, strict=True))
     assert told["Relative alignment (L_im-cst) beats L_mse on zero-shot OOD"].verdict == HOLDS
     assert told["Pulling features to the teacher's (L_mse) raises zero-shot OOD a little over L_cls"].verdict == FAILS
-    assert told["L_mse beside L_im-cst matters little: within two points of OOD"].verdict == HOLDS
+    little = told["L_mse beside L_im-cst matters little: within two points of OOD"]
+    assert (little.verdict, little.effect.mean) == (OPEN, 0)  # so few images may have missed more than two points
     assert {found.level for found in told.values()} == {1 - 0.05 / len(table.claims)}
 
 

@@ -65,31 +65,26 @@ def generate(
     Raises:
         ValueError: the folder holds another store.
     """
-    samples = len(dataset) * variants
-    manifest = {
-        "data": dataset.fingerprint,
-        "teacher": module_fingerprint(teacher),
-        "discretizer": module_fingerprint(discretizer),
-        "attack": described(attack),
-        "variants": variants,
-        "seed": seed,
-        "samples": samples,
-    }
-    store = open_store(folder, -(-samples // SHARD), manifest)
+    job = _Job(dataset, teacher, discretizer, attack, variants, seed)
+    store = open_store(folder, -(-job.samples // SHARD), job.manifest)
     missing = len(store.missing())
-    if not missing:
-        return store
-    job = _Job(dataset, teacher, discretizer, attack, seed)
-    compute = compute_on(job.device) if compute is None else compute
-    if missing * SHARD < WORTH_COMPILING:
-        compute = dataclasses.replace(compute, compiled=False)
-    job, tile = _prepared(job, compute, begins=missing == store.shards)
+    if missing:
+        compute = compute_on(job.device) if compute is None else compute
+        if missing * SHARD < WORTH_COMPILING:
+            compute = dataclasses.replace(compute, compiled=False)
+        job, tile = _prepared(job, compute, begins=missing == store.shards)
+        _fill(store, job, tile, compute.precision)
+    return store
+
+
+def _fill(store: Store, job: _Job, tile: int, precision: str) -> None:
+    """Make the shards that are missing, several at once, each by one thread."""
 
     def make(shard: int) -> None:
-        rows = torch.arange(shard * SHARD, min((shard + 1) * SHARD, samples))
+        rows = torch.arange(shard * SHARD, min((shard + 1) * SHARD, job.samples))
         parts = [job.columns(part, tile) for part in rows.split(tile)]
         columns = {key: [value for part in parts for value in part[key]] for key in parts[0]}
-        write_shard(store, shard, columns, precision=compute.precision)
+        write_shard(store, shard, columns, precision=precision)
 
     threads = torch.get_num_threads()
     at_once = threads if job.device.type == "cpu" else min(8, os.cpu_count() or 1)
@@ -97,7 +92,6 @@ def generate(
         fill(store.paths, make, "generating shards", threads=at_once, initializer=lambda: torch.set_num_threads(1))
     finally:
         torch.set_num_threads(threads)
-    return store
 
 
 def _prepared(exact: _Job, compute: Compute, *, begins: bool) -> tuple[_Job, int]:
@@ -123,8 +117,26 @@ class _Job:
     teacher: nn.Module
     discretizer: Discretizer
     attack: Attack
+    variants: int
     seed: int
     busy: Lock = dataclasses.field(default_factory=Lock)
+
+    @property
+    def samples(self) -> int:
+        return len(self.dataset) * self.variants
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What a store of this job must have been made from."""
+        return {
+            "data": self.dataset.fingerprint,
+            "teacher": module_fingerprint(self.teacher),
+            "discretizer": module_fingerprint(self.discretizer),
+            "attack": described(self.attack),
+            "variants": self.variants,
+            "seed": self.seed,
+            "samples": self.samples,
+        }
 
     @property
     def device(self) -> torch.device:

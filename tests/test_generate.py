@@ -126,7 +126,7 @@ def test_no_pass_on_a_cpu_where_a_gpu_computes_in_float32(photos40, tiny_teacher
         device = torch.device("cuda")
 
     monkeypatch.setattr(module, "_agreement", lambda *_: pytest.fail("went through a CPU"))
-    job = OnGPU(photos40, tiny_teacher, tiny_vqgan, ATTACK, 0)
+    job = OnGPU(photos40, tiny_teacher, tiny_vqgan, ATTACK, variants=1, seed=0)
     _, tile = module._prepared(job, Compute("float32", compiled=False, batch=16), begins=True)
     assert tile == 16
 

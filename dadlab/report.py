@@ -11,19 +11,24 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from dadlab import plots
-from dadlab.estimates import Estimate
+from dadlab.estimates import Estimate, accuracy
 from dadlab.style import title_of
 from dadlab.tables.summary import named, read_records, tally, verdicts
 from dadlab.tables.verdicts import FAILS, HOLDS
+from dadlab.tables.view import cell_text
 
 CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}
 
 
 def markdown_table(results: dict[str, Any]) -> str:
-    """Top-1 a method and split as `mean ± half interval`, then errors under corruption, of what `compare` returned."""
+    """Top-1 a method and split as `mean ± half interval`, then errors under corruption, of what `compare` returned.
+
+    Intervals of errors are over seeds alone.
+    """
     splits = list(dict.fromkeys(row["split"] for row in results["rows"]))
     count = {row["split"]: row["n"] for row in results["rows"]}
     cells = {(row["method"], row["split"]): row["top1"] for row in results["rows"]}
@@ -38,20 +43,27 @@ def markdown_table(results: dict[str, Any]) -> str:
             line.append(f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}")
         for each in errors.values():
             values = list(each[method].values())
-            line.append(f"{sum(values) / len(values):.1f}")
+            line.append(cell_text(accuracy(np.array(values)[:, None], scale=1.0)))
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def markdown_differences(results: dict[str, Any], splits: list[str]) -> str:
-    """Paired differences with 95 % intervals, a line a pair and split."""
+    """Paired differences with 95 % intervals, a line a pair, a column a split; bold where all pairs of a split
+    together, by intervals that are wider accordingly, still have this one apart from zero."""
     lines = ["| difference, points | " + " | ".join(splits) + " |", "|" + " --- |" * (len(splits) + 1)]
     pairs = dict.fromkeys((d["first"], d["second"]) for d in results["differences"])
     for first, second in pairs:
         found = {d["split"]: d for d in results["differences"] if (d["first"], d["second"]) == (first, second)}
-        cells = [f"{found[s]['mean']:+.1f} [{found[s]['low']:+.1f}, {found[s]['high']:+.1f}]" for s in splits]
-        lines.append(f"| {title_of(first)} − {title_of(second)} | " + " | ".join(cells) + " |")
+        cells = " | ".join(_difference(found[split]) for split in splits)
+        lines.append(f"| {title_of(first)} − {title_of(second)} | {cells} |")
     return "\n".join(lines) + "\n"
+
+
+def _difference(found: dict[str, Any]) -> str:
+    low, high = found.get("corrected", (0, 0))
+    told = f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
+    return f"**{told}**" if low > 0 or high < 0 else told
 
 
 def beside(results: dict[str, Any], ablation: dict[str, Any], method: str, title: str) -> dict[str, Any]:

@@ -176,8 +176,9 @@ def compare(
 
     Returns:
         JSON-ready: `rows` (method, split, top-1 with interval, every seed's value, n), `differences` (first, second,
-        split, mean, low, high), `corruption_error` (method: every seed's mean error in percent), `mce` (likewise,
-        where there is a named baseline), profile and machine.
+        split, mean, low, high, and `corrected`: the ends of an interval for all pairs of a split at once),
+        `corruption_error` (method: every seed's mean error in percent), `mce` (likewise, where there is a named
+        baseline), profile and machine.
 
     Raises:
         ValueError: splits or images that cannot be read, or a pair of methods outside the grid; before any training.
@@ -198,13 +199,18 @@ def compare(
         **about_grid(profile, student, seeds),
         "rows": [_row(method, split, stack(measured[method], split), seeds) for method in methods for split in splits],
         "differences": [
-            {"first": a, "second": b, "split": s, **rounded(difference(stack(measured[a], s), stack(measured[b], s)))}
+            {"first": a, "second": b, "split": s, **_apart(stack(measured[a], s), stack(measured[b], s), len(pairs))}
             for a, b in pairs
             for s in splits
         ],
         "corruption_error": _each(errors, mean_error) if corruptions else {},
         "mce": _each(errors, lambda found: mce(found, baseline)) if corruptions and baseline else {},
     }
+
+
+def _apart(first: np.ndarray, second: np.ndarray, pairs: int) -> dict[str, Any]:
+    widened = rounded(difference(first, second, level=1 - 0.05 / pairs))  # Bonferroni
+    return {**rounded(difference(first, second)), "corrected": [widened["low"], widened["high"]]}
 
 
 def check_pairs(pairs: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:

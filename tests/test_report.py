@@ -11,15 +11,21 @@ RESULTS = {
 
 
 def test_table_shows_mean_half_interval_and_mce():
-    assert "| KD | 50.0 ± 2.0 | 85.0 |" in markdown_table(RESULTS)
+    assert "| KD | 50.0 ± 2.0 | 85.0 ± 63.5 |" in markdown_table(RESULTS)  # Student's t of two seeds
 
 
 def test_an_ablation_stands_beside_the_main_result():
     rows = [{**RESULTS["rows"][0], "method": method} for method in ("kd", "dad")]
     ablation = {**RESULTS, "rows": rows, "mce": {"kd": {"0": 1.0}, "dad": {"0": 70.0}}}
     found = beside(RESULTS, ablation, "dad", "DAD, broad")
-    assert "| KD | 50.0 ± 2.0 | 85.0 |\n| DAD, broad | 50.0 ± 2.0 | 70.0 |" in markdown_table(found)
+    assert "| KD | 50.0 ± 2.0 | 85.0 ± 63.5 |\n| DAD, broad | 50.0 ± 2.0 | 70.0 |" in markdown_table(found)
     assert "| DAD, broad − KD | +3.0 [+1.0, +5.0] |" in markdown_differences(found, ["sketch"])
+
+
+def test_what_survives_the_correction_is_bold():
+    (one,) = RESULTS["differences"]
+    for ends, told in (([-0.5, 6.5], "| +3.0 [+1.0, +5.0] |"), ([0.5, 5.5], "| **+3.0 [+1.0, +5.0]** |")):
+        assert told in markdown_differences({"differences": [{**one, "corrected": ends}]}, ["sketch"])
 
 
 def test_readme_keeps_what_stands_around_the_markers(tmp_path):

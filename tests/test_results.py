@@ -75,6 +75,14 @@ def test_differences_by_hand(grid):
         ("kd", "plain", "v2", 25.0),
         ("kd", "plain", "v2+sketch", 25.0),
     ]
+    assert all(d["corrected"] == [d["low"], d["high"]] for d in grid["differences"])  # of a single pair
+
+
+def test_intervals_of_many_pairs_are_wider():
+    first, second = np.random.default_rng(0).random((2, 5, 100)) < 0.5
+    alone, among = (module._apart(first, second, pairs) for pairs in (1, 10))
+    assert (alone["low"], alone["high"]) == (among["low"], among["high"])
+    assert among["corrected"][0] < alone["low"] < alone["high"] < among["corrected"][1]
 
 
 def test_a_pair_outside_the_grid_stops_before_training(profile, tmp_path, monkeypatch):

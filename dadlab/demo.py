@@ -30,13 +30,15 @@ from dadlab.teacher import load_teacher
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
+LEGEND = """plain learned from labels, KD also from the teacher's answers, DAD also from its answers on its own
+adversarial examples. No student has seen rendition, sketch or stylized. One seed: README has the evidence."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run the demo, return the exit status."""
     parser = argparse.ArgumentParser("python -m dadlab.demo", description="run notebooks/quickstart.ipynb")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
-    given = {name: _typed(value) for name, value in parser.parse_args(arguments).p}
+    given = {name: typed(value) for name, value in parser.parse_args(arguments).p}
     try:
         return run(given)
     except ValueError as error:
@@ -44,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _typed(text: str) -> Any:
+def typed(text: str) -> Any:
     """A number, True, False or None where the text reads as one, else the text."""
     with contextlib.suppress(ValueError, SyntaxError):
         return ast.literal_eval(text)
@@ -72,7 +74,7 @@ def run(given: dict[str, Any], notebook: Path = NOTEBOOK) -> int:
         return 1
     seconds = time.monotonic() - started
     page = write_html(executed)
-    print(f"\n{(runs / 'table.txt').read_text()}\nrun in {seconds:.0f} s")
+    print(f"\n{(runs / 'table.txt').read_text()}\n{LEGEND}\n\nrun in {seconds:.0f} s")
     print(f"notebook  {shown(executed)}\nHTML      {shown(page)}")
     return 0
 

@@ -8,8 +8,6 @@ python -m dadlab.tables.overnight -p seeds "[0, 1]"
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
 import os
 import sys
 import time
@@ -22,7 +20,7 @@ from typing import Any
 
 import papermill
 
-from dadlab.demo import ROOT, execute, shown, write_html
+from dadlab.demo import ROOT, execute, shown, typed, write_html
 from dadlab.files import fingerprint, sha256
 from dadlab.profile import PROFILES, nearest
 from dadlab.tables.record import report_path, results_folder
@@ -128,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if given.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    shared = {"profile": given.profile, "runs_dir": given.runs_dir} | {name: _typed(value) for name, value in given.p}
+    shared = {"profile": given.profile, "runs_dir": given.runs_dir} | {name: typed(value) for name, value in given.p}
     results, report = given.results or results_folder(given.profile), given.report or report_path(given.profile)
     each = {path: {**shared, "out": f"{results}/{path.stem}.json"} for path in paths}
     executed = ROOT / given.runs_dir / "notebooks" / given.profile
@@ -145,12 +143,6 @@ def _check_parameters(names: Sequence[str], paths: Sequence[Path]) -> None:
         if name in _OPTIONS:
             raise ValueError(f"-p {name}: say {_OPTIONS[name]} instead")
         nearest(name, known, "parameter")
-
-
-def _typed(text: str) -> Any:
-    with contextlib.suppress(ValueError, SyntaxError):
-        return ast.literal_eval(text)
-    return text
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Students for others: a folder that `timm.create_model("local-dir:…")` loads, with a model card, and the hub.
 
 Weights are safetensors; normalisation, and the crop that the card's numbers were measured with, travel as timm's
-`pretrained_cfg`. A student that is a timm model needs timm
-alone to be loaded; the small embedded ones are known to timm once `dadlab.export` is imported.
+`pretrained_cfg`. A student that is a timm model needs timm alone to be loaded; the small embedded ones are known to
+timm once `dadlab.export` is imported.
 """
 
 from __future__ import annotations

@@ -11,20 +11,17 @@ from pathlib import Path
 
 import torch
 
+TRAINED = "trained.json"  # beside a run's description, whose name must not change with it
+_RESULTS = [
+    ":(top,exclude)papers/*/results/*",
+    ":(top,exclude)papers/*/report*.html",
+]  # written, not writing
+
 
 def machine() -> str:
     """What the numbers were measured on, in words that fit a table's footnote."""
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return f"{card}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
-
-
-RESULTS = (
-    ":(top,exclude)papers/*/results/*",
-    ":(top,exclude)papers/*/report*.html",
-)  # not what writes
-
-
-TRAINED = "trained.json"  # beside a run's description, whose name must not change with them
 
 
 def commit(folder: Path = Path(__file__).parent) -> str:
@@ -34,7 +31,7 @@ def commit(folder: Path = Path(__file__).parent) -> str:
         found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":(top)", *RESULTS], check=False).returncode
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":(top)", *_RESULTS], check=False).returncode
     return found.stdout.strip() + "+" * bool(changed)
 
 

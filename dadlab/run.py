@@ -55,8 +55,9 @@ class Run:
                 del whole["profile"][name]
         for name in {"teacher", "discretizer", "start", "transfer"} & whole["profile"].keys():
             whole["profile"][name] = content_of(whole["profile"][name])
-        own = [described(method.attack)] if method.attack else ["auxiliary norm"] if method.auxiliary_norm else []
-        return fingerprint(whole, *own)
+        if method.attack:
+            return fingerprint(whole, described(method.attack))
+        return fingerprint(whole, *["auxiliary norm"] * method.auxiliary_norm)
 
     def folder(self, runs_dir: Path) -> Path:
         return Path(runs_dir) / f"{self.method}-{self.student}-s{self.seed}-{self.fingerprint}"

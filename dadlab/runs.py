@@ -74,7 +74,7 @@ def clean_runs(
 
 
 def _row(root: Path, path: Path) -> dict[str, object]:
-    found = (entry for entry in path.rglob("*") if entry.suffix not in (".lock", ".claim") and entry.name != ".lock")
+    found = (entry for entry in path.rglob("*") if not entry.name.endswith((".lock", ".claim")))
     files = [entry.stat() for entry in found if entry.is_file()]
     newest = max((entry.st_mtime for entry in files), default=path.stat().st_mtime)
     row: dict[str, object] = {"folder": str(path.relative_to(root)), "kind": KINDS.get(path.parent.name, "run")}

@@ -63,19 +63,15 @@ def _load(run: Run, split: str) -> Dataset:
 
 def by_class(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:
     """Top-1 in per cent on each class, a row a class and a column a method or the teacher, over seeds and splits."""
-    first = next(iter(runs.values()))
-    said = [
-        (method, split, student_logits(run, runs_dir, split)) for (method, _), run in runs.items() for split in splits
-    ]
-    said += [("teacher", split, teacher_logits(first.profile, runs_dir, split)) for split in splits]
-    lines = []
-    for method, split, logits in said:
+    first, lines = next(iter(runs.values())), []
+    for split in splits:
         tested = _load(first, split)
         among = range(len(tested.classes)) if tested.among is None else tested.among
-        shares = per_class(
-            *among_labels(logits, tested.labels.numpy(), tested.among), [tested.classes[label] for label in among]
-        )
-        lines.append({"method": method, **shares})
+        names = [tested.classes[label] for label in among]
+        said = [(method, student_logits(run, runs_dir, split)) for (method, _), run in runs.items()]
+        for method, logits in [*said, ("teacher", teacher_logits(first.profile, runs_dir, split))]:
+            own = among_labels(logits, tested.labels.numpy(), tested.among)
+            lines.append({"method": method, **per_class(*own, names)})
     return pd.DataFrame(lines).groupby("method", sort=False).mean().T
 
 

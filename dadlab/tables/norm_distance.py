@@ -8,7 +8,7 @@ open how layers are put together; here it is their mean. `sliced` is a check wit
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dadlab.ahead import local_device
 from dadlab.data import Dataset
+from dadlab.distance import pooled_features
+from dadlab.progress import track
+from dadlab.students import Student
 
 
 class Norms(NamedTuple):
@@ -107,3 +110,17 @@ def slopes(distances: Sequence[float], gains: Sequence[np.ndarray]) -> np.ndarra
     if len(set(distances)) < 2:
         raise ValueError("a slope over shifts needs two of different distance")
     return np.polyfit(distances, np.stack(gains), 1)[0][:, None]
+
+
+def distances(
+    network: Student, here: Dataset, others: Mapping[str, Dataset], *, batches: int
+) -> dict[str, dict[str, float]]:
+    """How far distributions lie from `here` in a network's eyes: name → `batch norm W2` and `sliced W2 of features`."""
+    statistics, features = norm_statistics(network, here, batches=batches), pooled_features(network, here)
+    return {
+        name: {
+            "batch norm W2": norm_w2(statistics, norm_statistics(network, other, batches=batches)),
+            "sliced W2 of features": sliced(features, pooled_features(network, other)),
+        }
+        for name, other in track(others.items(), "distances", len(others))
+    }

@@ -71,14 +71,9 @@ def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
     differs = {
         key: value for key, value in asdict(row.profile).items() if value != asdict(measured.rows[0].profile)[key]
     }
-    line: dict[str, Any] = {
-        "row": list(row.name),
-        "method": row.method or "teacher",
-        "student": row.student,
-        "profile": differs,
-    }
-    line |= {"what": row.what, "trained": _trained(measured.trained.get(row.key, {}))}
-    return {**line, "runs": runs, "missing": measured.missing.get(row.key, ""), "cells": cells}
+    line = {"row": list(row.name), "method": row.method or "teacher", "student": row.student, "profile": differs}
+    told = {"what": row.what, "missing": measured.missing.get(row.key, ""), "runs": runs}
+    return {**line, **told, "trained": _trained(measured.trained.get(row.key, {})), "cells": cells}
 
 
 def _trained(by_seed: Mapping[int, dict[str, str]]) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ named beside it: that file has configuration, seeds, runs, commit and machine.
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import os
@@ -19,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dadlab.tables.plots import published_measured_each
-from dadlab.tables.report_parts import SHOWN, absent_part, figure_part, scrolled, table_part
+from dadlab.tables.report_parts import SHOWN, absent_part, figure_part, image, scrolled, table_part
 from dadlab.tables.sentences import NOT_MEASURED
 from dadlab.tables.summary import FIGURES, all_gains, named, rank_correlations, read_records, verdicts
 
@@ -86,7 +85,7 @@ def _summary(records: dict[str, dict[str, Any]], figures: dict[str, dict[str, An
         f"<details><summary>{len(not_here)} claims that are not measured</summary>{_claims(not_here)}</details>",
         "<h2>Gains</h2><p>A point a row and column, over the first row of its block; up is better; dotted: both agree."
         "</p>",
-        _image(published_measured_each(together)),
+        image(_png(published_measured_each(together)), "published and measured gains"),
         "<p>Rank correlation of methods, published against measured, where three or more have one reference, itself "
         "included: averaged over columns, with its 95 % interval over these. A run that several tables have counts "
         "once in <i>all</i>.</p>",
@@ -105,8 +104,7 @@ def _claims(said: pd.DataFrame) -> str:
     return scrolled(f"<table><tr>{head}</tr>{''.join(rows)}</table>")
 
 
-def _image(figure: Figure) -> str:
+def _png(figure: Figure) -> bytes:
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=130, bbox_inches="tight")
-    encoded = base64.b64encode(held.getvalue()).decode()
-    return f"<img alt='published and measured gains' src='data:image/png;base64,{encoded}'>"
+    return held.getvalue()

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from dadlab.estimates import Estimate
 from dadlab.tables.published import TABLES, load_table
 from dadlab.tables.rows import SEPARATOR
 from dadlab.tables.summary import named
-from dadlab.tables.view import best_cells
+from dadlab.tables.view import best_cells, cell_text
 
 # What is shown of a figure's record beside its picture: entry → what it is.
 SHOWN = {
@@ -80,8 +81,7 @@ def figure_part(name: str, record: dict[str, Any], results: Path, where: str) ->
     """A figure's picture, what `SHOWN` names of its record, and where its numbers are."""
     picture, parts = results / f"{name}.png", [f"<h2 id='{name}'>{named(name)}</h2>"]
     if picture.is_file():
-        encoded = base64.b64encode(picture.read_bytes()).decode()
-        parts.append(f"<img alt='{name}' src='data:image/png;base64,{encoded}'>")
+        parts.append(image(picture.read_bytes(), name))
     for entry, what in SHOWN.get(name, {}).items():
         if record.get(entry):
             shown = _frame(record[entry]).map(_cell).to_html(border=0, escape=True)
@@ -99,6 +99,11 @@ def absent_part(name: str) -> str:
     folder = "tables" if name.startswith("table_") else "figures"
     made = f"not measured yet: <code>notebooks/{folder}/{name}.ipynb</code> makes its record"
     return f"<h2 id='{name}'>{named(name)}</h2><p>{made}.</p>"
+
+
+def image(png: bytes, about: str) -> str:
+    """A picture inside the page."""
+    return f"<img alt='{about}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
 
 
 def scrolled(table: str) -> str:
@@ -128,9 +133,8 @@ def _lower(columns: str) -> str:
 
 
 def _measured(cell: dict[str, Any]) -> str:
-    if "mean" not in cell:
-        return "—"
-    return f"{cell['mean']:.1f}" + (f" ± {(cell['high'] - cell['low']) / 2:.1f}" if "low" in cell else "")
+    told = {end: cell[end] for end in ("mean", "low", "high") if end in cell}
+    return cell_text(Estimate(**told) if told else None)
 
 
 def _printed(cell: dict[str, Any]) -> str:

@@ -94,9 +94,19 @@ def read_rows(
         nearest(name, stand_ins, "published student")
         check_student(student)
     stand_ins |= students or {}
-    more = scale["recipes"], scale.get("without_teacher", {}), scale["other"]
-    base = _Base(profile, dict(shared or {}), data["aliases"], stand_ins, *more)
+    base = _Base(profile, dict(shared or {}), data["aliases"], stand_ins, scale)
     return [base.row(tuple(entry[:-1]), {**table.get("shared", {}), **entry[-1]}) for entry in table["rows"]]
+
+
+def recipe_of(scale: Mapping[str, Any], student: str, method: str) -> dict[str, Any]:
+    """Fields of a profile by which the tables train a student with a method; `augreg` for rows that ask for it.
+
+    Args:
+        scale: what `rows.json` says of the profile.
+        student, method: what is trained, and how.
+    """
+    alone = method in METHODS and not METHODS[method].uses_teacher
+    return {**(scale.get("without_teacher", {}) if alone else {}), **scale["recipes"].get(student, {})}
 
 
 @dataclass(frozen=True)
@@ -107,9 +117,7 @@ class _Base:
     shared: dict[str, Any]
     aliases: dict[str, str]
     stand_ins: dict[str, str]
-    recipes: dict[str, dict[str, Any]]
-    without_teacher: dict[str, Any]
-    other: dict[str, str]
+    scale: dict[str, Any]
 
     def row(self, name: tuple[str, ...], spec: dict[str, Any]) -> Row:
         common = make_profile(self.preset, **self.shared)
@@ -117,23 +125,22 @@ class _Base:
             return Row(name, common, missing=spec.get("missing", ""))
         published = spec.get("student") or name[0]
         student = nearest(self.aliases.get(published, published), self.stand_ins, "published student")
-        method = METHODS.get(spec["method"])
-        given = {} if method is None or method.uses_teacher else self.without_teacher
-        given = {"augreg": "none", **given, **self.recipes.get(student, {}), **self.shared}
+        given = {"augreg": "none", **recipe_of(self.scale, student, spec["method"]), **self.shared}
         if not spec.get("augreg"):
             given["augreg"] = "none"
         if spec["method"] == DISCRETE_VIT:
             small = common.data == "fashion"
             missing = "" if small else "no Discrete ViT of this size is trained here"
             return Row(name, make_profile(self.preset, **given), DISCRETE_VIT, student, missing)
+        other = self.scale["other"]
         trained = spec["teacher"] if isinstance(spec.get("teacher"), dict) else None
         for key, value in spec.items():
             if key not in ("student", "method", "augreg", "over") and value is not trained:
-                given[key] = self.other.get(key) if value == "other" else self.other.get(value, value)
+                given[key] = other.get(key) if value == "other" else other.get(value, value)
         if absent := [key for key, value in given.items() if value is None]:
             return Row(name, common, missing=f"the profile has no second {absent[0]}")
         unknown = set(given) - {entry.name for entry in fields(Profile)} - set(self.shared)
-        if method is None or unknown:
+        if spec["method"] not in METHODS or unknown:
             return Row(name, common, missing=NOT_YET)
         profile = make_profile(self.preset, **given)
         told = {key: getattr(profile, key) for key in _TOLD if getattr(profile, key) != getattr(common, key)}

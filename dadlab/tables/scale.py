@@ -17,7 +17,7 @@ import pandas as pd
 from dadlab.methods import METHODS
 from dadlab.profile import Profile, make_profile, nearest
 from dadlab.run import Run
-from dadlab.tables.rows import ROWS
+from dadlab.tables.rows import ROWS, recipe_of
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def profile_of(profile: str, student: str, shared: Mapping[str, Any], method: st
         method: those without a teacher may see other views.
     """
     scale = nearest(profile, json.loads(ROWS.read_text(encoding="utf-8"))["profiles"], "profile")
-    given = {} if nearest(method, METHODS, "method").uses_teacher else scale.get("without_teacher", {})
-    return make_profile(profile, **{**given, **scale["recipes"].get(student, {}), "augreg": "none", **shared})
+    nearest(method, METHODS, "method")
+    return make_profile(profile, **{**recipe_of(scale, student, method), "augreg": "none", **shared})
 
 
 def missing_runs(runs: Iterable[Run], runs_dir: Path, *, train: bool, files: Iterable[Path] = ()) -> pd.DataFrame:

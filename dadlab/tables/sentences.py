@@ -8,7 +8,7 @@ those that could not be made included. `A − B` in a row's place is the gain of
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from dadlab.profile import nearest
 from dadlab.style import KEPT, REJECTED
 from dadlab.tables.measured import Measured
 from dadlab.tables.rows import ROWS
-from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, claims_record, judge, printed
+from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, claims_record, judge, judge_all, printed
 
 NOT_MEASURED = "not measured"
 ONE_SEED = " (one seed, images alone)"  # said of its interval
@@ -102,6 +102,18 @@ def judge_sentences(sentences: Sequence[Sentence], measured: Measured) -> list[J
     ]
 
 
+def judge_claims(claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.ndarray]) -> list[Judged]:
+    """Judge claims of a figure; those of one text are one sentence.
+
+    Args:
+        claims: the comparisons.
+        measured: (name, test) → values (S, N), of everything that is compared.
+    """
+    verdicts = dict(zip(claims, judge_all(claims, measured), strict=True))
+    each = {text: tuple(c for c in claims if c.text == text) for text in dict.fromkeys(c.text for c in claims)}
+    return [Judged(Sentence(text, own), tuple(verdicts[claim] for claim in own)) for text, own in each.items()]
+
+
 def _judge(claim: Claim, measured: Measured, total: int) -> Verdict | None:
     parts = [row for name in (claim.first, claim.second) for row in name.split(LESS)]
     seeds = sorted(set.intersection(*(set(measured.values.get(row, {}).get(claim.on, {})) for row in parts)))
@@ -125,7 +137,7 @@ def verdict_table(judged: Sequence[Judged]) -> Styler:
             "verdict": found.verdict,
             "comparison": f"{claim.first} − {claim.second}",
             "on": claim.on,
-            "effect (points)": "—" if verdict is None else printed(verdict.effect) + ONE_SEED * (verdict.seeds == 1),
+            "effect (points)": _effect(claim, verdict),
             "by itself": NOT_MEASURED if verdict is None else verdict.verdict,
             "would tell": "" if verdict is None else verdict.would_tell,
         }
@@ -135,6 +147,13 @@ def verdict_table(judged: Sequence[Judged]) -> Styler:
     frame = pd.DataFrame(lines).set_index(["claim", "verdict", "comparison", "on"])
     colours = {HOLDS: f"color: {KEPT}", FAILS: f"color: {REJECTED}"}
     return frame.style.map(lambda cell: colours.get(cell, ""), subset=["by itself"]).set_uuid("v")
+
+
+def _effect(claim: Claim, verdict: Verdict | None) -> str:
+    """A measure that is no points has three decimals."""
+    if verdict is None:
+        return "—"
+    return printed(verdict.effect, claim.scale) + ONE_SEED * (verdict.seeds == 1)
 
 
 def record_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:

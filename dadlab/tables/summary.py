@@ -74,14 +74,8 @@ def _ranked(found: pd.DataFrame) -> dict[str, float]:
     groups = [group for _, group in found.groupby(["table", "block", "over", "column"]) if len(group) >= 2]
     told = [(group, rho) for group in groups if not math.isnan(rho := _rho(group))]
     if not told:
-        return {
-            "rank correlation": math.nan,
-            "low": math.nan,
-            "high": math.nan,
-            "methods": 0,
-            "columns": 0,
-            "rankings": 0,
-        }
+        unknown = dict.fromkeys(("rank correlation", "low", "high"), math.nan)
+        return unknown | dict.fromkeys(("methods", "columns", "rankings"), 0)
     ranked = pd.DataFrame({"column": [group["column"].iloc[0] for group, _ in told], "rho": [rho for _, rho in told]})
     by_column = ranked.groupby("column")["rho"].mean().to_numpy()
     mean = accuracy(by_column[:, None], scale=1.0)

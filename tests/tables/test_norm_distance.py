@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dadlab.data import Dataset
-from dadlab.tables.norm_distance import Norms, norm_statistics, norm_w2
+from dadlab.tables.norm_distance import Norms, distances, norm_statistics, norm_w2
 
 
 def plain_images(values: list[int]) -> Dataset:
@@ -43,3 +43,11 @@ def test_refuses_what_cannot_be_compared():
         norm_statistics(nn.Linear(2, 2), plain_images([0]))
     with pytest.raises(ValueError, match="different networks"):
         norm_w2([Norms(torch.zeros(1), torch.ones(1))], [])
+
+
+def test_a_distribution_is_nowhere_far_from_itself(photos40, tiny_student):
+    darker = Dataset("dark", photos40.classes, photos40.pixels // 2, photos40.labels)
+    found = distances(tiny_student, photos40, {"itself": photos40, "dark": darker}, batches=2)
+    assert list(found) == ["itself", "dark"]
+    assert set(found["itself"].values()) == {0.0}
+    assert all(far > 0.01 for far in found["dark"].values())

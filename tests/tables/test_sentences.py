@@ -14,6 +14,7 @@ from dadlab.tables.sentences import (
     Judged,
     Sentence,
     as_listed,
+    judge_claims,
     judge_sentences,
     read_sentences,
     verdict_table,
@@ -86,3 +87,16 @@ def test_gains_are_compared_as_differences_of_rows(monkeypatch, tmp_path):
     assert found.verdicts[0].effect.mean == pytest.approx(80 - 20 - 20)
     (found,) = judge_sentences([claims((f"N · a{LESS}N · c", "N · b", "ImageNet", 0.0, np.inf))], measured)
     assert found.verdict == NOT_MEASURED
+
+
+def test_claims_of_one_text_are_one_sentence_and_keep_their_scale():
+    """All claims count in the correction, and a measure that is no points is told with three decimals."""
+    draws = np.random.default_rng(0).normal(0, 1e-3, (5, 200))
+    measured = {("a", "cosine"): 0.05 + draws, ("b", "cosine"): draws, ("b", "size"): draws, ("a", "size"): draws + 1}
+    claims = [Claim("alike", "a", "b", "cosine", scale=1), Claim("small", "a", "b", "size", scale=1, below=0, above=-9)]
+    claims += [Claim("alike", "a", "b", "size", scale=1)]
+    alike, small = judge_claims(claims, measured)
+    assert [found.on for found in alike.sentence.comparisons] == ["cosine", "size"]
+    assert (alike.verdict, small.verdict) == (HOLDS, FAILS)
+    assert {found.level for found in (*alike.verdicts, *small.verdicts)} == {1 - 0.05 / 3}
+    assert verdict_table([alike]).data["effect (points)"].iloc[0].startswith("+0.050 [")

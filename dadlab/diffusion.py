@@ -1,15 +1,18 @@
 """Diffusion models in the discretizer's place (Zhou et al., 2023, appendix B.1, Table 10): a discretizer without codes.
 
-Image-to-image noises an image half-way and denoises it under one prompt for all; text-to-image starts from noise alone
-and keeps nothing of the image, as in the paper. `PipelineDiffusion` wraps any Stable Diffusion of `diffusers`;
-`SmallDiffusion` is the embedded one, written by `dadlab.making.diffusion`. Noise is keyed by the image's pixels, so Q
-is a function of the image: where it stands in a batch does not matter. Needs the extra `diffusion`.
+Image-to-image noises an image half-way and denoises it; text-to-image starts from noise alone and keeps nothing of the
+image, as in the paper. The prompt is the paper's, one for all, or names an image's class, which the paper leaves open.
+`PipelineDiffusion` wraps any Stable Diffusion of `diffusers`; `SmallDiffusion` is the embedded one, written by
+`dadlab.making.diffusion`. Noise is keyed by the image's pixels, so Q is a function of the image (and its class): where
+it stands in a batch does not matter. Needs the extra `diffusion`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,8 +27,10 @@ from dadlab.photos import ASSETS
 from dadlab.wrappers import Frozen, resize
 
 PROMPT = "A photo of an object"  # the paper's, for every image
+NAMING = "A photo of a {}"  # with the name of an image's class
 STRENGTH = 0.5  # how far image-to-image goes towards noise; the paper has none, being text-to-image
 _PATCH = 2
+_NAME = re.compile(r"(?P<kind>diffusion|diffusers(?=.*:))(?P<text>-text)?(?P<names>-class)?(?::(?P<place>.+))?")
 
 
 def generators(images: Tensor) -> list[torch.Generator]:
@@ -36,13 +41,43 @@ def generators(images: Tensor) -> list[torch.Generator]:
 
 
 class Diffusion(Frozen):
-    """Q by diffusion: images (B, 3, S, S) in [0, 1] to the same. `text` is text-to-image."""
+    """Q by diffusion: images (B, 3, S, S) in [0, 1], and labels (B,) or None, to images of the same shape.
+
+    Attributes:
+        text: whether it is text-to-image.
+        names: whether its prompts name classes, so that it wants labels.
+    """
 
     text: bool
+    names: bool
+
+    def straight_through(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Q(x) with the identity's gradient (Bengio et al., 2013); text-to-image has none of its own."""
+        return images + (self(images, labels) - images).detach()
+
+    def of(self, labels: Tensor) -> Diffusion | Labelled:
+        """Q for images of these classes (B,): itself, unless its prompts name them."""
+        return Labelled(self, labels) if self.names else self
+
+    @staticmethod
+    def told(labels: Tensor | None) -> Tensor:
+        if labels is None:
+            raise ValueError("this diffusion model's prompts name classes: ask `of(labels)`")
+        return labels
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A Q that has been told the classes of its images."""
+
+    diffusion: Diffusion
+    labels: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.diffusion(images, self.labels)
 
     def straight_through(self, images: Tensor) -> Tensor:
-        """Q(x) with the identity's gradient (Bengio et al., 2013); text-to-image has none of its own."""
-        return images + (self(images) - images).detach()
+        return self.diffusion.straight_through(images, self.labels)
 
 
 class SmallDiffusion(nn.Module):
@@ -110,39 +145,43 @@ class SmallDiffusion(nn.Module):
 
 
 class EmbeddedDiffusion(Diffusion):
-    """The embedded model as Q, without class."""
+    """The embedded model as Q, without class or under each image's."""
 
-    def __init__(self, model: SmallDiffusion, *, text: bool):
+    def __init__(self, model: SmallDiffusion, *, text: bool, names: bool = False):
         super().__init__()
-        self.model, self.text = model, text
+        self.model, self.text, self.names = model, text, names
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         anything = torch.full((len(images),), self.model.classes, device=images.device)
-        return self.model.sample(images, anything, strength=1.0 if self.text else STRENGTH)
+        classes = self.told(labels) if self.names else anything
+        return self.model.sample(images, classes, strength=1.0 if self.text else STRENGTH)
 
     def get_extra_state(self) -> list[Any]:
-        return [self.text, STRENGTH]
+        return [self.text, STRENGTH, *[NAMING] * self.names]
 
 
 class PipelineDiffusion(Diffusion):
-    """A Stable Diffusion of `diffusers` as Q, under one prompt; images are resized to its resolution and back.
+    """A Stable Diffusion of `diffusers` as Q; images are resized to its resolution and back.
 
     Args:
         pipeline: of image-to-image or text-to-image.
         text: which of the two it is.
         steps: of a whole way, as diffusers counts them.
+        classes: names for prompts that name classes; without them all images have the paper's prompt.
     """
 
-    def __init__(self, pipeline: Any, *, text: bool, steps: int = 50):
+    def __init__(self, pipeline: Any, *, text: bool, steps: int = 50, classes: Sequence[str] = ()):
         super().__init__()
-        self.pipeline, self.text, self.steps = pipeline, text, steps
+        self.pipeline, self.text, self.steps, self.names = pipeline, text, steps, bool(classes)
+        self.prompts = [NAMING.format(name) for name in classes]
         self.pipeline.set_progress_bar_config(disable=True)
         self.networks = nn.ModuleList(part for part in pipeline.components.values() if isinstance(part, nn.Module))
         self.size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        given: dict[str, Any] = {"prompt": [PROMPT] * len(images), "num_inference_steps": self.steps}
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        prompts = [self.prompts[k] for k in self.told(labels).tolist()] if self.names else [PROMPT] * len(images)
+        given: dict[str, Any] = {"prompt": prompts, "num_inference_steps": self.steps}
         given |= {"generator": generators(images), "output_type": "pt"}
         if self.text:
             given |= {"height": self.size, "width": self.size}
@@ -152,27 +191,35 @@ class PipelineDiffusion(Diffusion):
         return resize(made, images.shape[-1]).clamp(0, 1)
 
     def get_extra_state(self) -> list[Any]:
-        return [self.text, STRENGTH, self.steps, PROMPT]
+        return [self.text, STRENGTH, self.steps, *(self.prompts or [PROMPT])]
 
 
-def load_diffusion(name: str) -> Diffusion:
+def load_diffusion(name: str, classes: Sequence[str] = ()) -> Diffusion:
     """A diffusion model by name.
 
     Args:
         name: `diffusion` (embedded), `diffusion:FILE` (written by `dadlab.making.diffusion`) or `diffusers:MODEL` (of
-            the hub, or a folder in diffusers' format), image-to-image; `diffusion-text`, `diffusion-text:FILE` and
-            `diffusers-text:MODEL`, text-to-image.
+            the hub, or a folder in diffusers' format), image-to-image. With `-text` before the colon text-to-image,
+            with `-class` after that under prompts that name an image's class: `diffusers-text-class:MODEL`.
+        classes: names of the labels, for `-class`.
 
     Raises:
-        ValueError: missing or unreadable weights.
+        ValueError: missing or unreadable weights; `-class` without names, or with others than the model's.
     """
-    kind, _, place = name.partition(":")
-    text = kind.endswith("-text")
-    if kind.startswith("diffusers"):
-        return PipelineDiffusion(_pipeline(place, text), text=text).freeze()
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name}: say diffusion, diffusion:FILE or diffusers:MODEL; -text and -class before the colon")
+    text, names, place = bool(found["text"]), bool(found["names"]), found["place"]
+    if names and not classes:
+        raise ValueError(f"{name}: its prompts name classes, and here they are not known; take it without -class")
+    if found["kind"] == "diffusers":
+        return PipelineDiffusion(_pipeline(place, text), text=text, classes=classes if names else ()).freeze()
     weights = Path(place) if place else ASSETS / "diffusion_studio.safetensors"
     state, config = load_weights(weights)
-    return EmbeddedDiffusion(fill(weights, lambda: SmallDiffusion(**config), state), text=text).freeze()
+    model = fill(weights, lambda: SmallDiffusion(**config), state)
+    if names and len(classes) != model.classes:
+        raise ValueError(f"{name}: knows {model.classes} classes, the data have {len(classes)}; take it without -class")
+    return EmbeddedDiffusion(model, text=text, names=names).freeze()
 
 
 def _pipeline(place: str, text: bool) -> Any:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -144,9 +146,10 @@ Discretizer: TypeAlias = "FrozenVQGAN | Identity | Diffusion"
 
 
 _CHOICES = "'studio', 'broad', 'identity', 'diffusion', 'diffusion-text', 'diffusers:MODEL', 'diffusers-text:MODEL'"
+_DIFFUSION = re.compile(r"diffus(?:ion|ers)(?:-\w+)*(?::.*)?")
 
 
-def load_discretizer(name: str = "studio") -> Discretizer:
+def load_discretizer(name: str = "studio", classes: Sequence[str] = ()) -> Discretizer:
     """A discretizer by name or file.
 
     Args:
@@ -154,6 +157,7 @@ def load_discretizer(name: str = "studio") -> Discretizer:
             safetensors file written by `dadlab.making.discretizer` or, from a published checkpoint, by
             `dadlab.checkpoints`; or a diffusion model: `diffusion`, `diffusers:MODEL` and the others of
             `dadlab.diffusion.load_diffusion`.
+        classes: names of the labels; a diffusion model's prompts may want them.
 
     Raises:
         ValueError: unknown name, a checkpoint still to be converted, an unreadable file, or diffusers is missing.
@@ -162,8 +166,8 @@ def load_discretizer(name: str = "studio") -> Discretizer:
         return Identity()
     if name in ("studio", "broad"):
         return load_vqgan(ASSETS / f"vqgan_{name}.safetensors")
-    if name.partition(":")[0].removesuffix("-text") in ("diffusion", "diffusers"):
-        return _diffusion(name)
+    if _DIFFUSION.fullmatch(name):
+        return _diffusion(name, classes)
     if Path(name).suffix in (".ckpt", ".pt", ".pth", ".bin"):
         target = Path(name).with_suffix(".safetensors")
         raise ValueError(f"{name}: convert it once: python -m dadlab.checkpoints convert {name} {target}")
@@ -172,12 +176,12 @@ def load_discretizer(name: str = "studio") -> Discretizer:
     return load_vqgan(Path(name))
 
 
-def _diffusion(name: str) -> Diffusion:
+def _diffusion(name: str, classes: Sequence[str]) -> Diffusion:
     try:
         from dadlab.diffusion import load_diffusion
     except ImportError as error:
         raise ValueError(f"{name}: needs diffusers (pip install 'dadlab[diffusion]'): {error}") from None
-    return load_diffusion(name)
+    return load_diffusion(name, classes)
 
 
 @torch.no_grad()

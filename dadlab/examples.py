@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dadlab.attack import Classifier, perturb
-from dadlab.discretizer import VQGAN, Discretizer
+from dadlab.discretizer import VQGAN, Discretizer, Identity
 from dadlab.profile import Attack
 from dadlab.views import counter_hash
 
@@ -63,9 +63,10 @@ def discretize_adversarially(
         attack: how x' is made from Q(x).
         generators: one a sample.
     """
+    q = discretizer if isinstance(discretizer, VQGAN | Identity) else discretizer.of(labels)
     with torch.no_grad():
-        reconstructed = discretizer(images)
-    through = discretizer.straight_through if attack.through else None
+        reconstructed = q(images)
+    through = q.straight_through if attack.through else None
     said = _Remembers(teacher)
     perturbed = perturb(said, reconstructed, labels, attack, generators, through=through)
     starts_there = attack.steps > 0 and attack.start == 0 and not attack.through
@@ -74,7 +75,7 @@ def discretize_adversarially(
             codes = discretizer.encode(perturbed)
             final = discretizer.decode(codes)
         else:
-            codes, final = None, discretizer(perturbed)
+            codes, final = None, q(perturbed)
         logits = teacher(final)
         kept = logits.argmax(1) == labels
         wrong = teacher(images).argmax(1) != labels

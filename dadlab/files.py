@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 _M = TypeVar("_M", bound=torch.nn.Module)
-_MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/)|diffus(?:ers|ion)(?:-text)?:)(.+)")
+_MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/)|diffus(?:ers|ion)(?:-text)?(?:-class)?:)(.+)")
 _DATA = re.compile(r"((?:imagenet|hf|hf-stream):)(.+)")
 _SLOW_TO_READ = 2**26
 

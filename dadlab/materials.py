@@ -68,6 +68,8 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
     check_top(profile.top_logits, len(clean.classes))
     if method.second == "view" and profile.views < 2:
         raise ValueError("a second clean view needs views of at least 2")
+    if "discretizer" in method.online:
+        load_discretizer(profile.discretizer)  # without names of classes: mixed labels have none
     second = _samples(clean, profile, method, runs_dir) if method.stored else None
     views = augreg_views(clean, profile.augreg)
     stream = Stream(views, _cached(views, profile, runs_dir) if method.uses_teacher else None)
@@ -94,7 +96,7 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bo
     Raises:
         ValueError: there are none.
     """
-    discretizer, folder = load_discretizer(profile.discretizer), _stored(clean, profile, runs_dir)
+    discretizer, folder = load_discretizer(profile.discretizer, clean.classes), _stored(clean, profile, runs_dir)
     if not matched:
         return open_samples(folder, discretizer, clean)
     control = _stored(clean, replace(profile, attack=ATTACKS["none"]), runs_dir)
@@ -113,7 +115,7 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
         generate(
             clean,
             teacher_of(profile, clean.classes),
-            load_discretizer(profile.discretizer).to(local_device()),
+            load_discretizer(profile.discretizer, clean.classes).to(local_device()),
             profile.attack,
             folder,
             variants=profile.variants,

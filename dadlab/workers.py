@@ -100,7 +100,7 @@ def start_workers(
         ValueError: anything the profile names cannot be had, before a process is started.
     """
     clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
-    load_discretizer(profile.discretizer)
+    load_discretizer(profile.discretizer, clean.classes)
     load_teacher(profile.teacher, clean.classes, ["{}"])  # a large CLIP's own eighty templates take minutes
     folder = store_folder(clean, profile, runs_dir)
     described = folder.with_suffix(".json")
@@ -165,7 +165,7 @@ def work(described: Path, runs_dir: Path, device: torch.device, compute: Compute
     profile = make_profile(**json.loads(described.read_text())["profile"])
     clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
     teacher = load_teacher(profile.teacher, clean.classes).to(device)
-    discretizer = load_discretizer(profile.discretizer).to(device)
+    discretizer = load_discretizer(profile.discretizer, clean.classes).to(device)
     folder = store_folder(clean, profile, runs_dir)
     generate(clean, teacher, discretizer, profile.attack, folder, variants=profile.variants, compute=compute)
 

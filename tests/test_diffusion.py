@@ -18,9 +18,12 @@ from torch import nn
 from dadlab import diffusion as module
 from dadlab.diffusion import PROMPT, STRENGTH, PipelineDiffusion, SmallDiffusion, generators, load_diffusion
 from dadlab.discretizer import load_discretizer
+from dadlab.examples import discretize_adversarially
 from dadlab.files import content_of, module_fingerprint, save_weights
 from dadlab.generate import generate
-from dadlab.profile import ATTACKS
+from dadlab.materials import prepare
+from dadlab.methods import METHODS
+from dadlab.profile import ATTACKS, make_profile
 from dadlab.store import materialize, open_dataset
 
 TINY = {"classes": 10, "image_size": 32, "widths": [16, 16]}
@@ -129,6 +132,50 @@ def test_a_pipeline_is_asked_under_the_papers_prompt_at_its_own_size(photos40, t
     torch.testing.assert_close(found[:, 0, 0, 0], expected)
     assert [*q.networks] == [pipe.components["unet"]]
     assert not any(parameter.requires_grad for parameter in q.parameters())
+
+
+def test_prompts_name_the_class_of_each_image(photos40):
+    pipe, images = Pipe(), photos40.images(torch.arange(3))
+    q = PipelineDiffusion(pipe, text=True, classes=("shirt", "bag")).freeze()
+    named = q.of(torch.tensor([1, 0, 1]))
+    named(images)
+    assert pipe.asked["prompt"] == ["A photo of a bag", "A photo of a shirt", "A photo of a bag"]
+    assert named.straight_through(images).shape == images.shape
+    with pytest.raises(ValueError, match="prompts name classes"):
+        q(images)
+
+
+def test_the_embedded_model_is_given_the_class_of_each_image(photos40, weights):
+    images, labels = photos40.images(torch.arange(3)), photos40.labels[:3]
+    q = load_discretizer(f"diffusion-text-class:{weights}", photos40.classes)
+    torch.testing.assert_close(q.of(labels)(images), q.model.sample(images, labels))
+    other = load_discretizer(f"diffusion-text:{weights}", photos40.classes)
+    assert other.of(labels) is other
+    assert module_fingerprint(q) != module_fingerprint(other)
+
+
+def test_an_example_is_redrawn_under_its_own_class(photos40, tiny_teacher, weights):
+    rows = torch.arange(4)
+    images, labels = photos40.images(rows), photos40.labels[rows]
+    q = load_discretizer(f"diffusion-class:{weights}", photos40.classes)
+    made = discretize_adversarially(
+        images, labels, tiny_teacher, q, ATTACKS["fashion"], [torch.Generator().manual_seed(0)] * 4
+    )
+    torch.testing.assert_close(made.reconstructed, q.of(labels)(images))
+    torch.testing.assert_close(made.images, q.of(labels)(made.perturbed))
+
+
+def test_classes_that_cannot_be_named_are_refused_before_work(photos40, weights, tmp_path):
+    name = f"diffusion-class:{weights}"
+    with pytest.raises(ValueError, match="not known; take it without -class"):
+        load_discretizer(name)
+    with pytest.raises(ValueError, match="knows 10 classes, the data have 2"):
+        load_discretizer(name, ("shirt", "bag"))
+    with pytest.raises(ValueError, match="not known; take it without -class"):
+        prepare(make_profile(limit=20, discretizer=name), METHODS["dat_dad"], tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="-text and -class before the colon"):
+        load_discretizer("diffusion-class-text:a.safetensors")
 
 
 def test_a_published_model_without_transformers_says_what_to_install(monkeypatch):

@@ -159,5 +159,6 @@ class _Base:
 
 def _check_discretizer(name: str) -> None:
     """Raise a `ValueError` where the embedded diffusion model is named and its weights are not there."""
-    if name in ("diffusion", "diffusion-text") and not (ASSETS / "diffusion_studio.safetensors").is_file():
+    embedded = name.startswith("diffusion") and ":" not in name
+    if embedded and not (ASSETS / "diffusion_studio.safetensors").is_file():
         raise ValueError("no weights of a diffusion model are embedded; `dadlab.making.diffusion` makes them")

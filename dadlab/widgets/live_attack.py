@@ -229,8 +229,8 @@ def _teacher(name: str, classes: tuple[str, ...]) -> Frozen:
 
 
 @functools.lru_cache(maxsize=4)
-def _discretizer(name: str) -> Discretizer:
-    return load_discretizer(name)
+def _discretizer(name: str, classes: tuple[str, ...]) -> Discretizer:
+    return load_discretizer(name, classes)
 
 
 @functools.lru_cache(maxsize=16)
@@ -246,4 +246,4 @@ def _subject(
 ) -> live.Subject:
     dataset = _split(data, split, image_size)
     image = dataset.images(torch.tensor([index])) if upload is None else read_picture(upload, image_size)
-    return live.subject(image, label, _teacher(teacher, dataset.classes), _discretizer(discretizer))
+    return live.subject(image, label, _teacher(teacher, dataset.classes), _discretizer(discretizer, dataset.classes))

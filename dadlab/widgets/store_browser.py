@@ -262,10 +262,11 @@ class StoreBrowser(View):
 
     def _discretizer(self) -> Discretizer | None:
         assert self._index is not None
-        return _made_by(self._index.manifest.get("discretizer", ""), self.discretizers)
+        return _made_by(self._index.manifest.get("discretizer", ""), self.discretizers, self._classes())
 
 
 @functools.lru_cache(maxsize=4)
-def _made_by(stamp: str, names: tuple[str, ...]) -> Discretizer | None:
+def _made_by(stamp: str, names: tuple[str, ...], classes: tuple[str, ...]) -> Discretizer | None:
     """The discretizer with this fingerprint, or None."""
-    return next((q for q in map(load_discretizer, names) if module_fingerprint(q) == stamp), None)
+    found = (load_discretizer(name, classes) for name in names)
+    return next((q for q in found if module_fingerprint(q) == stamp), None)

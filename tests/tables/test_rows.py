@@ -71,6 +71,7 @@ def test_a_diffusion_model_without_weights_is_missing_and_says_who_makes_them(mo
     rows = {row.key: row for row in read_rows(10)}
     assert rows["Stable-Diffusion"].what == "dad, resnet_s, discretizer diffusion-text"
     assert rows["Stable-Diffusion, image-to-image"].profile.discretizer == "diffusion"
+    assert rows["Stable-Diffusion, class in the prompt"].profile.discretizer == "diffusion-text-class"
 
 
 def test_bad_names_say_what_is_meant():

@@ -27,7 +27,7 @@ from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_cor
 from dadlab.tables.rows import DISCRETE_VIT, NOT_YET, Row
 from dadlab.train import train as train_run
 
-NOT_RUN = "not run"
+NOT_RUN, SEEDS = "not run", "seeds"  # how it begins, what a row without all its runs is missing
 TEACHER_SEED = 1000  # of trained teachers: outside every comparison
 Values = dict[str, dict[int, np.ndarray]]  # column → seed → (N,) values in [0, 1]
 Cells = Callable[[Row, int, Path, Sequence[str]], dict[str, np.ndarray]]  # of one seed: column → (N,)
@@ -119,7 +119,7 @@ def measure_rows(
             measured.missing[row.key] = NOT_YET
             continue
         if len(there) < len(seeds):
-            measured.missing[row.key] = f"seeds {', '.join(map(str, there))} alone"
+            measured.missing[row.key] = f"{SEEDS} {', '.join(map(str, there))} alone"
     return measured
 
 

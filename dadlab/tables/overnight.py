@@ -8,6 +8,7 @@ python -m dadlab.tables.overnight -p seeds "[0, 1]"
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ import papermill
 from dadlab.demo import ROOT, execute, shown, typed, write_html
 from dadlab.files import fingerprint, sha256
 from dadlab.profile import PROFILES, nearest
+from dadlab.tables.measured import NOT_RUN, SEEDS
 from dadlab.tables.record import report_path, results_folder
 from dadlab.tables.report_page import write_page
 
@@ -47,8 +49,8 @@ def run_all(
 ) -> dict[str, str]:
     """Run notebooks, saying one line a notebook.
 
-    A notebook is done once it has run to its end with the same parameters and the same code, and its record is there;
-    after a kill the next call begins with those that are not.
+    A notebook is done once it has run to its end with the same parameters and the same code, and its record is there
+    and lacks no run: one that did is read again. After a kill the next call begins with those that are not done.
 
     Args:
         parameters: notebook → its parameters; those that it does not know are left out.
@@ -68,8 +70,8 @@ def run_all(
             known = papermill.inspect_notebook(path)
             given = {name: value for name, value in every.items() if name in known}
             stamp, key = executed / f"{path.stem}.done", fingerprint(path.read_text(), given, code)
-            written = "out" not in given or (ROOT / given["out"]).is_file()
-            if not again and written and stamp.is_file() and stamp.read_text() == key:
+            whole = "out" not in given or _whole(ROOT / given["out"])
+            if not again and whole and stamp.is_file() and stamp.read_text() == key:
                 failures[path.stem] = ""
                 print(f"{path.stem:12} done before", flush=True)
             else:
@@ -85,6 +87,16 @@ def run_all(
             if not failures[path.stem]:
                 stamp.write_text(key)
     return failures
+
+
+def _whole(record: Path) -> bool:
+    """Whether a record is there and has all the runs that it asked for; rows that nobody can train are none."""
+    try:
+        found = json.loads(record.read_text())
+    except (OSError, json.JSONDecodeError):
+        return False
+    rows = found.get("rows", ())
+    return not found.get("missing") and not any(row.get("missing", "").startswith((NOT_RUN, SEEDS)) for row in rows)
 
 
 def _code() -> str:

@@ -20,7 +20,7 @@ def write_notebook(path: Path, source: str) -> Path:
     return path
 
 
-WRITE = "from pathlib import Path\nPath(out).write_text(str(x))"
+WRITE = "from pathlib import Path\nPath(out).write_text(f'{{\"x\": {x}}}')"
 SECONDS = re.compile(r"done in \d+ s")
 
 
@@ -37,7 +37,7 @@ def test_each_notebook_runs_once_and_a_failed_one_again(tmp_path, capsys):
     given = {path: {"x": 5, "unknown": 1, "out": str(tmp_path / path.stem)} for path in (good, bad)}
     first = overnight.run_all(given, tmp_path / "executed", jobs=2)
     assert first == {"good": "", "bad": "cell 3 failed: ValueError: no such thing"}
-    assert (tmp_path / "good").read_text() == "5"
+    assert json.loads((tmp_path / "good").read_text()) == {"x": 5}
     assert (tmp_path / "executed" / "good.html").is_file()
     assert said(capsys) == {"good": "done", "bad": "cell 3 failed: ValueError: no such thing"}
     again = {good: given[good]}
@@ -46,6 +46,24 @@ def test_each_notebook_runs_once_and_a_failed_one_again(tmp_path, capsys):
     (tmp_path / "good").unlink()
     overnight.run_all(again, tmp_path / "executed")
     assert said(capsys) == {"good": "done"}, "a record that is gone is made again"
+
+
+@pytest.mark.parametrize(
+    ("record", "whole"),
+    [
+        ('{"missing": [], "rows": [{"missing": ""}, {"missing": "no batch norm"}, {"x": 1}]}', True),
+        ('{"rows": [{"missing": ""}, {"missing": "not run (dat, vit_s)"}]}', False),
+        ('{"rows": [{"missing": "seeds 0, 1 alone"}]}', False),
+        ('{"missing": ["dad-resnet_s-s0-0123"]}', False),
+        ("{torn", False),
+        (None, False),
+    ],
+)
+def test_a_record_that_lacks_runs_is_read_again(tmp_path, record, whole):
+    path = tmp_path / "table.json"
+    if record is not None:
+        path.write_text(record)
+    assert overnight._whole(path) == whole
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_cor
 from dadlab.tables.rows import DISCRETE_VIT, NOT_YET, Row
 from dadlab.train import train as train_run
 
-NOT_RUN, SEEDS = "not run", "seeds"  # how it begins, what a row without all its runs is missing
+NOT_RUN, SEEDS = "not run", "seeds"  # beginnings of what is said of a row that lacks runs
 TEACHER_SEED = 1000  # of trained teachers: outside every comparison
 Values = dict[str, dict[int, np.ndarray]]  # column → seed → (N,) values in [0, 1]
 Cells = Callable[[Row, int, Path, Sequence[str]], dict[str, np.ndarray]]  # of one seed: column → (N,)

@@ -159,6 +159,6 @@ class _Base:
 
 def _check_discretizer(name: str) -> None:
     """Raise a `ValueError` where the embedded diffusion model is named and its weights are not there."""
-    embedded = name.startswith("diffusion") and ":" not in name
-    if embedded and not (ASSETS / "diffusion_studio.safetensors").is_file():
+    embedded = [f"diffusion{text}{names}" for text in ("", "-text") for names in ("", "-class")]
+    if name in embedded and not (ASSETS / "diffusion_studio.safetensors").is_file():
         raise ValueError("no weights of a diffusion model are embedded; `dadlab.making.diffusion` makes them")

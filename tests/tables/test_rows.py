@@ -106,3 +106,9 @@ def test_claims_that_are_ours_or_came_later_say_so(number):
         assert claim.keys() <= {"text", "first", "than", "on", "above", "later", "ours"}
         assert claim.get("ours", False) == ("our own" in claim["text"])
     assert all(f"`{mark}`" in data["about"] for mark in ("later", "ours"))
+
+
+def test_a_file_of_ones_own_is_no_embedded_diffusion_model(monkeypatch, tmp_path):
+    monkeypatch.setattr(rows_module, "ASSETS", tmp_path)
+    rows = {row.key: row for row in read_rows(3, shared={"discretizer": "diffusion_mine.safetensors"})}
+    assert rows["DAD (Ours)"].missing == ""

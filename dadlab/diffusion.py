@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 
+from dadlab.discretizer import check_unlabelled
 from dadlab.files import fill, load_weights
 from dadlab.photos import ASSETS
 from dadlab.wrappers import Frozen, resize
@@ -210,8 +211,8 @@ def load_diffusion(name: str, classes: Sequence[str] = ()) -> Diffusion:
     if found is None:
         raise ValueError(f"{name}: say diffusion, diffusion:FILE or diffusers:MODEL; -text and -class before the colon")
     text, names, place = bool(found["text"]), bool(found["names"]), found["place"]
-    if names and not classes:
-        raise ValueError(f"{name}: its prompts name classes, and here they are not known; take it without -class")
+    if not classes:
+        check_unlabelled(name)
     if found["kind"] == "diffusers":
         return PipelineDiffusion(_pipeline(place, text), text=text, classes=classes if names else ()).freeze()
     weights = Path(place) if place else ASSETS / "diffusion_studio.safetensors"

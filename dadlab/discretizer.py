@@ -176,6 +176,12 @@ def load_discretizer(name: str = "studio", classes: Sequence[str] = ()) -> Discr
     return load_vqgan(Path(name))
 
 
+def check_unlabelled(name: str) -> None:
+    """Raise a `ValueError` if this discretizer must be told the classes of its images."""
+    if _DIFFUSION.fullmatch(name) and name.partition(":")[0].endswith("-class"):
+        raise ValueError(f"{name}: its prompts name classes, and here they are not known; take it without -class")
+
+
 def _diffusion(name: str, classes: Sequence[str]) -> Diffusion:
     try:
         from dadlab.diffusion import load_diffusion

@@ -21,7 +21,7 @@ from dadlab.attack import described
 from dadlab.augreg import AugRegViews, augreg_views
 from dadlab.cache import TeacherCache, cache_teacher, check_top
 from dadlab.data import Dataset, load_split
-from dadlab.discretizer import load_discretizer
+from dadlab.discretizer import check_unlabelled, load_discretizer
 from dadlab.files import content_of, fingerprint
 from dadlab.generate import generate
 from dadlab.methods import Method
@@ -69,7 +69,7 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
     if method.second == "view" and profile.views < 2:
         raise ValueError("a second clean view needs views of at least 2")
     if "discretizer" in method.online:
-        load_discretizer(profile.discretizer)  # without names of classes: mixed labels have none
+        check_unlabelled(profile.discretizer)  # mixed labels have no name
     second = _samples(clean, profile, method, runs_dir) if method.stored else None
     views = augreg_views(clean, profile.augreg)
     stream = Stream(views, _cached(views, profile, runs_dir) if method.uses_teacher else None)

@@ -13,13 +13,16 @@ USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[
 
 PROFILE := fashion
 
-.PHONY: help demo tables test test-slow test-browser lint lab app doctor lock hooks clean
+.PHONY: help demo answers tables test test-slow test-browser lint lab app doctor lock hooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 demo: $(STAMP) ## run notebooks/quickstart.ipynb, print its table, say where the notebook and its HTML are
 	@$(BIN)/python -m dadlab.demo
+
+answers: $(STAMP) ## put the committed answers of our runs under runs/, so that they need no training
+	@$(BIN)/python -m dadlab.ledger unpack
 
 tables: $(STAMP) ## run the first paper's tables and figures and write papers/dad/report.html; PROFILE=imagenet
 	@$(BIN)/python -m dadlab.tables.overnight --profile $(PROFILE)

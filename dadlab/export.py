@@ -44,7 +44,7 @@ def export_student(run: Run, runs_dir: Path, folder: Path, *, license: str = "")
     Raises:
         ValueError: the run is not finished.
     """
-    weights = run.folder(runs_dir) / "student.safetensors"
+    weights = run.weights(runs_dir)
     if not weights.is_file():
         raise ValueError(f"{weights.parent}: not trained yet; train the run before its export")
     student = load_student(weights)

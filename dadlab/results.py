@@ -60,6 +60,14 @@ def check_splits(run: Run, runs_dir: Path, splits: Sequence[str]) -> None:
         check(run.profile.data, [run.profile.train, *missing])
 
 
+def answered(run: Run, runs_dir: Path, splits: Sequence[str], *, corruptions: bool = False) -> bool:
+    """Whether all that `measure`, and with corruptions `measure_corrupted`, would say of a run is kept already."""
+    drawn = corruptions and not has_corruptions(run.profile.data)
+    read = _published_splits() if corruptions and not drawn else []
+    files = [_kept(run, runs_dir, split) for split in (*splits, *read)]
+    return all(path.is_file() for path in [*files, *[_kept_corrupted(run, runs_dir)] * drawn])
+
+
 def measure_seeds(
     profile: Profile,
     method: str,
@@ -83,6 +91,10 @@ def _measure_split(run: Run, runs_dir: Path, split: str) -> np.ndarray:
 
 def _kept(run: Run, runs_dir: Path, split: str) -> Path:
     return run.folder(runs_dir) / "correct" / f"{split}.npy"
+
+
+def _kept_corrupted(run: Run, runs_dir: Path) -> Path:
+    return run.folder(runs_dir) / "corrupted.npz"
 
 
 def trained(run: Run, runs_dir: Path) -> torch.nn.Module:
@@ -117,7 +129,7 @@ def measure_corrupted(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
         right = measure(run, runs_dir, _published_splits())
         found = {kind: wrong_share([right[corruption(kind, level)] for level in SEVERITIES]) for kind in CORRUPTIONS}
     else:
-        found = kept_arrays(folder / "corrupted.npz", lambda: _drawn_errors(run, Path(runs_dir)))
+        found = kept_arrays(_kept_corrupted(run, runs_dir), lambda: _drawn_errors(run, Path(runs_dir)))
     if not (folder / "corruptions.json").is_file():
         write_json(folder / "corruptions.json", {kind: float(wrong.mean()) for kind, wrong in found.items()})
     return found

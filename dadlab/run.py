@@ -62,6 +62,10 @@ class Run:
     def folder(self, runs_dir: Path) -> Path:
         return Path(runs_dir) / f"{self.method}-{self.student}-s{self.seed}-{self.fingerprint}"
 
+    def weights(self, runs_dir: Path) -> Path:
+        """The student's; there once it is trained."""
+        return self.folder(runs_dir) / "student.safetensors"
+
 
 def read_run(path: Path) -> Run:
     """The run that a `run.json` describes.

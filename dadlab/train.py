@@ -57,7 +57,7 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
     _check_optimizer(run.profile.optimizer)
     tracker = tracker_name(service.tracker)
     folder = run.folder(runs_dir)
-    weights = folder / "student.safetensors"
+    weights = run.weights(runs_dir)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=precision(), log_with=tracker, project_dir=folder)
     check_split(run.profile.batch, accelerator.num_processes, run.profile.accumulate)
@@ -74,13 +74,20 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
     loop = begin_training(run, runs_dir, folder, accelerator, service)
     made = {"commit": commit(), "machine": machine()}  # before the code may change
     if accelerator.is_main_process:
+        _forget(folder)
         write_json(folder / "run.json", dataclasses.asdict(run))
     loop.fit()
     if accelerator.is_main_process:
         write_json(folder / TRAINED, made)
-        save_student(folder / "student.safetensors", remove_auxiliary(loop.result()))
+        save_student(run.weights(runs_dir), remove_auxiliary(loop.result()))
         loop.checkpoint.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
+
+
+def _forget(folder: Path) -> None:
+    """Drop answers of other weights: of lost ones, or of those that `dadlab.ledger` tells of."""
+    for path in (*folder.glob("*/*.npy"), *folder.glob("corrup*")):
+        path.unlink()
 
 
 def begin_training(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, service: Service) -> Loop:

@@ -22,7 +22,7 @@ from dadlab.files import fingerprint
 from dadlab.making.tokens import train_token_teacher
 from dadlab.profile import nearest
 from dadlab.provenance import trained_by
-from dadlab.results import measure, measure_corrupted
+from dadlab.results import answered, measure, measure_corrupted
 from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corrupted
 from dadlab.tables.rows import DISCRETE_VIT, NOT_YET, Row
 from dadlab.train import train as train_run
@@ -87,7 +87,8 @@ def measure_rows(
         runs_dir: where runs live.
         columns: some of the table's; all unless told.
         train: train what is missing; else only runs that are there count, with the seeds that are there, and the
-            teacher only if it was asked before.
+            teacher only if it was asked before. Of a run, answers to the tests are enough (`dadlab.ledger`), unless
+            `cells` wants its weights.
         cells: how a row's columns are measured with one seed; on the test splits of their names unless told.
 
     Raises:
@@ -99,7 +100,7 @@ def measure_rows(
     rows = [with_teacher(row, runs_dir, train=train) for row in rows]
     measured = Measured(published, rows, seeds, {}, {})
     for row in rows:
-        there = [seed for seed in seeds if row.missing or train or _trained(row, seed, runs_dir)]
+        there = [seed for seed in seeds if row.missing or train or _there(row, seed, runs_dir, () if cells else wanted)]
         if row.missing or not there:
             measured.missing[row.key] = row.missing or f"{NOT_RUN} ({row.what})"
             continue
@@ -140,7 +141,7 @@ def _taught(teacher: Row, runs_dir: Path) -> tuple[Path, Callable[[], object]]:
     profile = teacher.profile
     if teacher.method != DISCRETE_VIT:
         run = teacher.run(TEACHER_SEED)
-        return run.folder(runs_dir) / "student.safetensors", lambda: train_run(run, runs_dir)
+        return run.weights(runs_dir), lambda: train_run(run, runs_dir)
     images = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
     recipe: dict[str, Any] = {
         "steps": profile.epochs * -(-len(images) // profile.batch),
@@ -157,10 +158,14 @@ def split_of(column: str, data: str) -> str | None:
     return split if split in split_names(data) else None
 
 
-def _trained(row: Row, seed: int, runs_dir: Path) -> bool:
+def _there(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> bool:
+    """Whether nothing needs training: weights are there, or answers to the tests behind all columns, if any."""
+    data = row.profile.data
     if not row.method:
-        return teacher_answered(row.profile, runs_dir, home_split(row.profile.data))
-    return (row.run(seed).folder(runs_dir) / "student.safetensors").is_file()
+        return teacher_answered(row.profile, runs_dir, home_split(data))
+    splits = [split for name in columns if (split := split_of(name, data)) is not None]
+    told = bool(splits) and answered(row.run(seed), runs_dir, splits, corruptions="C" in columns)
+    return told or row.run(seed).weights(runs_dir).is_file()
 
 
 def tested(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:

@@ -98,9 +98,8 @@ def missing_runs(runs: Iterable[Run], runs_dir: Path, *, train: bool, files: Ite
     absent = [Path(file).name for file in files if not (train or Path(file).is_file())]
     lines: list[dict[str, Any]] = [{"method": "teacher", **nothing, "name": name} for name in absent]
     for run in () if train else runs:
-        name = run.folder(runs_dir).name
-        if not (Path(runs_dir) / name / "student.safetensors").is_file():
+        if not run.weights(runs_dir).is_file():
             told = {"method": run.method, "student": run.student, "epochs": run.profile.epochs, "seed": run.seed}
-            lines.append({**told, "name": name})
+            lines.append({**told, "name": run.folder(runs_dir).name})
     columns = ["method", "student", "epochs", "seed", "name"]
     return pd.DataFrame(lines, columns=columns).drop_duplicates(ignore_index=True)

@@ -1,0 +1,191 @@
+"""Pages of made-up runs, and the pages that are committed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dadlab import ledger
+from dadlab.demo import ROOT
+from dadlab.evaluate import CORRUPTIONS, SHIFTS
+from dadlab.files import write_json
+from dadlab.ledger import PAGE, main, pack, read_page, unpack, verify
+from dadlab.profile import make_profile
+from dadlab.provenance import TRAINED, trained_by
+from dadlab.results import answered, measure, measure_corrupted, measure_corruptions
+from dadlab.run import Run, read_run
+from dadlab.train import train
+
+RUN = Run(make_profile(), "kd", "resnet_s", 3)
+COMMITTED = sorted((ROOT / ledger.LEDGER).glob("*.zip"))
+
+
+def made(runs_dir: Path, run: Run = RUN, *, commit: str = "abc1234", right: float = 0.5) -> Path:
+    """A finished run of made-up answers."""
+    folder, rng = run.folder(runs_dir), np.random.default_rng(run.seed)
+    (folder / "correct").mkdir(parents=True)
+    for split in SHIFTS:
+        np.save(folder / "correct" / f"{split}.npy", rng.random(200) < right)
+    np.savez(folder / "corrupted.npz", **{kind: rng.random(50) for kind in CORRUPTIONS})
+    write_json(folder / "corruptions.json", dict.fromkeys(CORRUPTIONS, 0.5))
+    write_json(folder / "run.json", dataclasses.asdict(run))
+    write_json(folder / TRAINED, {"commit": commit, "machine": "CPU"})
+    run.weights(runs_dir).write_bytes(b"weights")
+    return folder
+
+
+def test_unpacked_answers_stand_for_the_run(tmp_path):
+    folder = made(tmp_path / "there")
+    (page,) = pack(tmp_path / "there", tmp_path / "ledger")
+    assert page.stem == folder.name
+    assert unpack(tmp_path / "ledger", tmp_path / "here") == [RUN.folder(tmp_path / "here")]
+    assert answered(RUN, tmp_path / "here", SHIFTS, corruptions=True)
+    found = measure(RUN, tmp_path / "here", list(SHIFTS))
+    for split in SHIFTS:
+        np.testing.assert_array_equal(found[split], np.load(folder / "correct" / f"{split}.npy"))
+    assert measure_corrupted(RUN, tmp_path / "here").keys() == set(CORRUPTIONS)
+    assert measure_corruptions(RUN, tmp_path / "here")["fog"] == 0.5
+    assert trained_by(RUN.folder(tmp_path / "here"))["commit"] == "abc1234"
+    assert not RUN.weights(tmp_path / "here").exists()
+
+
+def test_the_same_answers_are_the_same_bytes_and_pages_stay(tmp_path):
+    made(tmp_path / "runs")
+    (first,) = pack(tmp_path / "runs", tmp_path / "a")
+    (second,) = pack(tmp_path / "runs", tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
+    first.write_bytes(b"as it was")
+    assert pack(tmp_path / "runs", tmp_path / "a") == []
+    assert first.read_bytes() == b"as it was"
+
+
+@pytest.mark.parametrize(
+    "lacking", ["run.json", "student.safetensors", "correct/sketch.npy", "corrupted.npz", "trained.json"]
+)
+def test_a_run_without_everything_gets_no_page(tmp_path, lacking):
+    (made(tmp_path / "runs") / lacking).unlink()
+    assert pack(tmp_path / "runs", tmp_path / "ledger") == []
+
+
+@pytest.mark.parametrize("profile", [make_profile(limit=40), make_profile(data="elsewhere")], ids=["toy", "other data"])
+def test_toys_and_other_data_get_no_page(tmp_path, profile, monkeypatch):
+    monkeypatch.setattr("dadlab.run.identity", lambda *_: "made up")
+    made(tmp_path / "runs", Run(profile, "kd"))
+    assert pack(tmp_path / "runs", tmp_path / "ledger") == []
+
+
+def test_a_run_whose_name_no_longer_fits_gets_no_page(tmp_path):
+    folder = made(tmp_path / "runs")
+    folder.rename(folder.with_name("kd-resnet_s-s3-000000000000"))
+    assert pack(tmp_path / "runs", tmp_path / "ledger") == []
+
+
+@pytest.mark.parametrize("commit", ["abc1234+", "unknown"])
+def test_uncommitted_code_gets_no_page_and_neither_do_its_neighbours(tmp_path, commit):
+    made(tmp_path / "runs")
+    bad = made(tmp_path / "runs", dataclasses.replace(RUN, seed=4), commit=commit)
+    with pytest.raises(ValueError, match=bad.name):
+        pack(tmp_path / "runs", tmp_path / "ledger")
+    assert not list((tmp_path / "ledger").glob("*"))
+
+
+def test_runs_that_are_there_are_left_alone(tmp_path):
+    made(tmp_path / "there")
+    pack(tmp_path / "there", tmp_path / "ledger")
+    own = made(tmp_path / "here", right=0.9)
+    before = (own / "correct/studio.npy").read_bytes()
+    assert unpack(tmp_path / "ledger", tmp_path / "here") == []
+    assert (own / "correct/studio.npy").read_bytes() == before
+
+
+def test_verify_counts_photographs_answered_otherwise(tmp_path, capsys):
+    folder = made(tmp_path / "runs")
+    pack(tmp_path / "runs", tmp_path / "ledger")
+    assert not verify(tmp_path / "runs", tmp_path / "ledger")["otherwise"].any()
+    where = ["--runs-dir", str(tmp_path / "runs"), "--ledger", str(tmp_path / "ledger")]
+    assert main(["verify", *where]) == 0
+    assert "1 of 1 runs trained here have the answers of their pages" in capsys.readouterr().out
+    right = np.load(folder / "correct/sketch.npy")
+    right[:3] = ~right[:3]
+    np.save(folder / "correct/sketch.npy", right)
+    found = verify(tmp_path / "runs", tmp_path / "ledger").set_index("split")["otherwise"]
+    assert (found["sketch"], found.sum()) == (3, 3)
+    assert main(["verify", *where]) == 1
+    said = capsys.readouterr().out
+    assert f"{folder.name}, sketch: 3 of 200 answered otherwise" in said
+    assert "0 of 1 runs" in said
+
+
+def test_unpacked_runs_are_not_verified_against_themselves(tmp_path, capsys):
+    made(tmp_path / "there")
+    pack(tmp_path / "there", tmp_path / "ledger")
+    unpack(tmp_path / "ledger", tmp_path / "here")
+    assert verify(tmp_path / "here", tmp_path / "ledger").empty
+    assert main(["verify", "--runs-dir", str(tmp_path / "here"), "--ledger", str(tmp_path / "ledger")]) == 0
+    assert "no run here has a page" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["empty", "other", "cut"])
+def test_a_damaged_page_is_named(tmp_path, capsys, damage):
+    made(tmp_path / "there")
+    (page,) = pack(tmp_path / "there", tmp_path / "ledger")
+    if damage == "other":
+        with zipfile.ZipFile(page, "w") as out:
+            out.writestr("run.json", "{}")
+    else:
+        page.write_bytes(page.read_bytes()[: 500 * (damage == "cut")])
+    assert main(["unpack", "--runs-dir", str(tmp_path / "here"), "--ledger", str(tmp_path / "ledger")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("dadlab.ledger: ")
+    assert page.name in said
+    assert said.count("\n") == 1
+
+
+def test_no_pages_is_said(tmp_path, capsys):
+    assert main(["unpack", "--runs-dir", str(tmp_path), "--ledger", str(tmp_path / "none")]) == 1
+    assert "holds no page of a ledger" in capsys.readouterr().err
+
+
+def test_pages_are_committed():
+    assert COMMITTED
+
+
+@pytest.mark.parametrize("page", COMMITTED, ids=lambda page: page.stem)
+def test_a_committed_page_belongs_to_the_run_that_todays_code_would_train(page, tmp_path):
+    content = read_page(page)
+    assert zipfile.ZipFile(page).namelist() == list(PAGE)
+    (tmp_path / "run.json").write_bytes(content["run.json"])
+    assert read_run(tmp_path / "run.json").folder(tmp_path).name == page.stem
+    assert ledger._COMMIT.fullmatch(json.loads(content[TRAINED])["commit"])
+
+
+def test_committed_tables_say_what_the_pages_say(tmp_path):
+    """Every cell of a table whose run has a page, and whose column is one test split, is the mean of its answers."""
+    unpack(ROOT / ledger.LEDGER, tmp_path)
+    splits = {"ImageNet": "studio", **{split.capitalize(): split for split in SHIFTS}}
+    checked = 0
+    for path in sorted((ROOT / "papers/dad/results").glob("table_*.json")):
+        table = json.loads(path.read_text())
+        for row, (column, split) in ((row, item) for row in table["rows"] for item in splits.items()):
+            seeds = row["cells"].get(column, {}).get("seeds", {}) if path.stem not in ("table_07", "table_12") else {}
+            for seed, told in seeds.items():
+                kept = tmp_path / row["runs"].get(seed, "none") / "correct" / f"{split}.npy"
+                if kept.is_file():
+                    assert told == round(100 * float(np.load(kept).mean()), 2), (path.name, row["row"], column, seed)
+                    checked += 1
+    assert checked > 100
+
+
+def test_training_drops_the_answers_of_other_weights(tmp_path):
+    run = Run(make_profile(limit=20, epochs=1, batch=10, views=1), "plain")
+    folder = made(tmp_path, run)
+    run.weights(tmp_path).unlink()
+    train(run, tmp_path)
+    assert run.weights(tmp_path).is_file()
+    assert not answered(run, tmp_path, ["studio"])
+    assert not list(folder.glob("corrup*"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor, nn
 
 from dadlab.discretizer import Discretizer
 from dadlab.profile import Profile
+
+NONE = torch.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Batch:
         images: (B, 3, H, W) clean views in [0, 1].
         labels: (B,) int64, or each class's share (B, C) where images are mixed.
         teacher: φ of exactly these views (B, C).
-        second_images, second_labels, second_teacher: the same for the method's `second` stream. AugMix's mixtures are
-            the first of every view and then the second of every view (2B), without labels of their own; φ is of the
-            clean view that a sample was made from where the method says so.
+        second_images, second_labels, second_teacher: the same for the method's `second` stream; φ is of the clean view
+            that a sample was made from where the method says so.
+        mixtures: (2B, 3, H, W) AugMix's two of the clean views, the first of every view and then the second of every.
     """
 
     rows: Tensor
@@ -33,10 +35,11 @@ class Batch:
     second_images: Tensor
     second_labels: Tensor
     second_teacher: Tensor
+    mixtures: Tensor = NONE
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed."""
-        return Batch(*(change(getattr(self, entry.name)) for entry in dataclasses.fields(self)))
+        return Batch(*(change(getattr(self, entry.name)) for entry in fields(self)))
 
     def pin_memory(self) -> Batch:
         return self.each(Tensor.pin_memory)

@@ -1,4 +1,4 @@
-"""What the first paper compares DAD with: other augmentations, and other distillations.
+"""What the first paper compares DAD with: other augmentations, and other distillations; and DAD with one of them.
 
 Weights and temperatures that a method's own paper sets are said in the registry (`dadlab.methods`).
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dadlab.auxiliary import routed
 from dadlab.batch import Batch, Tools
-from dadlab.losses import ard_loss, dist_loss, jensen_shannon, rslad_loss
+from dadlab.losses import ard_loss, dad_loss, dist_loss, jensen_shannon, rslad_loss
 
 JENSEN_SHANNON = 12.0  # AugMix's λ
 SHAPE_SHARE = 0.8  # debiased training's γ
@@ -53,8 +53,17 @@ def augmix(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
 
     l₁(θ(x), y) + λ · JS(θ(x), θ(x₁), θ(x₂)), λ = 12 as published.
     """
-    clean, mixtures = _both(student, batch)
-    return F.cross_entropy(clean, batch.labels) + JENSEN_SHANNON * jensen_shannon(clean, *mixtures.chunk(2))
+    clean, first, second = student(torch.cat([batch.images, batch.mixtures])).float().chunk(3)
+    return F.cross_entropy(clean, batch.labels) + JENSEN_SHANNON * jensen_shannon(clean, first, second)
+
+
+def dad_augmix(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
+    """DAD + AugMix, in neither paper: Eq. 9 and AugMix's agreement, λ · JS(θ(x), θ(x₁), θ(x₂)), each as published."""
+    logits = student(torch.cat([batch.images, batch.mixtures, batch.second_images])).float()
+    shown, adversarial = logits.split([3 * len(batch.images), len(batch.second_images)])
+    clean, first, second = shown.chunk(3)
+    distilled = dad_loss(clean, batch.teacher, batch.labels, adversarial, batch.second_teacher, **tools.weights)
+    return distilled + JENSEN_SHANNON * jensen_shannon(clean, first, second)
 
 
 def debiased(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:

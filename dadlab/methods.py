@@ -54,11 +54,12 @@ class Method:
     Attributes:
         title: in tables.
         loss: from a batch to its loss.
-        second: the second stream: `none`, another `view`, two AugMix `mixtures` of the view, a `partner` of the batch,
-            or stored samples: `discretized` without attack, of all views or (`matched`) of just those that survive the
-            filter under attack, or `adversarial`.
+        second: the second stream: `none`, another `view`, a `partner` of the batch, or stored samples: `discretized`
+            without attack, of all views or (`matched`) of just those that survive the filter under attack, or
+            `adversarial`.
         uses_teacher: whether the loss asks for the teacher's logits.
         online: what of the profile it uses while it trains: `attack`, `discretizer` (both on the student), `transfer`.
+        mixtures: whether it asks for AugMix's two mixtures of the clean view.
         source_teacher: for stored samples φ of the clean view each was made from, under the same augmentation.
         temperature, alpha: T and a where the method's own paper sets them; the profile's elsewhere.
         attack: one on the student, with settings of the method's own.
@@ -73,6 +74,7 @@ class Method:
     second: str = "none"
     uses_teacher: bool = True
     online: tuple[str, ...] = ()
+    mixtures: bool = False
     source_teacher: bool = False
     temperature: float | None = None
     alpha: float | None = None
@@ -120,7 +122,8 @@ METHODS = {
     "dat": Method("DAT", adversarial.dat, uses_teacher=False, online=("attack", "discretizer"), passes=2.0),
     "dat_dad": Method("DAT + DAD", adversarial.dat_dad, "adversarial", online=("attack", "discretizer"), passes=2.0),
     "dad_augmentation": Method("DAD as augmentation", comparisons.dad_augmentation, "adversarial", uses_teacher=False),
-    "augmix": Method("AugMix", comparisons.augmix, "mixtures", uses_teacher=False, passes=2.0),
+    "augmix": Method("AugMix", comparisons.augmix, uses_teacher=False, mixtures=True, passes=3.0),
+    "dad_augmix": Method("DAD + AugMix", comparisons.dad_augmix, "adversarial", mixtures=True, passes=3.0),
     "debiased": Method(
         "Debiased", comparisons.debiased, "partner", uses_teacher=False, online=("transfer",), auxiliary_norm=True
     ),

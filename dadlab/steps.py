@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dadlab.augmix import augmix
 from dadlab.augreg import AugRegViews, pairing
-from dadlab.batch import Batch
+from dadlab.batch import NONE, Batch
 from dadlab.materials import Materials, Stream
 from dadlab.methods import METHODS
 from dadlab.run import Run
@@ -54,11 +54,9 @@ class Steps:
 
     def _batch(self, rows: Tensor, others: Tensor, view: int, second_view: int) -> Batch:
         images, labels, teacher = _read(self.materials.clean, rows, view)
-        if self.second == "mixtures":
-            mixtures = torch.cat([augmix(images, rows, view, copy) for copy in range(2)])
-            return Batch(rows, images, labels, teacher, _laid_out(mixtures), torch.zeros(0), torch.zeros(0))
-        second = self.materials.second or self.materials.clean
-        return Batch(rows, images, labels, teacher, *_read(second, others, second_view))
+        second = _read(self.materials.second or self.materials.clean, others, second_view)
+        mixtures = [augmix(images, rows, view, copy) for copy in range(2 * METHODS[self.run.method].mixtures)]
+        return Batch(rows, images, labels, teacher, *second, _laid_out(torch.cat(mixtures)) if mixtures else NONE)
 
     def views(self, epoch: int) -> tuple[int, int]:
         """The view an epoch shows, and that of the second stream."""
@@ -125,7 +123,7 @@ def _units(stream: Stream, view: int) -> Tensor:
 def _read(stream: Stream, rows: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
     """Images, labels and teacher logits of some samples; all empty for no sample."""
     if not len(rows):
-        return torch.zeros(0), torch.zeros(0), torch.zeros(0)
+        return NONE, NONE, NONE
     return _laid_out(stream.dataset.images(rows, view)), stream.targets(rows, view), stream.logits(rows, view)
 
 

@@ -33,6 +33,7 @@ COLOURS = {
     "dat_dad": "#117733",
     "dad_augmentation": "#88CCEE",
     "augmix": "#DDCC77",
+    "dad_augmix": "#B79F00",
     "debiased": "#AA4499",
     "dist": "#661100",
     "ard": "#6699CC",
@@ -40,7 +41,15 @@ COLOURS = {
 }
 MARKERS = {"teacher": "*", "plain": "v", "kd": "s", "kd_two_views": "D", "dad_q": "^", "dad_q_matched": "<", "dad": "o"}
 MARKERS |= {"at": "X", "advprop": "P", "fast_advprop": "p", "pyramid_at": "8", "dat": ">", "dat_dad": "h"}
-MARKERS |= {"dad_augmentation": ".", "augmix": "H", "debiased": "d", "dist": "$D$", "ard": "$A$", "rslad": "$R$"}
+MARKERS |= {
+    "dad_augmentation": ".",
+    "augmix": "H",
+    "dad_augmix": "$+$",
+    "debiased": "d",
+    "dist": "$D$",
+    "ard": "$A$",
+    "rslad": "$R$",
+}
 KEPT, REJECTED = "#009E73", "#D55E00"
 STYLE: Any = {
     "figure.dpi": 110,

@@ -54,8 +54,8 @@ def test_declared_passes_are_made(name, tiny_vqgan, files, monkeypatch):
         images = torch.rand(count, 3, 32, 32, generator=generator)
         return images, torch.arange(count) % 4, torch.randn(count, 4, generator=generator)
 
-    others = {"none": 0, "mixtures": 2 * COUNT}.get(method.second, COUNT)
-    batch = Batch(torch.arange(COUNT), *half(COUNT), *half(others))
+    others, mixtures = COUNT * (method.second != "none"), 2 * COUNT * method.mixtures
+    batch = Batch(torch.arange(COUNT), *half(COUNT), *half(others), half(mixtures)[0])
     tools = Tools(profile, student, tiny_vqgan, seed=3, transfer=load_style_transfer(files["transfer"]))
     method.loss(student, batch, tools).backward()
     declared = step_cost(method, profile)

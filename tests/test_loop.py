@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("materials_made_once")
 ALL_AT_ONCE = {"ema": 0.7, "accumulate": 2, "augreg": "medium2", "top_logits": 4, "optimizer": "lamb"}
 
 
-@pytest.mark.parametrize("method", ["augmix", "debiased"])
+@pytest.mark.parametrize("method", ["augmix", "dad_augmix", "debiased"])
 def test_stopped_runs_of_later_methods_end_the_same(profile, method, tmp_path):
     run = Run(replace(profile, augreg="medium2", dropout=0.1, epochs=2), method, "resnet_s")
     calm = train(run, tmp_path / "calm").state_dict()

@@ -30,7 +30,7 @@ def test_each_method_gets_what_it_asks_for(options, method, tmp_path):
     assert len(found.clean.dataset) == 40
     asks = METHODS[method]
     assert (found.clean.teacher is None) == (not asks.uses_teacher)
-    assert (found.second is None) == (asks.second in ("none", "mixtures", "partner"))
+    assert (found.second is None) == (asks.second in ("none", "partner"))
     assert (found.second is found.clean) == (method == "kd_two_views")
     assert (tmp_path / "stores").exists() == asks.stored
     if asks.stored:

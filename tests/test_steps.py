@@ -63,7 +63,8 @@ def test_processes_and_parts_share_what_is_made_of_a_batch(profile, steps_of, me
     parts = [
         part for r in range(3) for part in steps_of(replace(profile, augreg=augreg, accumulate=2), method, r, 3)[6]
     ]
-    assert samples(torch.cat([part.second_images for part in parts])) == samples(whole.second_images)
+    name = "mixtures" if method == "augmix" else "second_images"
+    assert samples(torch.cat([getattr(part, name) for part in parts])) == samples(getattr(whole, name))
     if method == "debiased":
         assert samples(torch.cat([part.second_labels for part in parts])) == samples(whole.second_labels)
 
@@ -80,8 +81,9 @@ def test_partners_are_the_other_samples_of_the_batch(profile, steps_of, augreg):
 def test_mixtures_belong_to_the_view_that_is_shown(profile, steps_of):
     (batch,) = steps_of(profile, "augmix")[7]  # the second epoch: view 1
     expected = [augmix(batch.images, batch.rows, 1, copy) for copy in (0, 1)]
-    assert torch.equal(batch.second_images, torch.cat(expected))
+    assert torch.equal(batch.mixtures, torch.cat(expected))
     assert not torch.equal(*expected)
+    assert not len(batch.second_images)
 
 
 def test_a_batch_that_cannot_be_split_is_refused(profile, steps_of):

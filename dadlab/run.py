@@ -57,7 +57,8 @@ class Run:
             whole["profile"][name] = content_of(whole["profile"][name])
         if method.attack:
             return fingerprint(whole, described(method.attack))
-        return fingerprint(whole, *["auxiliary norm"] * method.auxiliary_norm)
+        searches = "discretizer" in method.online  # for codes: once in the precision of training
+        return fingerprint(whole, *["auxiliary norm"] * method.auxiliary_norm, *["single precision"] * searches)
 
     def folder(self, runs_dir: Path) -> Path:
         return Path(runs_dir) / f"{self.method}-{self.student}-s{self.seed}-{self.fingerprint}"

@@ -32,6 +32,15 @@ def test_nearest_code_equals_the_full_search(latents, codebook, at_once, monkeyp
     assert torch.equal(nearest_code(latents, codebook), naive(latents, codebook))
 
 
+def test_the_search_is_single_precision_under_half_precision_models(latents, codebook, tiny_vqgan, photos40):
+    """Half of it confuses neighbours; and NumPy knows no bfloat16."""
+    crowded = 1 + 0.01 * codebook
+    near = crowded[torch.arange(90) % 32].view(3, 5, 6, 4).permute(0, 3, 1, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(nearest_code(near, crowded), torch.arange(90).view(3, 5, 6) % 32)
+        assert tiny_vqgan(photos40.images(torch.arange(2))).isfinite().all()
+
+
 @pytest.mark.parametrize(("at_once", "largest"), [(1, 32), (100, 96), (320, 320)])
 def test_distance_matrix_is_never_whole(latents, codebook, at_once, largest, monkeypatch):
     sizes, addmm = [], torch.addmm

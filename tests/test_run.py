@@ -109,6 +109,11 @@ def test_a_run_on_what_an_earlier_attack_made_is_not_found_again():
     assert Run(Profile(), "dad").fingerprint != "1c93577f1ba1"
 
 
+@pytest.mark.parametrize(("method", "known"), [("dat", "8787c626f3bd"), ("dat_dad", "936a8ea612ac")])
+def test_a_run_that_searched_for_codes_in_half_precision_is_not_found_again(method, known):
+    assert Run(Profile(), method).fingerprint != known
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -126,8 +126,9 @@ def check_top(top: int, classes: int) -> None:
 
 
 def teacher_fingerprint(teacher: nn.Module) -> str:
-    """Weights, structure and preprocessing: what decides a teacher's answer."""
-    buffers = [part for item in sorted(teacher.named_buffers()) for part in item]
+    """Weights, structure, preprocessing and class names: what decides a teacher's answer."""
+    derived = getattr(teacher, "derived", ())
+    buffers = [part for item in sorted(teacher.named_buffers()) if item[0] not in derived for part in item]
     return fingerprint(module_fingerprint(teacher), repr(teacher), *buffers)
 
 

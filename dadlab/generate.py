@@ -26,7 +26,7 @@ from dadlab.attack import described
 from dadlab.claims import fill
 from dadlab.compute import WORTH_COMPILING, Compute, compile_towers, compute_on, largest_batch, with_towers
 from dadlab.data import Dataset
-from dadlab.discretizer import Discretizer
+from dadlab.discretizer import VQGAN, Discretizer, Identity
 from dadlab.examples import Made, discretize_adversarially, sample_generators
 from dadlab.files import module_fingerprint
 from dadlab.profile import Attack
@@ -152,7 +152,8 @@ class _Job:
         generators = sample_generators(padded, self.seed)
         if gpu:
             images, labels = images.pin_memory(), labels.pin_memory()
-        with contextlib.nullcontext() if self.device.type == "cpu" else self.busy:
+        free = self.device.type == "cpu" and isinstance(self.discretizer, VQGAN | Identity)  # a pipeline keeps state
+        with contextlib.nullcontext() if free else self.busy:
             images, labels = images.to(self.device, non_blocking=gpu), labels.to(self.device, non_blocking=gpu)
             made = discretize_adversarially(images, labels, self.teacher, self.discretizer, self.attack, generators)
         return _columns(made, rows, len(self.dataset), labels)

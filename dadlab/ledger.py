@@ -16,6 +16,7 @@ import io
 import re
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def pack(runs_dir: Path, ledger: Path) -> list[Path]:
 
 
 def unpack(ledger: Path, runs_dir: Path) -> list[Path]:
-    """Lay the answers of all pages under `runs_dir`, but of runs that are there already.
+    """Lay the answers of all pages under `runs_dir`, but of runs that are trained or answered there.
 
     Returns:
         Folders of the runs whose answers are new there.
@@ -68,10 +69,10 @@ def unpack(ledger: Path, runs_dir: Path) -> list[Path]:
     pages = sorted(Path(ledger).glob("*.zip"))
     if not pages:
         raise ValueError(f"{ledger}: holds no page of a ledger")
-    new = {page: folder for page in pages if not (folder := Path(runs_dir) / page.stem).exists()}
+    new = {page: folder for page in pages if not _there(folder := Path(runs_dir) / page.stem)}
     for page, folder in new.items():
         content = read_page(page)
-        for name in reversed(PAGE):  # with its description, which comes last, it counts as a run
+        for name in PAGE:
             with atomic_path(folder / name) as temporary:
                 temporary.write_bytes(content[name])
     return list(new.values())
@@ -91,7 +92,7 @@ def read_page(page: Path) -> dict[str, bytes]:
 
 
 def verify(runs_dir: Path, ledger: Path) -> pd.DataFrame:
-    """How the answers of runs that were trained here differ from their pages: a row a run and shift.
+    """How the answers of runs that were trained here differ from their pages: a row a run and shift or corruption.
 
     On a CPU of the same kind training gives the same answers to the last photograph; on another it need not.
 
@@ -104,13 +105,23 @@ def verify(runs_dir: Path, ledger: Path) -> pd.DataFrame:
         if not (page := _page(ledger, folder)).is_file():
             continue
         content = read_page(page)
-        for split in SHIFTS:
-            name = f"correct/{split}.npy"
-            there, here = np.load(io.BytesIO(content[name])), np.load(folder / name)
-            told = {"run": folder.name, "split": split, "photographs": len(here)}
-            told |= {"otherwise": int((there != here).sum())}
-            lines.append({**told, "there": 100 * float(there.mean()), "here": 100 * float(here.mean())})
+        there, here = (_right(read) for read in (content.__getitem__, lambda name, of=folder: (of / name).read_bytes()))
+        for split in here:
+            told = {"run": folder.name, "split": split, "photographs": len(here[split])}
+            told |= {"otherwise": int((there[split] != here[split]).sum())}
+            lines.append({**told, "there": 100 * float(there[split].mean()), "here": 100 * float(here[split].mean())})
     return pd.DataFrame(lines, columns=["run", "split", "photographs", "otherwise", "there", "here"])
+
+
+def _right(read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    """What was answered right, split by split; of a photograph under a corruption the share of the severities."""
+    right = {split: np.load(io.BytesIO(read(f"correct/{split}.npy"))) for split in SHIFTS}
+    with np.load(io.BytesIO(read("corrupted.npz"))) as wrong:
+        return right | {kind: 1 - wrong[kind] for kind in wrong}
+
+
+def _there(folder: Path) -> bool:
+    return (folder / "student.safetensors").is_file() or all((folder / name).is_file() for name in PAGE)
 
 
 def _trained(runs_dir: Path) -> list[Path]:

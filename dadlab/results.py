@@ -50,6 +50,8 @@ def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
         ValueError: something is wrong with the splits' images; before any training, all at once.
     """
     check_splits(run, runs_dir, splits)
+    if not answered(run, runs_dir, splits):
+        trained(run, runs_dir)  # before any answer is read: training drops those of other weights
     return {split: _measure_split(run, Path(runs_dir), split) for split in splits}
 
 
@@ -222,7 +224,7 @@ def compare(
 
 def _apart(first: np.ndarray, second: np.ndarray, pairs: int) -> dict[str, Any]:
     widened = rounded(difference(first, second, level=1 - 0.05 / pairs))  # Bonferroni
-    return {**rounded(difference(first, second)), "corrected": [widened["low"], widened["high"]]}
+    return {**rounded(difference(first, second)), "corrected": [widened.get("low"), widened.get("high")]}
 
 
 def check_pairs(pairs: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:

@@ -120,10 +120,13 @@ def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dat
         source: the photographs it was made from.
 
     Raises:
-        ValueError: no store, an unfinished one, or nothing was accepted.
+        ValueError: no store, an unfinished one, or nothing was accepted; or images are there that are not its own, or
+            lossy, of which a run's name would not tell.
     """
-    with contextlib.suppress(ValueError):
-        return image_samples(images_folder(folder))
+    if (images := images_folder(folder)).is_dir():
+        _check_images(images, folder)
+        with contextlib.suppress(ValueError):  # unfinished
+            return image_samples(images)
     accepted = sum(open_dataset(folder, ["accepted"])["accepted"])
     if accepted * source.images(torch.zeros(1, dtype=torch.int64)).numel() <= IN_MEMORY:
         wanted = ["label", "accepted", "codes" if isinstance(discretizer, VQGAN) else "pixels"]
@@ -135,6 +138,15 @@ def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dat
             flush=True,
         )
     return stored_samples(folder, discretizer, source)
+
+
+def _check_images(images: Path, folder: Path) -> None:
+    made = read_manifest(images)
+    if made["store"] != read_manifest(folder):
+        raise ValueError(f"{images}: images of another store than {folder.name} is now; delete them")
+    if made["quality"]:
+        kind = f"{made['encoding']} of quality {made['quality']}"
+        raise ValueError(f"{images}: lossy images ({kind}); write them again without loss, or move them away")
 
 
 def image_samples(folder: Path) -> StoredSamples:

@@ -43,6 +43,7 @@ class ClipTeacher(Frozen):
     """
 
     text_features: Tensor
+    derived = ("text_features",)
 
     def __init__(
         self, clip: CLIP, tokenizer: Tokenizer, preprocess: Preprocess, classes: Sequence[str], templates: Sequence[str]
@@ -50,7 +51,11 @@ class ClipTeacher(Frozen):
         super().__init__()
         self.clip, self.tokenizer, self.preprocess = clip, tokenizer, preprocess
         self.freeze()
-        self.register_buffer("text_features", zero_shot_head(clip, tokenizer, classes, templates))
+        self.prompts = [list(classes), list(templates)]
+        self.register_buffer("text_features", zero_shot_head(clip, tokenizer, classes, templates), persistent=False)
+
+    def get_extra_state(self) -> list[Any]:
+        return self.prompts
 
     def features(self, images: Tensor) -> Tensor:
         """Unit-length image features (B, D)."""
@@ -108,7 +113,7 @@ class PublishedClip(ClipTeacher):
     """A CLIP of open_clip's; its preprocessing counts in its fingerprint."""
 
     def get_extra_state(self) -> list[Any]:
-        return self.preprocess.described()
+        return [*super().get_extra_state(), *self.preprocess.described()]
 
 
 class Classifier(Frozen):

@@ -74,10 +74,10 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
     loop = begin_training(run, runs_dir, folder, accelerator, service)
     made = {"commit": commit(), "machine": machine()}  # before the code may change
     if accelerator.is_main_process:
-        _forget(folder)
         write_json(folder / "run.json", dataclasses.asdict(run))
     loop.fit()
     if accelerator.is_main_process:
+        _forget(folder)
         write_json(folder / TRAINED, made)
         save_student(run.weights(runs_dir), remove_auxiliary(loop.result()))
         loop.checkpoint.unlink(missing_ok=True)

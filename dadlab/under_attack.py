@@ -2,8 +2,9 @@
 
 The paper gives neither ε nor steps, so accuracy is measured along ε. Chosen here, on images in [0, 1]: FGSM is one
 step of ε from the image itself (Goodfellow et al., 2015); PGD is ten steps of 2.5 · ε / 10 from a random point of the
-ε-ball (Madry et al., 2018, §5.1 and appendix B); AutoAttack is the standard version (Croce & Hein, 2020) of
-`pyautoattack`. Normalisation is part of the model. A sample counts where the model is right both before and after.
+ε-ball (Madry et al., 2018, §5.1 and appendix B), in L2 of its surface; AutoAttack is the standard version (Croce &
+Hein, 2020) of `pyautoattack`. Normalisation is part of the model. A sample counts where the model is right both before
+and after.
 """
 
 from __future__ import annotations

@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 
 class Frozen(nn.Module):
-    """A module that cannot be trained: no gradients for its parameters, always in eval mode."""
+    """A module that cannot be trained: no gradients for its parameters, always in eval mode.
+
+    Attributes:
+        derived: buffers that follow from the rest, and whose last bits depend on the machine: no part of a fingerprint.
+    """
+
+    derived: tuple[str, ...] = ()
 
     def freeze(self) -> Self:
-        super().train(False)
+        for module in self.modules():  # `train` would not reach into another frozen one
+            module.training = False
         return self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:

@@ -115,6 +115,10 @@ def test_verify_counts_photographs_answered_otherwise(tmp_path, capsys):
     np.save(folder / "correct/sketch.npy", right)
     found = verify(tmp_path / "runs", tmp_path / "ledger").set_index("split")["otherwise"]
     assert (found["sketch"], found.sum()) == (3, 3)
+    with np.load(folder / "corrupted.npz") as wrong:
+        np.savez(folder / "corrupted.npz", **{**wrong, "fog": wrong["fog"] / 2})
+    found = verify(tmp_path / "runs", tmp_path / "ledger").set_index("split")["otherwise"]
+    assert (found["fog"], found.sum()) == (50, 53)
     assert main(["verify", *where]) == 1
     said = capsys.readouterr().out
     assert f"{folder.name}, sketch: 3 of 200 answered otherwise" in said
@@ -181,11 +185,36 @@ def test_committed_tables_say_what_the_pages_say(tmp_path):
     assert checked > 100
 
 
-def test_training_drops_the_answers_of_other_weights(tmp_path):
-    run = Run(make_profile(limit=20, epochs=1, batch=10, views=1), "plain")
-    folder = made(tmp_path, run)
-    run.weights(tmp_path).unlink()
-    train(run, tmp_path)
-    assert run.weights(tmp_path).is_file()
-    assert not answered(run, tmp_path, ["studio"])
+TOY = Run(make_profile(limit=20, epochs=1, batch=10, views=1), "plain")
+
+
+def test_new_weights_drop_the_answers_of_others_but_a_training_that_stops_does_not(tmp_path, monkeypatch):
+    folder = made(tmp_path, TOY)
+    TOY.weights(tmp_path).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("dadlab.loop.Loop.learn", lambda *_: pytest.fail("stopped"))
+        with pytest.raises(pytest.fail.Exception):
+            train(TOY, tmp_path)
+    assert answered(TOY, tmp_path, SHIFTS, corruptions=True)
+    train(TOY, tmp_path)
+    assert TOY.weights(tmp_path).is_file()
+    assert not answered(TOY, tmp_path, ["studio"])
     assert not list(folder.glob("corrup*"))
+
+
+def test_answers_of_a_page_and_of_new_weights_are_never_mixed(tmp_path):
+    """`val` is in no page: asked for it, the run is trained, and the page's answers are another student's."""
+    made(tmp_path, TOY)
+    TOY.weights(tmp_path).unlink()
+    found = measure(TOY, tmp_path, ["studio", "val"])
+    assert (len(found["studio"]), len(found["val"])) == (2000, 1000)  # the page's have 200
+
+
+def test_unpacking_completes_what_was_broken_off(tmp_path):
+    made(tmp_path / "there")
+    pack(tmp_path / "there", tmp_path / "ledger")
+    (folder,) = unpack(tmp_path / "ledger", tmp_path / "here")
+    (folder / "corrupted.npz").unlink()
+    assert unpack(tmp_path / "ledger", tmp_path / "here") == [folder]
+    assert (folder / "corrupted.npz").is_file()
+    assert unpack(tmp_path / "ledger", tmp_path / "here") == []

@@ -1,4 +1,5 @@
 import copy
+import json
 import pickle
 import shutil
 
@@ -108,6 +109,21 @@ def test_an_image_is_read_without_a_copy_of_its_shard(folder, tiny_vqgan, photos
     finally:
         pa.set_memory_pool(before)
     assert watched.max_memory() in (None, 0)
+
+
+def test_images_of_another_store_and_lossy_ones_are_refused(folder, tiny_vqgan, photos40, tmp_path):
+    """A run's name knows neither."""
+    folder = shutil.copytree(folder, tmp_path / "store")
+    images = images_folder(folder)
+    write_images(folder, tiny_vqgan, photos40.classes, images, encoding="jpeg", quality=30)
+    with pytest.raises(ValueError, match=r"store-images: lossy images \(jpeg of quality 30\); write them again"):
+        open_samples(folder, tiny_vqgan, photos40)
+    shutil.rmtree(images)
+    write_images(folder, tiny_vqgan, photos40.classes, images)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "seed": 7}))
+    with pytest.raises(ValueError, match="store-images: images of another store than store is now; delete them"):
+        open_samples(folder, tiny_vqgan, photos40)
 
 
 @pytest.mark.parametrize("in_memory", [samples.IN_MEMORY, 1000])

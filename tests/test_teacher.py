@@ -2,8 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dadlab.cache import teacher_fingerprint
 from dadlab.captions import CONTEXT_LENGTH, tokenizer
-from dadlab.files import save_weights
+from dadlab.files import module_fingerprint, save_weights
 from dadlab.students import save_student
 from dadlab.teacher import ClipTeacher, StudentTeacher, build_clip, load_teacher, zero_shot_head
 from dadlab.wrappers import Frozen, Preprocess
@@ -60,6 +61,20 @@ def test_features_have_unit_length(teacher):
 
 def test_teacher_owns_its_resizing(teacher):
     assert teacher(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+
+
+def test_a_teachers_fingerprint_is_that_of_what_its_head_is_made_from(teacher):
+    """The last bits of the head depend on the machine; stores and caches go from one to another."""
+
+    def stamps(classes: tuple[str, ...], templates: tuple[str, ...], factor: float = 1.0) -> set[str]:
+        other = ClipTeacher(teacher.clip, tokenizer(), teacher.preprocess, classes, templates)
+        other.text_features.mul_(factor)
+        return {teacher_fingerprint(other), module_fingerprint(other)}
+
+    known = stamps(CLASSES, TEMPLATES)
+    assert stamps(CLASSES, TEMPLATES, 1 + 1e-6) == known
+    assert not stamps(CLASSES[::-1], TEMPLATES) & known
+    assert not stamps(CLASSES, TEMPLATES[:1]) & known
 
 
 @pytest.mark.parametrize("kind", ["clip", "student"])

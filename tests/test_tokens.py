@@ -71,7 +71,7 @@ def test_other_sizes_are_resized_before_both(teacher):
 
 
 def test_teacher_is_frozen(teacher):
-    assert not teacher.train().training
+    assert not any(module.training for module in teacher.train().modules())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
 
 

@@ -1,15 +1,16 @@
 """Sentences: what a paper says of a table, put as comparisons and judged by `dadlab.tables.verdicts`.
 
-They are data (`papers/dad/rows.json`), written down before the results of this version. A sentence holds if all its
-comparisons hold and does not hold if one of them does not; every comparison of a table counts in the correction,
-those that could not be made included. `A − B` in a row's place is the gain of A over B.
+They are data (`papers/dad/rows.json`), written down before the results of this version, or marked as later. A sentence
+holds if all its comparisons hold and does not hold if one of them does not. Comparisons with rows that nobody can train
+here are left out, and the sentence says so; every comparison of a table counts in the correction, those that could not
+be made included. `A − B` in a row's place is the gain of A over B.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from pandas.io.formats.style import Styler
 
 from dadlab.profile import nearest
 from dadlab.style import KEPT, REJECTED
-from dadlab.tables.measured import Measured
-from dadlab.tables.rows import ROWS
+from dadlab.tables.measured import NOT_RUN, Measured
+from dadlab.tables.rows import NOT_YET, ROWS
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, claims_record, judge, judge_all, printed
 
 NOT_MEASURED = "not measured"
 ONE_SEED = " (one seed, images alone)"  # said of its interval
+LATER = " (added after the first results)"  # said of a sentence
 LESS = " − "  # between two rows: the gain of the first over the second
 
 
@@ -48,15 +50,19 @@ def read_sentences(number: int | str, lower_is_better: Sequence[str] = (), path:
         ValueError: unknown table.
     """
     entries = nearest(str(number), json.loads(path.read_text(encoding="utf-8"))["tables"], "table")["claims"]
-    return [Sentence(entry["text"], tuple(_comparisons(entry, lower_is_better))) for entry in entries]
+    return [Sentence(_text(entry), tuple(_comparisons(entry, lower_is_better))) for entry in entries]
+
+
+def _text(entry: dict[str, Any]) -> str:
+    return entry["text"] + LATER * entry.get("later", False)
 
 
 def _comparisons(entry: dict[str, Any], lower_is_better: Sequence[str]) -> list[Claim]:
     edge = entry.get("above", 0.0)
     return [
-        Claim(entry["text"], first, second, column, -np.inf, -edge)
+        Claim(_text(entry), first, second, column, -np.inf, -edge)
         if column in lower_is_better
-        else Claim(entry["text"], first, second, column, edge)
+        else Claim(_text(entry), first, second, column, edge)
         for first in ([entry["first"]] if isinstance(entry["first"], str) else entry["first"])
         for second in entry["than"]
         for column in entry["on"]
@@ -96,10 +102,27 @@ class Judged:
 def judge_sentences(sentences: Sequence[Sentence], measured: Measured) -> list[Judged]:
     """Judge all that is said of a table, by the seeds that both rows of a comparison have."""
     total = sum(len(sentence.comparisons) for sentence in sentences)
+    possible = [_possible(sentence, measured) for sentence in sentences]
     return [
         Judged(sentence, tuple(_judge(claim, measured, total) for claim in sentence.comparisons))
-        for sentence in sentences
+        for sentence in possible
     ]
+
+
+def _possible(sentence: Sentence, measured: Measured) -> Sentence:
+    """A sentence without the comparisons with rows that nobody can train here; as it is where that leaves none."""
+    refused = {row.key for row in measured.rows if row.missing and not row.missing.startswith((NOT_RUN, NOT_YET))}
+    left = tuple(claim for claim in sentence.comparisons if not refused & _rows_of(claim))
+    gone = sorted(refused & set().union(*map(_rows_of, sentence.comparisons)))
+    return (
+        replace(sentence, text=f"{sentence.text} (left out: {', '.join(gone)})", comparisons=left)
+        if gone and left
+        else sentence
+    )
+
+
+def _rows_of(claim: Claim) -> set[str]:
+    return {row for name in (claim.first, claim.second) for row in name.split(LESS)}
 
 
 def judge_claims(claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.ndarray]) -> list[Judged]:
@@ -115,8 +138,7 @@ def judge_claims(claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.
 
 
 def _judge(claim: Claim, measured: Measured, total: int) -> Verdict | None:
-    parts = [row for name in (claim.first, claim.second) for row in name.split(LESS)]
-    seeds = sorted(set.intersection(*(set(measured.values.get(row, {}).get(claim.on, {})) for row in parts)))
+    seeds = sorted(set.intersection(*(set(measured.values.get(r, {}).get(claim.on, {})) for r in _rows_of(claim))))
     if not seeds:
         return None
     first, second = (_values(measured, name, claim.on, seeds) for name in (claim.first, claim.second))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dadlab.tables.published import load_table
 from dadlab.tables.record import printed_in
-from dadlab.tables.rows import read_rows
+from dadlab.tables.rows import ROWS, read_rows
 from dadlab.tables.sentences import (
+    LATER,
     LESS,
     NOT_MEASURED,
     Judged,
@@ -71,6 +75,29 @@ def test_a_sentence_is_as_good_as_its_worst_comparison(monkeypatch, tmp_path):
     assert said[0].verdicts[0].effect.mean == pytest.approx(60)
     assert Judged(said[0].sentence, (said[0].verdicts[0], None)).verdict == NOT_MEASURED
     assert len(verdict_table(said).data) == 6
+
+
+def test_rows_that_nobody_can_train_are_left_out_and_the_sentence_says_so(monkeypatch, tmp_path):
+    """A row that was not run yet is another matter."""
+    measured = made_up(monkeypatch, tmp_path, there=("a",))
+    *others, last = measured.rows
+    measured = replace(measured, rows=[*others, replace(last, missing="student 'vit_s' has no batch norm")])
+    up, gone = ("teacher · T", "N · a", "ImageNet", 0.0, np.inf), ("teacher · T", "N · c", "ImageNet", 0.0, np.inf)
+    not_run = ("teacher · T", "N · b", "ImageNet", 0.0, np.inf)
+    some, none, later = judge_sentences([claims(up, gone), claims(gone), claims(up, not_run)], measured)
+    assert (some.sentence.text, len(some.verdicts)) == ("s (left out: N · c)", 1)
+    assert some.verdict != NOT_MEASURED
+    assert some.verdicts[0].level == pytest.approx(1 - 0.05 / 5)  # those that cannot be made count
+    assert (none.verdict, none.sentence.text) == (NOT_MEASURED, "s")
+    assert (later.verdict, later.sentence.text) == (NOT_MEASURED, "s")
+
+
+def test_sentences_that_were_added_later_say_so():
+    listed = [sentence.text for number in range(1, 13) for sentence in read_sentences(number)]
+    data = json.loads(ROWS.read_text(encoding="utf-8"))["tables"].values()
+    marked = [claim["text"] for table in data for claim in table["claims"] if claim.get("later")]
+    assert marked
+    assert {text for text in listed if LATER in text} == {text + LATER for text in marked}
 
 
 def test_an_open_comparison_leaves_a_sentence_open(monkeypatch, tmp_path):

@@ -39,6 +39,15 @@ def test_vit_tower_answers_nearly_as_well(split):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "low", "high"), [("diffusion", 0.65, 0.82), ("diffusion-text", 0.0, 0.2)])
+def test_diffusion_keeps_what_its_record_says(teacher, name, low, high):
+    """74 % of photographs from half-way noise, 8 % from noise alone: papers/dad/results/diffusion_studio.json."""
+    photographs, diffusion = load_split("fashion", "val", limit=200), load_discretizer(name)
+    drawn = to_bytes(diffusion(photographs.images(torch.arange(200))))
+    assert low < top1(teacher, type(photographs)("Q(val)", photographs.classes, drawn, photographs.labels)) < high
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["studio", "broad"])
 def test_discretizer_keeps_what_the_teacher_sees(teacher, name):
     studio, vqgan = load_split("fashion", "studio"), load_discretizer(name)

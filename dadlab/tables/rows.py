@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from dadlab.methods import METHODS
-from dadlab.photos import ASSETS
 from dadlab.profile import PROFILES, Profile, make_profile, nearest
 from dadlab.run import Run
 from dadlab.students import check_start, check_student
@@ -151,14 +150,6 @@ class _Base:
         row = Row(name, profile, spec["method"], student, detail=detail, teacher=teacher, over=spec.get("over", ""))
         try:
             check_start(row.student, row.run(0).profile.start)
-            _check_discretizer(row.profile.discretizer)
         except ValueError as error:  # such as AdvProp for a student without batch norm
             return Row(name, common, missing=str(error))
         return row
-
-
-def _check_discretizer(name: str) -> None:
-    """Raise a `ValueError` where the embedded diffusion model is named and its weights are not there."""
-    embedded = [f"diffusion{text}{names}" for text in ("", "-text") for names in ("", "-class")]
-    if name in embedded and not (ASSETS / "diffusion_studio.safetensors").is_file():
-        raise ValueError("no weights of a diffusion model are embedded; `dadlab.making.diffusion` makes them")

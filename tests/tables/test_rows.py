@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from dadlab.methods import METHODS
-from dadlab.tables import rows as rows_module
 from dadlab.tables.published import load_table
 from dadlab.tables.rows import NOT_YET, ROWS, read_rows
 
@@ -62,12 +61,7 @@ def test_rows_at_imagenets_scale():
     assert rows["ViT-B · CLIP-ViT-L"].profile.augreg == "strong2"
 
 
-def test_a_diffusion_model_without_weights_is_missing_and_says_who_makes_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(rows_module, "ASSETS", tmp_path)
-    rows = {row.key: row for row in read_rows(10)}
-    assert "`dadlab.making.diffusion` makes them" in rows["Stable-Diffusion"].missing
-    assert str(tmp_path) not in rows["Stable-Diffusion"].missing
-    (tmp_path / "diffusion_studio.safetensors").touch()
+def test_each_way_of_diffusion_is_a_row():
     rows = {row.key: row for row in read_rows(10)}
     assert rows["Stable-Diffusion"].what == "dad, resnet_s, discretizer diffusion-text"
     assert rows["Stable-Diffusion, image-to-image"].profile.discretizer == "diffusion"
@@ -106,9 +100,3 @@ def test_claims_that_are_ours_or_came_later_say_so(number):
         assert claim.keys() <= {"text", "first", "than", "on", "above", "later", "ours"}
         assert claim.get("ours", False) == ("our own" in claim["text"])
     assert all(f"`{mark}`" in data["about"] for mark in ("later", "ours"))
-
-
-def test_a_file_of_ones_own_is_no_embedded_diffusion_model(monkeypatch, tmp_path):
-    monkeypatch.setattr(rows_module, "ASSETS", tmp_path)
-    rows = {row.key: row for row in read_rows(3, shared={"discretizer": "diffusion_mine.safetensors"})}
-    assert rows["DAD (Ours)"].missing == ""

@@ -37,7 +37,8 @@ Cells = Callable[[Row, int, Path, Sequence[str]], dict[str, np.ndarray]]  # of o
 class Measured:
     """What stands behind a table: `values` of the rows that could be had, and of the others why not.
 
-    `trained` has the commit and the machine of each row's runs, a seed each.
+    `trained` has the commit and the machine of each row's runs, a seed each. Where `rounds` of timing take the place of
+    seeds no runs stand behind the values.
     """
 
     published: pd.DataFrame
@@ -46,6 +47,7 @@ class Measured:
     values: dict[str, Values]
     missing: dict[str, str]
     trained: dict[str, dict[int, dict[str, str]]] = field(default_factory=dict)
+    rounds: bool = False
 
     def matrix(self, row: str, column: str, seeds: Sequence[int] | None = None) -> np.ndarray:
         """(S, N) of one cell."""

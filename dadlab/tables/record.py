@@ -47,7 +47,8 @@ def record(measured: Measured, **more: Any) -> dict[str, Any]:
     profile = asdict(measured.rows[0].profile) if measured.rows else {}
     firsts = _firsts(measured)
     lines = [_line(measured, row, row.over or firsts.get(_block(row), "")) for row in measured.rows]
-    facts = {"seeds": list(measured.seeds), "machine": machine(), "commit": commit()}
+    turns = "rounds" if measured.rounds else "seeds"
+    facts = {turns: list(measured.seeds), "machine": machine(), "commit": commit()}
     printed = {name: measured.published.attrs.get(name) for name in ("title", "unit", "lower_is_better")}
     return {**printed, "profile": profile, **facts, "rows": lines, **more}
 
@@ -66,7 +67,8 @@ def _firsts(measured: Measured) -> dict[str, str]:
 def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
     values = measured.values.get(row.key, {})
     seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
-    runs = {str(seed): row.run(seed).folder(Path()).name for seed in seeds} if row.method else {}
+    trained = bool(row.method) and not measured.rounds
+    runs = {str(seed): row.run(seed).folder(Path()).name for seed in seeds} if trained else {}
     cells = {name: _cell(measured, row.key, name, first if row.method else "") for name in measured.published.columns}
     differs = {
         key: value for key, value in asdict(row.profile).items() if value != asdict(measured.rows[0].profile)[key]

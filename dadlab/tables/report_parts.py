@@ -65,7 +65,8 @@ def table_part(name: str, record: dict[str, Any], where: str) -> str:
     less = ", ".join(column for column in record.get("lower_is_better") or () if column in columns)
     told = f"Measured ± half its 95 % interval, below it the <span class=printed>published</span> value{_lower(less)}."
     source = f"<a href='{where}/{name}.json'>{name}.json</a>"
-    made = f"seeds {record['seeds']}, commit {record['commit']}, {html.escape(record['machine'])}"
+    turns = f"seeds {record['seeds']}" if "seeds" in record else f"{len(record['rounds'])} rounds"
+    made = f"{turns}, commit {record['commit']}, {html.escape(record['machine'])}"
     title = f"<h2 id='{name}'>{named(name)}: {html.escape(record['title'])}</h2>"
     return f"{title}<p class=note>{told}</p>{scrolled(body)}<p class=note>{source}: {made}</p>"
 

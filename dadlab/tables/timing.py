@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 
+from dadlab.cost import step_cost
 from dadlab.loop import Service
+from dadlab.methods import METHODS
 from dadlab.run import Run
 from dadlab.tables.measured import Measured, Values
 from dadlab.tables.rows import Row
@@ -70,14 +72,24 @@ def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
 def timed(published: pd.DataFrame, rows: Sequence[Row], budgets: pd.DataFrame) -> Measured:
     """Table 7 from multiples of a standard step: rounds take the place of seeds.
 
+    Attack steps are those on the student in a step; of a method on stored samples, those that each was made with.
+
     Args:
-        published: the table, whose `Training Budget` is measured.
+        published: the table.
         rows: its rows.
         budgets: from `budgets`, a column a row and a line a round.
     """
-    column = "Training Budget"
-    values: dict[str, Values] = {
-        str(name): {column: {turn: np.array([value / 100]) for turn, value in enumerate(budgets[name])}}
-        for name in budgets
-    }
-    return Measured(published, rows, list(range(len(budgets))), values, {r.key: r.missing for r in rows if r.missing})
+    turns, missing = range(len(budgets)), {row.key: row.missing for row in rows if row.missing}
+    values: dict[str, Values] = {}
+    for row in (row for row in rows if row.key in budgets):
+        cells = {"Attack Steps": [_attack_steps(row)] * len(turns), "Training Budget": budgets[row.key]}
+        values[row.key] = {
+            column: {turn: np.array([value / 100]) for turn, value in zip(turns, cell, strict=True)}
+            for column, cell in cells.items()
+        }
+    return Measured(published, rows, list(turns), values, missing, rounds=True)
+
+
+def _attack_steps(row: Row) -> int:
+    method, profile = METHODS[row.method], row.run(0).profile
+    return step_cost(method, profile).attack_steps or profile.attack.steps * method.stored

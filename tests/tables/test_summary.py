@@ -11,7 +11,7 @@ import pytest
 from dadlab.tables.plots import published_measured
 from dadlab.tables.published import load_table
 from dadlab.tables.rows import read_rows
-from dadlab.tables.sentences import judge_sentences, read_sentences
+from dadlab.tables.sentences import NOT_MEASURED, judge_sentences, read_sentences
 from dadlab.tables.summary import GAINS, gains, rank_correlations, read_records, verdicts
 from dadlab.tables.timing import budgets, step_seconds, timed
 from dadlab.tables.verdicts import HOLDS
@@ -155,8 +155,10 @@ def test_budgets_are_paired_by_round_and_judged():
     published = load_table(7)
     measured = timed(published, read_rows(7), budgets(seconds, "ImageNet"))
     assert measured.estimates["DAD (Ours)", "Training Budget"].mean == pytest.approx(2.0)
-    found, dearer = judge_sentences(read_sentences(7, published.attrs["lower_is_better"]), measured)
+    assert measured.estimates["DAT", "Attack Steps"].mean == 1
+    found, dearer, cheaper = judge_sentences(read_sentences(7, published.attrs["lower_is_better"]), measured)
     assert dearer.verdict == HOLDS  # plain training is the cheaper one
+    assert cheaper.verdict == NOT_MEASURED  # Pyramid AT was not timed
     told = dict(zip([c.second for c in found.sentence.comparisons], found.verdicts, strict=True))
     assert told["DAT"] is not None
     assert told["DAT"].verdict == HOLDS

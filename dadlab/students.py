@@ -1,8 +1,9 @@
 """Students: small timm networks with the paper's four in mind, or any timm model by name.
 
-Embedded stand-ins, in the paper's order of capacity: `resnet_s` (ResNet34), `resnet_m` (ResNet50), `vit_s` (ViT-S),
-`vit_m` (ViT-B/16); and `clip_resnet`, of the embedded teacher's own architecture. All take images in [0, 1];
-normalisation is part of the model. A student starts from random weights, from those of a run, or from published ones.
+Embedded stand-ins: `resnet_s` (ResNet34), `vit_s` (ViT-S), `resnet_m` (ResNet50), `vit_m` (ViT-B/16), whose operations
+an image (25, 58, 97 and 154 million) grow as the paper's students' parameters do; and `clip_resnet`, of the embedded
+teacher's own architecture. All take images in [0, 1]; normalisation is part of the model. A student starts from random
+weights, from those of a run, or from published ones.
 """
 
 from __future__ import annotations

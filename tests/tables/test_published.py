@@ -239,8 +239,16 @@ def no_settings() -> bool:
     return not any(word in f"{frame.attrs['setting']} {list(frame)}".lower() for word in ("ε", "step"))
 
 
+def gains_more_for_the_larger():
+    table, column = load_table(1), "Avg (Rendition, Sketch, A)"
+    rows = [("ResNet50", "DAD (Ours)", "ResNet50"), ("ViT-B/16", "+ DAD (Ours)", "AugReg-ViT")]
+    gains = [table.loc[(block, ours), column] - table.loc[(block, base), column] for block, ours, base in rows]
+    return [round(gain, 1) for gain in gains] == [11.7, 18.5]
+
+
 FACTS = {
     (1, "introduction"): introduction,
+    (1, "smaller models"): gains_more_for_the_larger,
     (3, "section 4.3"): dist_gains_rendition_alone,
     (4, "order"): below_on_sketch,
     (5, "repetition"): repeated,

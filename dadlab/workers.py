@@ -76,6 +76,31 @@ class Workers:
             list(pool.map(Launch.stop, chosen))
 
 
+def describe_store(profile: Profile, runs_dir: Path) -> Path:
+    """Write down what a profile's store is made from, for workers on any machine; returns the store's folder.
+
+    Raises:
+        ValueError: anything the profile names cannot be had.
+    """
+    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    load_discretizer(profile.discretizer, clean.classes)
+    load_teacher(profile.teacher, clean.classes, ["{}"])  # a large CLIP's own eighty templates take minutes
+    folder = store_folder(clean, profile, runs_dir)
+    samples = len(clean) * profile.variants
+    write_json(_description(folder), {"profile": dataclasses.asdict(profile), "samples": samples})
+    return folder
+
+
+def worker_command(folder: Path, runs_dir: Path, *, compute: Compute | None = None) -> list[str]:
+    """The command that makes a described store, the same on every machine; it takes `--processes` or `--device`."""
+    command = [sys.executable, "-m", "dadlab.workers", str(_description(folder)), "--runs", str(runs_dir)]
+    return command + ([] if compute is None else ["--compute", json.dumps(dataclasses.asdict(compute))])
+
+
+def _description(folder: Path) -> Path:
+    return folder.with_suffix(".json")
+
+
 def start_workers(
     profile: Profile,
     runs_dir: Path,
@@ -99,17 +124,11 @@ def start_workers(
     Raises:
         ValueError: anything the profile names cannot be had, before a process is started.
     """
-    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
-    load_discretizer(profile.discretizer, clean.classes)
-    load_teacher(profile.teacher, clean.classes, ["{}"])  # a large CLIP's own eighty templates take minutes
-    folder = store_folder(clean, profile, runs_dir)
-    described = folder.with_suffix(".json")
-    write_json(described, {"profile": dataclasses.asdict(profile), "samples": len(clean) * profile.variants})
+    folder = describe_store(profile, runs_dir)
     devices = devices or [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
     processes = processes or len(devices)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    command = [sys.executable, "-m", "dadlab.workers", str(described), "--runs", str(runs_dir)]
-    command += [] if compute is None else ["--compute", json.dumps(dataclasses.asdict(compute))]
+    command = worker_command(folder, runs_dir, compute=compute)
     commands = [[*command, "--device", devices[k % len(devices)]] for k in range(processes)]
     workers = _STARTED.setdefault(folder, Workers())
     workers.start(commands, {"OMP_NUM_THREADS": str(threads)})

@@ -1,15 +1,20 @@
 import json
+import os
+import re
+import subprocess
+from dataclasses import fields
 
+import papermill
 import pytest
+import yaml
 
 from benchmarks import imagenet_budget, imagenet_work
-from dadlab.demo import ROOT
-from dadlab.profile import make_profile
+from dadlab.demo import ROOT, typed
+from dadlab.profile import Profile, make_profile
 from dadlab.run import Run
 from dadlab.tables.rows import read_rows
 
-RESNET = {"epochs": 100, "batch": 1024, "augreg": "none", "dropout": 0.0, "drop_path": 0.0}
-FRESH = {"views": 300}
+GUIDE = (ROOT / "notebooks" / "IMAGENET.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +72,91 @@ def test_entries_are_as_large_as_their_formats_say(tmp_path):
     assert 2000 <= found["cached answer, all"] < 2010
 
 
-@pytest.mark.parametrize(
-    ("key", "method", "student", "more"),
-    [
-        ("ViT-B/16 · ViT", "plain", "vit_base_patch16_224", {"augreg": "none", **FRESH}),
-        ("ViT-B/16 · + DAD (Ours)", "dad", "vit_base_patch16_224", {}),
-        ("ResNet50 · DAT", "dat", "resnet50", {**RESNET, **FRESH}),
-        ("ResNet50 · DAD (Ours)", "dad", "resnet50", RESNET),
-    ],
-)
-def test_the_runs_of_the_guide_are_those_that_the_table_looks_for(key, method, student, more):
-    """`notebooks/IMAGENET.md`, step 2."""
-    given = {"data": "imagenet:/data/imagenet", "discretizer": "vqgan_f8.safetensors", "accumulate": 4}
-    (row,) = (row for row in read_rows(1, "imagenet", shared=given) if row.key == key)
-    assert row.run(0) == Run(make_profile("imagenet", **given, **more), method, student)
+@pytest.fixture
+def followed(tmp_path):
+    """What a section of the guide starts when its blocks are typed as they are: the words of each command."""
+    shell = '#!/bin/bash\n{ printf "%s\\t" "${0##*/}" "${@//$\'\\n\'/ }"; echo; } >> "$CALLS"\n'
+    stand_ins = dict.fromkeys((".venv/bin/papermill", ".venv/bin/python", "srun"), shell)
+    stand_ins["sbatch"] = shell + 'while [[ $1 == --* ]]; do [[ $1 == --job-name ]] && shift; shift; done; bash "$@"\n'
+    stand_ins["scontrol"] = "#!/bin/bash\necho first\necho second\n"
+    for name, text in stand_ins.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    (tmp_path / "runs").mkdir()
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
+
+    def follow(title: str) -> list[list[str]]:
+        (section,) = re.findall(rf"^## \d\. {title}\n(.*?)(?=^## |\Z)", GUIDE, re.MULTILINE | re.DOTALL)
+        blocks = "\n".join(re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
+        (tmp_path / "calls").unlink(missing_ok=True)
+        subprocess.run(["bash", "-e", "-c", blocks], cwd=tmp_path, env=env, check=True)
+        return [line.split("\t")[:-1] for line in (tmp_path / "calls").read_text().splitlines()]
+
+    return follow
+
+
+def parameters(call):
+    """Those that papermill is given."""
+    more = {name: typed(value) for flag, name, value in zip(call, call[1:], call[2:], strict=False) if flag == "-p"}
+    return more | (yaml.safe_load(call[call.index("-y") + 1]) if "-y" in call else {})
+
+
+def executed(calls, notebook):
+    """Where each execution of a notebook goes, with its parameters."""
+    found = [call for call in calls if call[:2] == ["papermill", f"notebooks/{notebook}.ipynb"]]
+    assert len({call[2] for call in found}) == len(found), "one executed notebook over another"
+    return {call[2]: parameters(call) for call in found}
+
+
+def trained(calls):
+    """The runs of those notebooks that train."""
+    names = {entry.name for entry in fields(Profile)}
+    return [
+        Run(
+            make_profile(given["profile"], **{name: value for name, value in given.items() if name in names}),
+            given["method"],
+            given["student"],
+        )
+        for given in executed(calls, "train").values()
+    ]
+
+
+@pytest.mark.parametrize("title", ["One machine with eight GPUs", "SLURM, four nodes"])
+def test_the_guide_trains_all_rows_of_the_table_and_no_other(title, followed):
+    (table,) = executed(followed("One machine with eight GPUs"), "tables/table_01").values()
+    rows = read_rows(1, table["profile"], shared=table["shared"])
+    wanted = {row.run(seed) for row in rows if row.method for seed in table["seeds"]}
+    found = trained(followed(title))
+    assert len(found) == len(wanted) == 14
+    assert set(found) == wanted
+
+
+def test_every_node_starts_what_the_guides_notebooks_wrote_down(followed):
+    calls = followed("SLURM, four nodes")
+    described = executed(calls, "train") | executed(calls, "generate")
+    (images,) = [described.pop(path) for path in [*described] if "launch" not in described[path]]
+    assert {given["launch"] for given in described.values()} == {False}
+    assert {given["processes"] for given in described.values()} == {8}
+    started = [call[-2:] for call in calls if call[0] == "srun"]
+    assert sorted(started) == sorted(["bash", given["script"]] for given in described.values())
+    assert images["images"] == "webp"
+    (begun,) = (given for given in described.values() if "method" not in given)
+    assert all(begun[name] == images[name] for name in ("profile", "data", "discretizer"))
+    assert {given["rendezvous"] for given in executed(calls, "train").values()} == {"first:29500"}
+
+
+@pytest.mark.parametrize("notebook", ["generate", "train", "tables/table_01"])
+def test_the_guide_gives_parameters_that_its_notebooks_have(notebook, followed):
+    known = papermill.inspect_notebook(ROOT / "notebooks" / f"{notebook}.ipynb")
+    for title in ("One machine with eight GPUs", "SLURM, four nodes"):
+        for given in executed(followed(title), notebook).values():
+            assert set(given) <= set(known)
 
 
 def test_the_guide_quotes_the_kept_result(work):
     kept = json.loads((ROOT / "papers" / "dad" / "results" / "imagenet_budget.json").read_text())
     assert kept["GFLOP an image"] == work
-    guide = (ROOT / "notebooks" / "IMAGENET.md").read_text()
-    assert imagenet_budget.tables(kept) in guide
-    assert "estimated, not measured" in guide
+    assert imagenet_budget.tables(kept) in GUIDE
+    assert "estimated, not measured" in GUIDE

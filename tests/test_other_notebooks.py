@@ -119,9 +119,10 @@ def test_training_beside_the_notebook(tmp_path):
     toy = {"limit": 40, "views": 2, "epochs": 2, "batch": 8, "ema": 0.5, "augreg": "light2", "attack": "paper"}
     runs, out = str(tmp_path / "runs"), tmp_path / "train.json"
     how = {**toy, "processes": 2, "tracker": "", "splits": ["val"], "runs_dir": runs, "out": str(out)}
-    execute("train", tmp_path, **how, launch=False)
+    execute("train", tmp_path, **how, launch=False, script=str(tmp_path / "train.sh"))
     (described,) = Path(runs).glob("*/run.json")
-    assert f"-m dadlab.job {described} --runs-dir {runs} --splits val" in (tmp_path / "train.ipynb").read_text()
+    for told in ("train.ipynb", "train.sh"):
+        assert f"-m dadlab.job {described} --runs-dir {runs} --splits val" in (tmp_path / told).read_text()
     assert [path.name for path in described.parent.iterdir()] == ["run.json"], "nothing is trained"
     execute("train", tmp_path, **how)
     record = json.loads(out.read_text())
@@ -133,6 +134,11 @@ def test_training_beside_the_notebook(tmp_path):
 def test_generate_makes_draws_and_shows_what_it_would_send(tmp_path, files):
     given = {"limit": 40, "teacher": str(files["teacher"]), "discretizer": str(files["vqgan"]), "variants": 1}
     more = {"processes": 2, "images": "webp", "repository": "lab/toy", "shown": 2, "runs_dir": str(tmp_path / "runs")}
+    script = tmp_path / "generate.sh"
+    execute("generate", tmp_path, **given, **more, launch=False, script=str(script))
+    (described,) = (tmp_path / "runs" / "stores").iterdir()
+    assert f"-m dadlab.workers {described} --runs {tmp_path / 'runs'} --processes 2" in script.read_text()
+    assert described.suffix == ".json", "nothing is generated"
     execute("generate", tmp_path, **given, **more)
     (record,) = (tmp_path / "runs" / "stores").glob("*-metrics.json")
     assert sum(json.loads(record.read_text())["samples"].values()) == 40

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from dadlab.compute import Compute
 from dadlab.launch import members
 from dadlab.profile import Profile, make_profile
 from dadlab.store import open_dataset, tally
-from dadlab.workers import Workers, main, start_workers, watch
+from dadlab.workers import Workers, describe_store, main, start_workers, watch, worker_command
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -101,6 +102,18 @@ def test_bad_profiles_stop_before_a_process_starts(tmp_path, monkeypatch, named)
     monkeypatch.setattr("dadlab.workers.Launch", lambda *args, **more: pytest.fail("started"))
     with pytest.raises(ValueError, match=f"unknown {named} 'studo'"):
         start_workers(make_profile(limit=20, **{named: "studo"}), tmp_path, 2)
+
+
+def test_a_described_store_is_started_elsewhere_by_its_command(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr("dadlab.workers.Launch", lambda *args, **more: pytest.fail("started"))
+    folder, compute, asked = describe_store(profile, tmp_path), Compute("float32", batch=4), []
+    assert not folder.exists()
+    monkeypatch.setattr("dadlab.workers.start_workers", lambda *given, **more: asked.append((given, more)) or ())
+    monkeypatch.setattr("dadlab.workers.watch", lambda *_: None)
+    _, _, module, *arguments = worker_command(folder, tmp_path, compute=compute)
+    assert module == "dadlab.workers"
+    assert main([*arguments, "--processes", "8"]) == 0
+    assert asked == [((profile, tmp_path, 8), {"compute": compute})]
 
 
 def test_the_command_names_a_bad_setting(tmp_path, capsys):

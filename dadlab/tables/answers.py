@@ -1,11 +1,18 @@
 """Answers: logits of a student or of the teacher on a test split, kept beside the runs.
 
 Correctness alone (`dadlab.results`) does not say how sure a model was, nor what it took an image for.
+
+python -m dadlab.tables.answers --profile imagenet --shared '{"data": "imagenet:/data/imagenet"}' --splits val v2 a
+
+asks the teacher, for tables that only read; splits that it was asked about are not asked again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +21,12 @@ from torch import nn
 
 from dadlab.ahead import local_device
 from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, load_split
+from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
 from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, correct, corrupted_errors, wrong_share
 from dadlab.files import atomic_path, content_of, fingerprint
 from dadlab.materials import teacher_of
-from dadlab.profile import Profile
+from dadlab.profile import Profile, make_profile
 from dadlab.results import kept_arrays
 from dadlab.run import Run
 from dadlab.train import train
@@ -95,3 +103,27 @@ def _logits(model: nn.Module, dataset: Dataset) -> np.ndarray:
         for rows in torch.arange(len(dataset)).split(256)
     ]
     return torch.cat(parts).numpy()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask a profile's teacher, split by split."""
+    parser = argparse.ArgumentParser("python -m dadlab.tables.answers", description="ask a profile's teacher")
+    parser.add_argument("--profile", default="fashion", help="fashion or imagenet")
+    parser.add_argument("--shared", default="{}", help="fields of the profile, as JSON")
+    parser.add_argument("--splits", nargs="+", required=True)
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
+    given = parser.parse_args(arguments)
+    try:
+        profile = make_profile(given.profile, **json.loads(given.shared))
+        check(profile.data, given.splits)
+        for split in given.splits:
+            right = teacher_correct(profile, given.runs_dir, split)
+            print(f"{split}: top-1 {100 * right.mean():.2f} % of {len(right):,}", flush=True)
+    except ValueError as error:
+        print(f"dadlab.tables.answers: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -161,11 +161,14 @@ def split_of(column: str, data: str) -> str | None:
 
 
 def _there(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> bool:
-    """Whether nothing needs training: weights are there, or answers to the tests behind all columns, if any."""
+    """Whether nothing needs training: weights are there, or answers to the tests behind all columns, if any.
+
+    The teacher has to have been asked about all those tests, or else the in-distribution one.
+    """
     data = row.profile.data
-    if not row.method:
-        return teacher_answered(row.profile, runs_dir, home_split(data))
     splits = [split for name in columns if (split := split_of(name, data)) is not None]
+    if not row.method:
+        return all(teacher_answered(row.profile, runs_dir, split) for split in splits or [home_split(data)])
     told = bool(splits) and answered(row.run(seed), runs_dir, splits, corruptions="C" in columns)
     return told or row.run(seed).weights(runs_dir).is_file()
 

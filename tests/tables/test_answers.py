@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +25,29 @@ def test_teacher_is_asked_once(tmp_path, files, tiny_teacher, monkeypatch):
     assert answers.teacher_answered(profile, tmp_path, "a")
     monkeypatch.setattr(answers, "teacher_of", None)  # asking again would fail
     assert np.array_equal(said, answers.teacher_logits(profile, tmp_path, "a"))
+
+
+def test_a_command_asks_the_teacher_split_by_split(tmp_path, files, tiny_teacher, monkeypatch, capsys):
+    """Killed in the second split, it keeps the first."""
+    loaded, shared = [], json.dumps({"teacher": str(files["teacher"])})
+    given = ["--shared", shared, "--runs-dir", str(tmp_path), "--splits", "a", "v2"]
+    monkeypatch.setattr(
+        answers, "teacher_of", lambda *_: tiny_teacher if loaded.append(0) or len(loaded) != 2 else 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        answers.main(given)
+    assert answers.main(given) == 0
+    assert len(loaded) == 3
+    right = correct(tiny_teacher, load_split("fashion", "v2"))
+    told = f"v2: top-1 {100 * right.float().mean():.2f} % of {len(right):,}"
+    assert capsys.readouterr().out.splitlines()[-1] == told
+    profile = make_profile(teacher=str(files["teacher"]))
+    assert all(answers.teacher_answered(profile, tmp_path, split) for split in ("a", "v2"))
+
+
+def test_the_command_names_a_bad_split(tmp_path, capsys):
+    assert answers.main(["--splits", "scetch", "--runs-dir", str(tmp_path)]) == 1
+    assert "unknown split 'scetch'" in capsys.readouterr().err
 
 
 def test_teacher_is_asked_again_where_images_came(tmp_path, files):

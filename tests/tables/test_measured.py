@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dadlab.estimates import accuracy, difference
+from dadlab.tables import answers
 from dadlab.tables import measured as module
 from dadlab.tables.published import TABLES, load_table
 from dadlab.tables.record import record
@@ -155,6 +156,21 @@ def test_at_imagenets_scale_nothing_is_trained_and_all_that_is_missing_is_said(t
     assert "has no batch norm" in measured.missing["ViT-B/16 · Advprop"]  # a run that cannot be says why
     assert len(styled(measured).data) == len(rows)
     assert not list(tmp_path.iterdir())
+
+
+def test_at_imagenets_scale_the_teacher_counts_once_it_was_asked_everything(toy_imagenet, files, tmp_path, monkeypatch):
+    shared = {"data": f"imagenet:{toy_imagenet}", "image_size": 32, "teacher": str(files["teacher"])}
+    teacher, *_ = rows = read_rows(1, "imagenet", shared=shared)
+    command = ["--profile", "imagenet", "--shared", json.dumps(shared), "--runs-dir", str(tmp_path), "--splits"]
+    assert answers.main([*command, "val", "v2"]) == 0
+    assert (
+        module.measure_rows(load_table(1), rows, [0], tmp_path, train=False).missing[teacher.key] == "not run (teacher)"
+    )
+    assert answers.main([*command, "val", "v2", "rendition", "sketch", "a"]) == 0
+    monkeypatch.setattr(answers, "teacher_of", None)  # asking again would fail
+    measured = module.measure_rows(load_table(1), rows, [0], tmp_path, train=False)
+    assert set(measured.values) == {teacher.key}
+    assert set(measured.values[teacher.key]) == set(load_table(1).columns)
 
 
 def test_unknown_column_says_what_is_meant():

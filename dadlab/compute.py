@@ -115,6 +115,12 @@ def largest_batch(attempt: Callable[[int], Any], most: int = 256) -> int:
         raise ValueError("not one sample fits into the device's memory: choose a smaller teacher or image") from None
 
 
+def share_memory(device: torch.device, processes: int) -> None:
+    """Keep to one process's part of a GPU that several use: each then finds the batch that fits beside the others."""
+    if device.type == "cuda" and processes > 1:
+        torch.cuda.set_per_process_memory_fraction(0.9 / processes, device)  # the rest is for CUDA itself in each
+
+
 def _has(module: nn.Module, name: str) -> bool:
     try:
         module.get_submodule(name)

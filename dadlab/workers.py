@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from dadlab.claims import sweep
-from dadlab.compute import Compute, compute_on
+from dadlab.compute import Compute, compute_on, share_memory
 from dadlab.data import load_split
 from dadlab.discretizer import load_discretizer
 from dadlab.files import write_json
@@ -128,7 +128,8 @@ def start_workers(
     devices = devices or [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
     processes = processes or len(devices)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    command = worker_command(folder, runs_dir, compute=compute)
+    sharing = -(-processes // len(devices))
+    command = [*worker_command(folder, runs_dir, compute=compute), "--sharing", str(sharing)]
     commands = [[*command, "--device", devices[k % len(devices)]] for k in range(processes)]
     workers = _STARTED.setdefault(folder, Workers())
     workers.start(commands, {"OMP_NUM_THREADS": str(threads)})
@@ -196,11 +197,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=0, help="how many here; one a GPU unless told")
     parser.add_argument("--compute", default="", help='JSON, such as {"precision": "bfloat16", "batch": 128}')
     parser.add_argument("--device", default="", help="be one worker, on this device")
+    parser.add_argument("--sharing", type=int, default=1, help="how many workers share that device")
     given = parser.parse_args(arguments)
     try:
         compute = strict(Compute, json.loads(given.compute)) if given.compute else None
         if given.device:
             device = torch.device(given.device)
+            share_memory(device, given.sharing)
             work(given.profile, given.runs, device, compute or compute_on(device))
         else:
             profile = make_profile(**json.loads(given.profile.read_text())["profile"])

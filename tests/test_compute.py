@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dadlab.compute import Compute, Tower, compile_towers, compute_on, largest_batch, with_towers
+from dadlab.compute import Compute, Tower, compile_towers, compute_on, largest_batch, share_memory, with_towers
 from dadlab.discretizer import VQGAN, Identity
 from dadlab.teacher import load_teacher
 from dadlab.train import precision as training_precision
@@ -101,6 +101,14 @@ def test_nothing_fits():
 
     with pytest.raises(ValueError, match="not one sample fits"):
         largest_batch(attempt, 1)
+
+
+@pytest.mark.parametrize(("device", "processes", "parts"), [("cuda:1", 3, [0.3]), ("cuda:1", 1, []), ("cpu", 3, [])])
+def test_processes_on_one_gpu_keep_to_their_parts(device, processes, parts, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: asked.append(given))
+    share_memory(torch.device(device), processes)
+    assert asked == [(pytest.approx(part), torch.device(device)) for part in parts]
 
 
 @pytest.mark.parametrize(

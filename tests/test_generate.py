@@ -131,6 +131,25 @@ def test_no_pass_on_a_cpu_where_a_gpu_computes_in_float32(photos40, tiny_teacher
     assert tile == 16
 
 
+@pytest.mark.parametrize(("batch", "tile", "wanted"), [(0, 32, [256, 128, 64, 32]), (48, 48, [])])
+def test_a_gpu_is_given_the_largest_batch_that_fits_unless_told(
+    photos40, tiny_teacher, tiny_vqgan, batch, tile, wanted
+):
+    tried = []
+
+    class OnGPU(module._Job):
+        device = torch.device("cuda")
+
+        def columns(self, rows, tile):
+            tried.append(tile)
+            if tile > 40:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    job = OnGPU(photos40, tiny_teacher, tiny_vqgan, ATTACK, variants=1, seed=0)
+    assert module._prepared(job, Compute("float32", compiled=False, batch=batch), begins=True)[1] == tile
+    assert tried == wanted
+
+
 def test_a_row_of_an_image_at_224_takes_5_kilobytes_1_6_of_them_codes(tmp_path, monkeypatch):
     """f = 8, K = 16384: 28 × 28 codes of two bytes are 1,568 bytes; logits of 1,000 classes 4,000, both before zstd."""
     monkeypatch.setattr(module, "TILE", 2)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from dadlab.compute import Compute
 from dadlab.launch import members
@@ -114,6 +115,18 @@ def test_a_described_store_is_started_elsewhere_by_its_command(profile, tmp_path
     assert module == "dadlab.workers"
     assert main([*arguments, "--processes", "8"]) == 0
     assert asked == [((profile, tmp_path, 8), {"compute": compute})]
+
+
+@pytest.mark.parametrize(("processes", "sharing"), [(2, 1), (3, 2), (4, 2)])
+def test_workers_know_how_many_share_their_device(profile, tmp_path, monkeypatch, processes, sharing):
+    started, told = [], []
+    monkeypatch.setattr("dadlab.workers.Launch", lambda commands, **more: started.extend(commands.values()))
+    monkeypatch.setattr("dadlab.workers.share_memory", lambda *given: told.append(given))
+    monkeypatch.setattr("dadlab.workers.work", lambda *given: None)
+    start_workers(profile, tmp_path, processes, devices=["cpu", "meta"], compute=Compute("float32"))
+    assert len(started) == processes
+    assert main(started[-1][3:]) == 0
+    assert told == [(torch.device(("meta", "cpu")[processes % 2]), sharing)]
 
 
 def test_the_command_names_a_bad_setting(tmp_path, capsys):

@@ -7,7 +7,9 @@ python -m benchmarks.generation --shapes imagenet      (ViT-L/14, f = 8 VQGAN, 2
 The straightforward loop is the released code's way: float32, all cores on one batch, taming's `VectorQuantizer` (the
 whole distance matrix, a one-hot matrix, a matrix product), one PNG a kept image. Models, photographs, attack, batch and
 filter are the same. Repetitions alternate; both ways are warmed up first, so neither compilation nor the search for a
-batch is counted.
+batch is counted. Beside the speed: the memory, and the operations that take most of the time, of a batch of each way;
+of dadlab's without reading images and writing shards, which other threads do meanwhile. The models of both ways lie on
+the device all the time.
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ from PIL import Image
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
 
+from benchmarks.inside import inside
 from dadlab.attack import perturb
 from dadlab.compute import Compute, compile_towers, compute_on, with_towers
 from dadlab.data import Dataset, load_split
 from dadlab.discretizer import FrozenVQGAN, load_discretizer
-from dadlab.examples import sample_generators
+from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.files import write_json
 from dadlab.generate import TILE, generate
 from dadlab.profile import ATTACKS, Attack
@@ -154,6 +157,11 @@ def compare(shapes: str, samples: int, repeats: int, batch: int, device: torch.d
                 codes, kept = loop.run(pictures)
             with timed(wall["dadlab"], cpu["dadlab"]):
                 generate(data, fast_teacher, fast_vqgan, attack, store, compute=prepared)
+        first = Straightforward(few, teacher, vqgan, attack, batch)
+        within = {
+            "straightforward": inside(lambda: first.run(Path(place))),
+            "dadlab": inside(lambda: one_batch(few, fast_teacher, fast_vqgan, attack, device)),
+        }
         rows = open_dataset(store).with_format("numpy")
         agree = {
             "codes": float((np.stack(rows["codes"][:]) == codes).mean()),
@@ -174,9 +182,17 @@ def compare(shapes: str, samples: int, repeats: int, batch: int, device: torch.d
         "images a second": {way: round(len(data) / statistics.median(taken), 2) for way, taken in wall.items()},
         "ratio": spread(wall),
         "ratio of CPU time": spread(cpu),
+        "inside a batch": within,
         "agreement": agree,
         "size": size,
     }
+
+
+def one_batch(data: Dataset, teacher: nn.Module, vqgan: nn.Module, attack: Attack, device: torch.device) -> Tensor:
+    """The verdicts on a batch, as `generate` comes to them."""
+    rows = torch.arange(len(data))
+    images, labels = data.images(rows).to(device), data.labels.to(device)
+    return discretize_adversarially(images, labels, teacher, vqgan, attack, sample_generators(rows, 0)).accepted.cpu()
 
 
 @contextlib.contextmanager

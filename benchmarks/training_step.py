@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -24,10 +23,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import stand_ins
+from benchmarks.inside import STEPS, inside
 from benchmarks.method_cost import ready
 from dadlab.ahead import local_device
 from dadlab.data import load_split
@@ -73,27 +71,11 @@ def teacher_seconds(profile: Profile, repeats: int = 10) -> float:
     return median(taken)
 
 
-def inside(run: Run, folder: Path, steps: int = 3, most: int = 12) -> dict[str, Any]:
-    """Memory of a run's step, batches already read, and the share of its time that each of the longest operations has.
-
-    On a GPU the memory is what tensors hold at most and the time is the kernels'; on a CPU the memory is the
-    process's so far.
-    """
-    loop, gpu = ready(run, folder), torch.cuda.is_available()
-    batches = [loop.steps[step % len(loop.steps)] for step in range(steps + 1)]
-    loop.learn(batches[0])
-    if gpu:
-        torch.cuda.reset_peak_memory_stats()
-    with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * gpu], acc_events=True) as seen:
-        for batch in batches[1:]:
-            float(loop.learn(batch))
-    memory = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    clock = "self_device_time_total" if gpu else "self_cpu_time_total"
-    operations = [event for event in seen.key_averages() if event.device_type == DeviceType.CPU]
-    total = sum(getattr(event, clock) for event in operations)
-    longest = sorted(operations, key=lambda event: getattr(event, clock), reverse=True)[:most]
-    shares = {event.key: round(100 * getattr(event, clock) / total, 1) for event in longest}
-    return {"peak memory, GB": round(memory / 1e9, 3), "of the time, %": shares}
+def inside_step(run: Run, folder: Path) -> dict[str, Any]:
+    """Memory and longest operations of a run's step, batches already read."""
+    loop = ready(run, folder)
+    batches = iter([loop.steps[step % len(loop.steps)] for step in range(STEPS + 1)])
+    return inside(lambda: float(loop.learn(next(batches))))
 
 
 def write_samples(profile: Profile, folder: Path) -> None:
@@ -121,7 +103,7 @@ def compare(profile: Profile, student: str, seeds: int, workers: int, folder: Pa
         "waiting for data": {m: round(median(found[m, seed][1] for seed in range(seeds)), 3) for m in METHODS},
         "dad over plain": round(median(ratios), 3),
         "dad over plain, teacher in every step": round((step["dad"] + teacher_seconds(profile)) / step["plain"], 3),
-        "inside a step": {method: inside(runs[method, 0], folder) for method in METHODS},
+        "inside a step": {method: inside_step(runs[method, 0], folder) for method in METHODS},
     }
 
 

@@ -24,6 +24,11 @@ def test_both_ways_make_the_same(tiny, tmp_path, capsys):
     assert found["agreement"]["verdicts"] == 1
     assert found["ratio"]["low"] <= found["ratio"]["median"] <= found["ratio"]["high"]
     assert [len(taken) for taken in found["seconds"].values()] == [2, 2]
+    for way in ("straightforward", "dadlab"):
+        within = found["inside a batch"][way]
+        assert within["peak memory, GB"] > 0.1
+        assert any("conv" in name for name in within["of the time, %"])
+        assert 50 < sum(within["of the time, %"].values()) <= 100.5
     assert found["command"].startswith("python -m benchmarks.generation --shapes tiny")
     assert "times" in capsys.readouterr().out
 

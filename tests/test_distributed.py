@@ -89,10 +89,17 @@ def environment(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-def begin(run: Run, runs_dir: Path, splits: tuple[str, ...] = (), processes: int = 2, seconds: float = 0.0) -> Launch:
+def begin(
+    run: Run,
+    runs_dir: Path,
+    splits: tuple[str, ...] = (),
+    processes: int = 2,
+    seconds: float = 0.0,
+    restarts: int = 0,
+) -> Launch:
     """A run's training on some processes, with a checkpoint so often."""
-    service = Service(checkpoint_seconds=seconds, lines=True)
-    return start_training(training_command(run, runs_dir, processes=processes, service=service, splits=splits))
+    how = {"processes": processes, "service": Service(checkpoint_seconds=seconds, lines=True), "restarts": restarts}
+    return start_training(training_command(run, runs_dir, **how, splits=splits))
 
 
 def until_told(running: Launch, start: str) -> None:
@@ -132,6 +139,28 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path):
     begin(run, tmp_path / "calm").wait(300)
     assert weights(run, tmp_path / "calm") == weights(run, tmp_path / "struck")
     assert any(line.startswith("val: top-1") for line in again.lines["torchrun"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("environment")
+def test_a_launch_recovers_by_itself_from_a_killed_worker(files, tmp_path):
+    """SIGKILL of one of two processes in mid-training: `torchrun` starts both again, which go on from store, cache and
+    checkpoint."""
+    materials = {"teacher": str(files["teacher"]), "discretizer": str(files["vqgan"]), "variants": 1}
+    run = Run(make_profile(limit=80, epochs=4, batch=8, views=2, **materials), "dad")
+    struck = begin(run, tmp_path / "struck", restarts=1)
+    checkpoint = run.folder(tmp_path / "struck") / "training.safetensors"
+    while not checkpoint.is_file():
+        assert struck.running, struck.lines
+        time.sleep(0.05)
+    killed = second_of(struck)
+    killed.kill()
+    struck.wait(300)
+    begin(run, tmp_path / "calm").wait(300)
+    assert weights(run, tmp_path / "calm") == weights(run, tmp_path / "struck")
+    assert any(
+        (str(killed.pid) in line and "SIGKILL" in line) or "exitcode: -9" in line for line in struck.lines["torchrun"]
+    )
 
 
 @pytest.mark.slow

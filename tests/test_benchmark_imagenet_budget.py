@@ -12,7 +12,7 @@ from benchmarks import imagenet_budget, imagenet_work
 from dadlab.demo import ROOT, typed
 from dadlab.profile import Profile, make_profile
 from dadlab.run import Run
-from dadlab.tables.published import load_table
+from dadlab.tables.published import load_table, with_all_classes
 from dadlab.tables.rows import read_rows
 
 GUIDE = (ROOT / "notebooks" / "IMAGENET.md").read_text()
@@ -134,12 +134,15 @@ def test_the_guide_trains_all_rows_of_the_table_and_no_other(title, followed):
     assert set(found) == wanted
 
 
-def test_the_guide_asks_the_teacher_about_every_column(followed):
-    (asked,) = (call for call in followed("One machine with eight GPUs") if "dadlab.tables.answers" in call)
-    splits = asked[asked.index("--splits") + 1 :]
-    averages = load_table(1).attrs["averages"]
-    wanted = [name for name in load_table(1).columns if name not in averages]
-    assert {"val" if name == "ImageNet" else name.lower() for name in wanted} <= set(splits)
+def test_the_guide_tests_teacher_and_students_on_every_column(followed):
+    published = with_all_classes(load_table(1))
+    columns = set(published.columns) - set(published.attrs["averages"])
+    wanted = {"val" if name == "ImageNet" else name.lower() for name in columns}
+    for title in ("SLURM, four nodes", "One machine with eight GPUs"):
+        calls = followed(title)
+        assert all(wanted <= set(given["splits"]) for given in executed(calls, "train").values())
+    (asked,) = (call for call in calls if "dadlab.tables.answers" in call)
+    assert set(asked[asked.index("--splits") + 1 :]) == wanted
     assert json.loads(asked[asked.index("--shared") + 1])["data"] == "imagenet:/data/imagenet"
 
 

@@ -12,7 +12,7 @@ import torch
 from dadlab.estimates import accuracy, difference
 from dadlab.tables import answers
 from dadlab.tables import measured as module
-from dadlab.tables.published import TABLES, load_table
+from dadlab.tables.published import TABLES, load_table, with_all_classes
 from dadlab.tables.record import record
 from dadlab.tables.rows import NOT_YET, read_rows
 from dadlab.tables.view import beside, styled
@@ -171,6 +171,20 @@ def test_at_imagenets_scale_the_teacher_counts_once_it_was_asked_everything(toy_
     measured = module.measure_rows(load_table(1), rows, [0], tmp_path, train=False)
     assert set(measured.values) == {teacher.key}
     assert set(measured.values[teacher.key]) == set(load_table(1).columns)
+
+
+def test_natural_shifts_are_scored_among_all_classes_too(toy_imagenet, files, tmp_path):
+    """Beside the paper's columns, which are among the 200 classes of each."""
+    shared = {"data": f"imagenet:{toy_imagenet}", "image_size": 32, "teacher": str(files["teacher"])}
+    published = with_all_classes(load_table(1))
+    measured = module.measure_rows(published, read_rows(1, "imagenet", shared=shared)[:1], [0], tmp_path)
+    (line,) = record(measured)["rows"]
+    for few, all_of_them in (("Rendition", "Rendition-1000"), ("A", "A-1000")):
+        assert line["cells"][all_of_them]["published"] is None
+        assert line["cells"][all_of_them]["n"] == line["cells"][few]["n"]
+        assert line["cells"][all_of_them]["mean"] <= line["cells"][few]["mean"]
+    assert published.attrs == load_table(1).attrs
+    assert "A-1000" in styled(measured).data["measured"]
 
 
 def test_unknown_column_says_what_is_meant():

@@ -79,13 +79,13 @@ def followed(tmp_path):
     shell = '#!/bin/bash\n{ printf "%s\\t" "${0##*/}" "${@//$\'\\n\'/ }"; echo; } >> "$CALLS"\n'
     stand_ins = dict.fromkeys((".venv/bin/papermill", ".venv/bin/python", "srun"), shell)
     stand_ins["sbatch"] = shell + 'while [[ $1 == --* ]]; do [[ $1 == --job-name ]] && shift; shift; done; bash "$@"\n'
+    stand_ins[".venv/bin/papermill"] += "test -d runs\n"  # papermill makes no folder
     stand_ins["scontrol"] = "#!/bin/bash\necho first\necho second\n"
     for name, text in stand_ins.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
-    (tmp_path / "runs").mkdir()
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
 
     def follow(title: str) -> list[list[str]]:

@@ -153,14 +153,11 @@ def test_a_launch_recovers_by_itself_from_a_killed_worker(files, tmp_path):
     while not checkpoint.is_file():
         assert struck.running, struck.lines
         time.sleep(0.05)
-    killed = second_of(struck)
-    killed.kill()
+    second_of(struck).kill()
     struck.wait(300)
+    assert any("failed (exitcode: " in line for line in struck.lines["torchrun"]), "nothing was struck"
     begin(run, tmp_path / "calm").wait(300)
     assert weights(run, tmp_path / "calm") == weights(run, tmp_path / "struck")
-    assert any(
-        (str(killed.pid) in line and "SIGKILL" in line) or "exitcode: -9" in line for line in struck.lines["torchrun"]
-    )
 
 
 @pytest.mark.slow

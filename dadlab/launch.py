@@ -55,7 +55,8 @@ class Launch:
         merged = {**own, "PYTHONUNBUFFERED": "1", **(env or {}), _MARK: self.mark}
         self.lines: dict[str, deque[str]] = {name: deque(maxlen=1000) for name in commands}
         self._processes: dict[str, subprocess.Popen[str]] = {}
-        self._end = weakref.finalize(self, _end, self._processes, self.mark, grace)
+        self._grace = grace
+        weakref.finalize(self, _end, self._processes, self.mark, grace)
         self._readers: list[threading.Thread] = []
         for name, command in commands.items():
             process = subprocess.Popen(
@@ -91,7 +92,7 @@ class Launch:
         return {name: process.poll() for name, process in self._processes.items()}
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for all to end; an interrupt ends them.
+        """Wait for all to end; an interrupt ends them, a second one without grace.
 
         Raises:
             RuntimeError: one of them failed; names it, with its last lines.
@@ -115,12 +116,22 @@ class Launch:
             raise RuntimeError(f"{', '.join(failed)} failed; {name} with status {code}, its last lines:\n{last}")
 
     def stop(self) -> None:
-        """End all processes of the launch: SIGTERM, then SIGKILL for what is left after `grace` seconds."""
-        self._end()
+        """End all processes of the launch: SIGTERM, then SIGKILL for what is left after `grace` seconds.
+
+        An interrupt meanwhile brings the SIGKILL forward; asking again ends whatever is still there.
+        """
+        _end(self._processes, self.mark, self._grace)
 
 
 def _end(processes: dict[str, subprocess.Popen[str]], mark: str, grace: float) -> None:
-    deadline = time.monotonic() + grace
+    try:
+        _terminate(processes, mark)
+        _until_gone(mark, time.monotonic() + grace)
+    finally:  # also after an interrupt: who interrupts twice wants no more grace
+        _kill(processes, mark)
+
+
+def _terminate(processes: dict[str, subprocess.Popen[str]], mark: str) -> None:
     leaders = [process for process in processes.values() if process.poll() is None]
     for process in leaders:
         process.terminate()  # the leaders alone: torchrun tells its workers, a trainer ends its readers
@@ -128,11 +139,14 @@ def _end(processes: dict[str, subprocess.Popen[str]], mark: str, grace: float) -
     for orphan in orphans:
         with contextlib.suppress(psutil.NoSuchProcess):
             orphan.terminate()
-    _until_gone(mark, deadline)
+
+
+def _kill(processes: dict[str, subprocess.Popen[str]], mark: str) -> None:
     for member in members(mark):
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
     for process in processes.values():
+        process.kill()
         process.wait()
     _until_gone(mark, time.monotonic() + _DYING)
 

@@ -50,6 +50,12 @@ def until_up(running, count=1):
     pytest.fail(f"not up: {running.lines}")
 
 
+def interrupts(*seconds):
+    """A process that interrupts this one after so many seconds each."""
+    code = "".join(f"time.sleep({pause}); os.kill({os.getpid()}, {signal.SIGINT:d}); " for pause in seconds)
+    return subprocess.Popen(python("import os, time; " + code))
+
+
 @pytest.mark.usefixtures("mark")
 def test_lines_are_streamed_and_kept(capsys):
     running = Launch({"a": python(TALK), "b": python("print(3)")})
@@ -92,10 +98,34 @@ def test_interrupt_ends_even_stubborn_grandchildren_in_their_own_session(mark):
     running = Launch({"torchrun": python(FAMILY)}, echo=False, grace=1)
     until_up(running)
     assert len(members(mark)) == 2
-    interrupt = subprocess.Popen(python(f"import os, time; time.sleep(0.5); os.kill({os.getpid()}, 2)"))
+    interrupt = interrupts(0.5)
     with pytest.raises(KeyboardInterrupt):
         running.wait(30)
     interrupt.wait()
+    assert not members(mark)
+
+
+def test_second_interrupt_ends_the_grace(mark):
+    running = Launch({"a": python(STUBBORN)}, echo=False, grace=60)
+    until_up(running)
+    started, interrupt = time.monotonic(), interrupts(0.5, 1)
+    with pytest.raises(KeyboardInterrupt):
+        running.wait(30)
+    interrupt.wait()
+    assert not members(mark)
+    assert running.codes == {"a": -signal.SIGKILL}
+    assert time.monotonic() - started < 20
+
+
+def test_stop_ends_what_an_interrupted_stop_has_left(mark, monkeypatch):
+    running = Launch({"a": python(STUBBORN)}, echo=False, grace=0)
+    until_up(running)
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "members", lambda mark: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            running.stop()
+    assert len(members(mark)) == 1
+    running.stop()
     assert not members(mark)
 
 

@@ -83,10 +83,31 @@ def class_names(data: str, split: str) -> tuple[str, ...]:
     return CLASSES if data == "fashion" else open_split(data, split, 1).classes
 
 
-def structure(data: str, split: str) -> list[str]:
-    """What is wrong with the class folders of a split, without listing images."""
+def examine(data: str, split: str, *, few: bool = False) -> tuple[Dataset, list[str]]:
+    """The images on disk of a split that are there, and what is wrong with its class folders.
+
+    Args:
+        data: as `load_split` takes it.
+        split: its name.
+        few: of ImageNet, list some of the class folders alone.
+
+    Raises:
+        ValueError: no such data or split; of Hugging Face data, whatever is wrong.
+    """
     kind, place = _kind(data)
-    return imagenet.problems(Path(place), split) if kind == "imagenet" else []
+    if kind == "imagenet":
+        return imagenet.examine(Path(place), split, 32, few=few)
+    return (open_split(data, split, 32), []) if kind else folders.examine(Path(place), split, 32)
+
+
+def needed_splits(data: str) -> list[str]:
+    """Splits that are there, and of ImageNet all that the tables and the guide read, there or not.
+
+    Raises:
+        ValueError: no such data.
+    """
+    there, (kind, _) = split_names(data), _kind(data)
+    return list(dict.fromkeys([*imagenet.needed(), *there])) if kind == "imagenet" else there
 
 
 def has_corruptions(data: str) -> bool:
@@ -103,7 +124,7 @@ def home_split(data: str) -> str:
     if data == "fashion":
         return "studio"
     names = split_names(data)
-    for name in ("val", "validation", "test"):
+    for name in folders.HOME:
         if name in names:
             return name
     raise ValueError(f"{data}: no val, validation or test split: it has {', '.join(names)}")

@@ -25,18 +25,14 @@ from dadlab.ahead import ahead, usual_workers
 from dadlab.data import has_corruptions, load_split, split_names
 from dadlab.dataset import Dataset
 from dadlab.disk.check import check
+from dadlab.disk.imagenet import CORRUPTIONS, SEVERITIES
 from dadlab.files import atomic_path
 from dadlab.photos import ASSETS
 from dadlab.progress import track
 from dadlab.store import to_bytes
 from dadlab.views import counter_hash
 
-CORRUPTIONS = (
-    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
-    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
-)  # fmt: skip
 SHIFTS = ("studio", "v2", "context", "rendition", "sketch", "a", "stylized")
-SEVERITIES = (1, 2, 3, 4, 5)
 C_PHOTOS = 500  # test photographs, 50 a class, under each of the 75 corruptions
 
 

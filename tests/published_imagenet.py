@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dadlab.disk.imagenet import Vocabulary
-from dadlab.evaluate import CORRUPTIONS, SEVERITIES
+from dadlab.disk.imagenet import CORRUPTIONS, SEVERITIES, Vocabulary
 
 WNIDS = tuple(f"n{number:08d}" for number in (1440764, 1443537, 1484850, 1491361, 1494475, 2, 7, 30, 4, 5))
 TOY = Vocabulary(

@@ -18,6 +18,7 @@ from dadlab.dataset import Dataset
 from dadlab.disk.encoded import SAMPLE, Encoded, Framing, threads
 from dadlab.files import fingerprint, sha256
 
+HOME = ("val", "validation", "test")  # the first that is there is the in-distribution test split
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 Stamp = tuple[tuple[str, int], ...]
 
@@ -121,21 +122,40 @@ def open_split(root: Path, split: str, size: int) -> Dataset:
     """One split of a folder of images.
 
     Raises:
-        ValueError: missing folder or split, class folders that training lacks, no images; names the offender.
+        ValueError: missing folder or split, class folders that training lacks, no images; class folders that are empty
+            in training, or missing or empty in the in-distribution test split. Other shifts may lack classes.
+    """
+    dataset, wrong = examine(root, split, size)
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return dataset
+
+
+def examine(root: Path, split: str, size: int) -> tuple[Dataset, list[str]]:
+    """The images of a split that are there, and what is wrong with its class folders.
+
+    Raises:
+        ValueError: missing folder or split.
     """
     names = split_names(root)
     if split not in names:
         raise ValueError(f"{root}: no split {split!r}: it has {', '.join(names) or 'no folders'}")
     reference = root / ("train" if "train" in names else split)
-    folders = [p.name for p in subfolders(reference)]
-    unknown = [p.name for p in subfolders(root / split) if p.name not in folders]
-    if unknown:
-        raise ValueError(f"{root / split}: class folders {', '.join(unknown)} are not in {reference}")
+    folders, present = ([p.name for p in subfolders(place)] for place in (reference, root / split))
     labels, classes = {name: k for k, name in enumerate(folders)}, tuple(name.replace("_", " ") for name in folders)
     dataset = class_folders(split, root / split, labels, classes, Framing(size))
+    unknown = [name for name in present if name not in folders]
+    wrong = [f"{root / split}: class folders {', '.join(unknown)} are not in {reference}"] if unknown else []
     if not len(dataset):
-        raise ValueError(f"{root / split}: no images ({', '.join(sorted(SUFFIXES))}) in class folders")
-    return dataset
+        return dataset, [*wrong, f"{root / split}: no images ({', '.join(sorted(SUFFIXES))}) in class folders"]
+    home = next((name for name in HOME if name in names), "")
+    if split in (reference.name, home):
+        filled = set(dataset.labels.tolist())
+        missing = [name for name in folders if name not in present]
+        empty = [name for name in folders if name in present and labels[name] not in filled]
+        wrong += [f"{root / split}: class folders {', '.join(missing)} are missing"] if missing else []
+        wrong += [f"{root / split}: no images in class folders {', '.join(empty)}"] if empty else []
+    return dataset, wrong
 
 
 def subfolders(root: Path) -> list[Path]:

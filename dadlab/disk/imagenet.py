@@ -65,6 +65,14 @@ SPLITS = {
 }
 
 
+CORRUPTIONS = (
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+)  # fmt: skip
+SEVERITIES = (1, 2, 3, 4, 5)
+FEW = 8  # class folders that stand for a split
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The label space: WordNet ids in order, their names for prompts, and the ids of each subset."""
@@ -87,6 +95,12 @@ def corruption(kind: str, severity: int) -> str:
     return f"c/{kind}/{severity}"
 
 
+def needed() -> list[str]:
+    """Splits that the tables and `notebooks/IMAGENET.md` read, ImageNet-C's 75 included."""
+    published = [corruption(kind, severity) for kind in CORRUPTIONS for severity in SEVERITIES]
+    return ["train", "val", "v2", "rendition", "sketch", "a", "stylized", *published]
+
+
 def split_names(root: Path) -> list[str]:
     """Splits whose folders are there, in the order of `SPLITS`; those of C go by `corruption`.
 
@@ -100,9 +114,11 @@ def split_names(root: Path) -> list[str]:
 
 
 def problems(root: Path, name: str) -> list[str]:
-    """What is wrong with a split's class folders: missing, extra, too few."""
+    """What is wrong with a split's class folders: missing, extra, too few; or the topmost folder that is missing."""
     folder, wanted = _locate(root, _find(name).folder), set(_labels(name))
     if not folder.is_dir():
+        while "/" in name and not folder.parent.is_dir():
+            name, folder = name.rpartition("/")[0], folder.parent
         return [f"{name}: no folder {folder}"]
     found = {path.name for path in folders.subfolders(folder)}
     wrong = [f"{what} {_some(ids)}" for what, ids in (("missing", wanted - found), ("unknown", found - wanted)) if ids]
@@ -115,18 +131,33 @@ def open_split(root: Path, name: str, size: int) -> Dataset:
     Raises:
         ValueError: unknown split, missing or extra class folders, class folders without images; all at once.
     """
-    wrong, split = problems(root, name), _find(name)
+    dataset, wrong = examine(root, name, size)
     if wrong:
         raise ValueError("; ".join(wrong))
-    labels, words = _labels(name), vocabulary()
-    framing = Framing(size, cropped=split.cropped, upright=False)
-    among = tuple(sorted(labels.values())) if split.restricted else None
-    dataset = folders.class_folders(name, _locate(root, split.folder), labels, words.names, framing, among)
-    present = set(dataset.labels.tolist())
-    empty = {folder for folder, label in labels.items() if label not in present}
-    if empty:
-        raise ValueError(f"{_locate(root, split.folder)}: no images in class folders {_some(empty)}")
     return dataset
+
+
+def examine(root: Path, name: str, size: int, *, few: bool = False) -> tuple[Dataset, list[str]]:
+    """The images of a split that are there, and what is wrong with its class folders.
+
+    Args:
+        root: where ImageNet lies.
+        name: of the split.
+        size: side in pixels.
+        few: list the images of `FEW` class folders alone.
+
+    Raises:
+        ValueError: unknown split.
+    """
+    split, every, wrong = _find(name), _labels(name), problems(root, name)
+    folder = _locate(root, split.folder)
+    labels = {key: every[key] for key in list(every)[:: max(1, len(every) // FEW) if few else 1]}
+    framing = Framing(size, cropped=split.cropped, upright=False)
+    among = tuple(sorted(every.values())) if split.restricted else None
+    dataset = folders.class_folders(name, folder, labels, vocabulary().names, framing, among)
+    present = set(dataset.labels.tolist())
+    empty = {key for key, label in labels.items() if label not in present and (folder / key).is_dir()}
+    return dataset, [*wrong, *([f"{folder}: no images in class folders {_some(empty)}"] if empty else [])]
 
 
 def stamp(root: Path, name: str) -> folders.Stamp:

@@ -57,9 +57,42 @@ def test_unreadable_images_are_sampled_or_all_counted(toy_imagenet, tmp_path, mo
         path.write_bytes(b"<html>not found</html>")
     monkeypatch.setattr("dadlab.disk.encoded.SAMPLE", 2)
     with pytest.raises(ValueError, match=rf"val: 1 unreadable image\(s\), first {paths[0]}"):
-        check(f"imagenet:{tmp_path}")
+        check(f"imagenet:{tmp_path}", ["val"])
     with pytest.raises(ValueError, match=rf"val: 2 unreadable image\(s\), first {paths[0]}"):
-        check(f"imagenet:{tmp_path}", full=True)
+        check(f"imagenet:{tmp_path}", ["val"], full=True)
+
+
+def test_unreadable_images_are_said_beside_missing_folders(toy_imagenet, tmp_path):
+    shutil.copytree(toy_imagenet / "val", tmp_path / "val")
+    shutil.rmtree(tmp_path / "val" / TOY.wnids[0])
+    broken = next((tmp_path / "val" / TOY.wnids[1]).iterdir())
+    broken.write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"missing {TOY.wnids[0]}; val: 1 unreadable image\(s\), first {broken}"):
+        check(f"imagenet:{tmp_path}", ["val"])
+
+
+def test_images_of_every_corruption_are_tried(toy_imagenet, tmp_path, monkeypatch):
+    shutil.copytree(toy_imagenet / "imagenet-c/fog/2", tmp_path / "imagenet-c/fog/2")
+    for path in (tmp_path / "imagenet-c/fog/2").rglob("*.JPEG"):
+        path.write_bytes(b"")
+    monkeypatch.setattr("dadlab.disk.imagenet.FEW", 2)
+    with pytest.raises(ValueError, match=r"c/fog/2: 2 unreadable image\(s\), first"):
+        check(f"imagenet:{tmp_path}", ["c/fog/2"])
+    with pytest.raises(ValueError, match=r"c/fog/2: 10 unreadable image\(s\), first"):
+        check(f"imagenet:{tmp_path}", ["c/fog/2"], full=True)
+
+
+def test_imagenet_is_all_that_the_tables_need(toy_imagenet, tmp_path):
+    shutil.copytree(toy_imagenet / "val", tmp_path / "val")
+    with pytest.raises(ValueError, match="to do without a shift, name the others") as caught:
+        check(f"imagenet:{tmp_path}")
+    for name in ("train", "v2", "rendition", "sketch", "a", "stylized", "c"):
+        assert str(caught.value).count(f" {name}: no folder {tmp_path}") == 1
+    shutil.copytree(toy_imagenet / "imagenet-c/fog/1", tmp_path / "imagenet-c/fog/1")
+    with pytest.raises(ValueError, match="c/snow: no folder") as caught:
+        check(f"imagenet:{tmp_path}")
+    assert [severity for severity in range(1, 6) if f"c/fog/{severity}: no folder" in str(caught.value)] == [2, 3, 4, 5]
+    check(f"imagenet:{tmp_path}", ["val", "c/fog/1"])
 
 
 def test_own_folders_are_checked_too(toy_imagenet, tmp_path):
@@ -67,6 +100,18 @@ def test_own_folders_are_checked_too(toy_imagenet, tmp_path):
     shutil.copytree(toy_imagenet / "imagenet-a", tmp_path / "night")
     (tmp_path / "night" / "troll").mkdir()
     (tmp_path / "empty").mkdir()
+    for wnid in TOY.wnids[:4]:
+        shutil.copytree(tmp_path / "train" / wnid, tmp_path / "val" / wnid)
+    for path in (*(tmp_path / "val" / TOY.wnids[0]).iterdir(), *(tmp_path / "train" / TOY.wnids[5]).iterdir()):
+        path.unlink()
+    with pytest.raises(ValueError, match="train") as caught:
+        check(str(tmp_path))
+    for problem in (
+        f"{tmp_path / 'train'}: no images in class folders {TOY.wnids[5]};",
+        f"{tmp_path / 'val'}: class folders {', '.join(TOY.wnids[4:])} are missing;",
+        f"{tmp_path / 'val'}: no images in class folders {TOY.wnids[0]};",
+    ):
+        assert str(caught.value).count(problem) == 1
     with pytest.raises(ValueError, match=r"empty: no images .*; .*night: class folders troll are not in"):
         check(str(tmp_path))
 

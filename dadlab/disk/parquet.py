@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from datasets import ClassLabel, Features, Image
+from datasets.exceptions import DatasetGenerationError
 
 from dadlab.dataset import Dataset
 from dadlab.disk import imagenet
@@ -87,11 +88,14 @@ def open_split(place: str, split: str, size: int, *, stream: bool) -> Dataset:
     """One split, decoded on demand.
 
     Raises:
-        ValueError: no such dataset or split, no image or label column, samples without label.
+        ValueError: no such dataset or split, no image or label column, samples without label or with one that no class
+            has, classes that are not the training split's.
     """
     found, name = _files(place), f"{place} {split}"
     if split not in found:
         raise ValueError(f"{place}: no split {split!r}: it has {', '.join(found)}")
+    if "train" in found:
+        _same_classes(found, split, name)
     stamp = fingerprint([_stamp(url) for url in found[split]])
     if stream:
         urls = found[split]
@@ -100,7 +104,7 @@ def open_split(place: str, split: str, size: int, *, stream: bool) -> Dataset:
         labels = np.concatenate([_parquet(url).read(columns=[label]).column(label).to_numpy() for url in urls])
         source: Source = RowGroups(urls, image, name, stamp)
     else:
-        rows = datasets.load_dataset(place, split=split)
+        rows = _load(place, split)
         features = rows.features
         image, label = _columns(features, name)
         labels = rows.data.column(label).to_numpy()
@@ -108,7 +112,13 @@ def open_split(place: str, split: str, size: int, *, stream: bool) -> Dataset:
         source = Table(raw, image, name, stamp)
     if len(labels) == 0 or labels.min() < 0:
         raise ValueError(f"{name}: {int((labels < 0).sum())} of {len(labels)} samples without label")
-    classes = _classes(features[label], int(labels.max()) + 1)
+    if isinstance(features[label], ClassLabel) or split == "train" or "train" not in found:
+        classes = _classes(features[label], int(labels.max()) + 1)
+    else:
+        classes = open_split(place, "train", size, stream=stream).classes  # plain numbers: training says how many
+    if labels.max() >= len(classes):
+        outside = int((labels >= len(classes)).sum())
+        raise ValueError(f"{name}: {outside} of {len(labels)} labels, up to {labels.max()}, for {len(classes)} classes")
     encoded = Encoded(source, Framing(size), torch.arange(len(labels)))
     return Dataset(split, classes, encoded, torch.from_numpy(labels.astype(np.int64)))
 
@@ -122,6 +132,32 @@ def _files(place: str) -> dict[str, list[str]]:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{place}: neither a folder of Parquet files nor a dataset on the hub ({reason})") from None
+
+
+def _load(place: str, split: str) -> datasets.Dataset:
+    try:
+        return datasets.load_dataset(place, split=split)
+    except DatasetGenerationError as error:
+        raise ValueError(f"{place} {split}: cannot be read ({str(error.__cause__ or error).splitlines()[0]})") from None
+
+
+def _same_classes(found: dict[str, list[str]], split: str, name: str) -> None:
+    """Refuse a split whose class names differ from the training split's; `datasets` would give it those in silence."""
+    own, wanted = _written(found[split][0], name), _written(found["train"][0], name)
+    if len(own) != len(wanted):
+        raise ValueError(f"{name}: {len(own)} class names, {len(wanted)} in train")
+    for label, (mine, other) in enumerate(zip(own, wanted, strict=True)):
+        if mine != other:
+            raise ValueError(f"{name}: label {label} is {mine!r}, {other!r} in train: classes must have the same order")
+
+
+def _written(url: str, name: str) -> list[str]:
+    """Class names in a Parquet file; none where it has none, or where it is another kind of file."""
+    if not url.endswith(".parquet"):
+        return []
+    features = Features.from_arrow_schema(_parquet(url).schema_arrow)
+    feature = features[_columns(features, name)[1]]
+    return feature.names if isinstance(feature, ClassLabel) else []
 
 
 def _parquet(url: str) -> pq.ParquetFile:

@@ -162,6 +162,40 @@ def test_samples_without_label_are_counted(tmp_path, stream):
         parquet.open_split(str(tmp_path), "test", 64, stream=stream)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["owl", "fox", "garden gnome"], "label 1 is 'fox', 'garden gnome' in train: classes must have the same order"),
+        (["owl", "garden gnome", "fox", "troll"], "4 class names, 3 in train"),
+    ],
+)
+def test_classes_are_the_training_splits(tmp_path, stream, names, said):
+    other = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    write_parquet(tmp_path / "train.parquet", [0, 1, 2])
+    write_parquet(tmp_path / "test.parquet", [0, 1], other)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} test: {said}"):
+        parquet.open_split(str(tmp_path), "test", 64, stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_labels_without_class_are_refused(tmp_path, stream):
+    write_parquet(tmp_path / "train.parquet", [0, 5, 1])
+    with pytest.raises(ValueError, match=rf"^{tmp_path} train: ") as caught:
+        parquet.open_split(str(tmp_path), "train", 64, stream=stream)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_plain_numbers_are_the_training_splits_classes(tmp_path, stream):
+    write_parquet(tmp_path / "train.parquet", [0, 1, 2], None)
+    write_parquet(tmp_path / "test.parquet", [0, 1], None)
+    write_parquet(tmp_path / "validation.parquet", [0, 3], None)
+    assert parquet.open_split(str(tmp_path), "test", 64, stream=stream).classes == ("0", "1", "2")
+    with pytest.raises(ValueError, match="validation: 1 of 2 labels, up to 3, for 3 classes"):
+        parquet.open_split(str(tmp_path), "validation", 64, stream=stream)
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(ValueError, match=rf"{tmp_path}: neither a folder of Parquet files nor a dataset on the hub"):
         load_split(f"hf:{tmp_path}", "train")

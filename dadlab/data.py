@@ -100,14 +100,14 @@ def examine(data: str, split: str, *, few: bool = False) -> tuple[Dataset, list[
     return (open_split(data, split, 32), []) if kind else folders.examine(Path(place), split, 32)
 
 
-def needed_splits(data: str) -> list[str]:
-    """Splits that are there, and of ImageNet all that the tables and the guide read, there or not.
+def needed_splits(data: str) -> tuple[list[str], list[str]]:
+    """Splits that are there, and of ImageNet what is missing of those that the tables and the guide read.
 
     Raises:
         ValueError: no such data.
     """
-    there, (kind, _) = split_names(data), _kind(data)
-    return list(dict.fromkeys([*imagenet.needed(), *there])) if kind == "imagenet" else there
+    kind, place = _kind(data)
+    return imagenet.needed_splits(Path(place)) if kind == "imagenet" else (split_names(data), [])
 
 
 def has_corruptions(data: str) -> bool:

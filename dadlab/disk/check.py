@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from dadlab.data import FASHION, examine, has_corruptions, needed_splits
+from dadlab.data import FASHION, examine, needed_splits
 from dadlab.dataset import Dataset
 from dadlab.disk.encoded import Encoded
 from dadlab.progress import track
@@ -29,13 +29,12 @@ def check(data: str, splits: Sequence[str] | None = None, *, full: bool = False)
     Raises:
         ValueError: one line with all that was found.
     """
-    wanted = dict.fromkeys(needed_splits(data) if splits is None else splits)
-    found = [problem for split in wanted for problem in problems(data, split, full=full)]
+    wanted, missing = needed_splits(data) if splits is None else (splits, [])
+    found = [problem for split in dict.fromkeys(wanted) for problem in problems(data, split, full=full)]
+    if missing:
+        found += [*missing, "to do without a shift, name the others in `splits`"]
     if found:
-        hint = (
-            "; to do without a shift, name the others in `splits`" if splits is None and has_corruptions(data) else ""
-        )
-        raise ValueError(f"{data}: {'; '.join(dict.fromkeys(found))}{hint}")
+        raise ValueError(f"{data}: {'; '.join(dict.fromkeys(found))}")
 
 
 def problems(data: str, split: str, *, full: bool = False) -> list[str]:

@@ -95,12 +95,6 @@ def corruption(kind: str, severity: int) -> str:
     return f"c/{kind}/{severity}"
 
 
-def needed() -> list[str]:
-    """Splits that the tables and `notebooks/IMAGENET.md` read, ImageNet-C's 75 included."""
-    published = [corruption(kind, severity) for kind in CORRUPTIONS for severity in SEVERITIES]
-    return ["train", "val", "v2", "rendition", "sketch", "a", "stylized", *published]
-
-
 def split_names(root: Path) -> list[str]:
     """Splits whose folders are there, in the order of `SPLITS`; those of C go by `corruption`.
 
@@ -113,12 +107,31 @@ def split_names(root: Path) -> list[str]:
     return found
 
 
+def needed_splits(root: Path) -> tuple[list[str], list[str]]:
+    """Splits that are there, ImageNet-C's too, and what is missing of those that tables and notebooks/IMAGENET.md read.
+
+    Raises:
+        ValueError: none is there.
+    """
+    published = [corruption(kind, severity) for kind in CORRUPTIONS for severity in SEVERITIES]
+    read = ["train", "val", "v2", "rendition", "sketch", "a", "stylized", *published]
+    names = dict.fromkeys([*read, *split_names(root)])
+    there = [name for name in names if _locate(root, _find(name).folder).is_dir()]
+    return there, list(dict.fromkeys(_missing(root, name) for name in names if name not in there))
+
+
+def _missing(root: Path, name: str) -> str:
+    """The topmost folder that a split lacks, so that ImageNet-C as a whole is missed once."""
+    folder = root / _find(name).folder
+    while "/" in name and not folder.parent.is_dir():
+        name, folder = name.rpartition("/")[0], folder.parent
+    return f"{name}: no folder {folder}"
+
+
 def problems(root: Path, name: str) -> list[str]:
-    """What is wrong with a split's class folders: missing, extra, too few; or the topmost folder that is missing."""
+    """What is wrong with a split's class folders: missing, extra, too few."""
     folder, wanted = _locate(root, _find(name).folder), set(_labels(name))
     if not folder.is_dir():
-        while "/" in name and not folder.parent.is_dir():
-            name, folder = name.rpartition("/")[0], folder.parent
         return [f"{name}: no folder {folder}"]
     found = {path.name for path in folders.subfolders(folder)}
     wrong = [f"{what} {_some(ids)}" for what, ids in (("missing", wanted - found), ("unknown", found - wanted)) if ids]

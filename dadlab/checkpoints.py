@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from dadlab.discretizer import VQGAN
-from dadlab.files import fill, save_weights, sha256
+from dadlab.files import check_file, fill, save_weights, sha256
 
 # The paper's: f = 8, d = 4, K = 16384 (CompVis' `vq-f8`, Rombach et al., 2022, Table 8).
 VQGAN_F8: dict[str, Any] = {
@@ -90,22 +90,6 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError(f"{path}: holds no weights, only {', '.join(map(str, content)) or 'nothing'}")
     return clean_state_dict(tensors)
-
-
-def check_file(path: Path) -> None:
-    """Raise a `ValueError` that says what a file is if at first sight it is no checkpoint."""
-    if not path.is_file():
-        raise ValueError(f"{path}: weights not found")
-    with path.open("rb") as opened:
-        head = opened.read(512).lstrip()
-    if not head:
-        raise ValueError(f"{path}: empty file; fetch it again")
-    if head.startswith(b"<"):
-        raise ValueError(f"{path}: a web page, not a checkpoint: the link leads elsewhere; fetch it in a browser")
-    if head.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path}: a Git LFS pointer, not the checkpoint itself; run `git lfs pull`")
-    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: truncated after {path.stat().st_size:,} bytes; fetch it again")
 
 
 def _reason(error: Exception) -> str:

@@ -149,9 +149,10 @@ def load_vqgan(weights: Path) -> FrozenVQGAN:
     """A frozen VQGAN from a file written by `dadlab.making.discretizer` or `dadlab.checkpoints`.
 
     Raises:
-        ValueError: missing or unreadable weights.
+        ValueError: missing or unreadable weights, or published ones that are still to be converted.
     """
-    state, config = load_weights(weights)
+    target = Path(weights).with_suffix(".converted.safetensors")
+    state, config = load_weights(weights, _converted(weights, target))
     return fill(weights, lambda: FrozenVQGAN(**config), state).freeze()
 
 
@@ -182,11 +183,14 @@ def load_discretizer(name: str = "studio", classes: Sequence[str] = ()) -> Discr
     if _DIFFUSION.fullmatch(name):
         return _diffusion(name, classes)
     if Path(name).suffix in (".ckpt", ".pt", ".pth", ".bin"):
-        target = Path(name).with_suffix(".safetensors")
-        raise ValueError(f"{name}: convert it once: python -m dadlab.checkpoints convert {name} {target}")
+        raise ValueError(f"{name}: {_converted(name, Path(name).with_suffix('.safetensors'))}")
     if Path(name).suffix != ".safetensors":
         raise ValueError(f"unknown discretizer {name!r}: choose {_CHOICES}, or a .safetensors file")
     return load_vqgan(Path(name))
+
+
+def _converted(source: str | Path, target: Path) -> str:
+    return f"convert it once: python -m dadlab.checkpoints convert {source} {target}"
 
 
 def check_unlabelled(name: str) -> None:

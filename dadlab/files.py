@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ _M = TypeVar("_M", bound=torch.nn.Module)
 _MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/)|diffus(?:ers|ion)(?:-text)?(?:-class)?:)(.+)")
 _DATA = re.compile(r"((?:imagenet|hf|hf-stream):)(.+)")
 _SLOW_TO_READ = 2**26
+_LONGEST_HEADER = 100_000_000  # bytes that safetensors allows
 
 
 @contextlib.contextmanager
@@ -119,23 +121,51 @@ def save_weights(path: Path, state: dict[str, Tensor], config: dict[str, Any], *
         save_file(tensors, temporary, metadata={"config": json.dumps(config, sort_keys=True)})
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_weights` wrote, back in single precision.
-
-    Raises:
-        ValueError: the file is missing, damaged, or has no configuration in its header.
-    """
-    path = Path(path)
+def check_file(path: Path) -> None:
+    """Raise a `ValueError` that says what a file is if at first sight it is no checkpoint."""
     if not path.is_file():
         raise ValueError(f"{path}: weights not found")
+    with path.open("rb") as opened:
+        start = opened.read(512)
+    head, size = start.lstrip(), path.stat().st_size
+    if not head:
+        raise ValueError(f"{path}: empty file; fetch it again")
+    if start[8:9] == b"{":  # safetensors: the length of its header, and the header
+        if size < 8 + int.from_bytes(start[:8], "little") <= _LONGEST_HEADER:
+            raise ValueError(f"{path}: truncated after {size:,} bytes; fetch it again")
+        return
+    if head.startswith(b"<"):
+        raise ValueError(f"{path}: a web page, not a checkpoint: the link leads elsewhere; fetch it in a browser")
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path}: a Git LFS pointer, not the checkpoint itself; run `git lfs pull`")
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: truncated after {size:,} bytes; fetch it again")
+    if path.suffix == ".safetensors" and head.startswith((b"PK", b"\x80\x02")):
+        raise ValueError(f"{path}: a pickled checkpoint, not safetensors; name it .ckpt or .pth")
+
+
+def load_weights(
+    path: Path, otherwise: str = "write it with dadlab.files.save_weights"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_weights` wrote, back in single precision.
+
+    Args:
+        path: the file.
+        otherwise: what to do with a file that has no configuration, for the message.
+
+    Raises:
+        ValueError: the file is missing, another kind of file, damaged, or has no configuration in its header.
+    """
+    path = Path(path)
+    check_file(path)
     try:
         with safetensors.safe_open(path, "pt") as opened:
             config = (opened.metadata() or {}).get("config")
         state = load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
+        raise ValueError(f"{path}: not a readable safetensors file, perhaps truncated ({error})") from None
     if config is None:
-        raise ValueError(f"{path}: no configuration in the header; write it with dadlab.files.save_weights")
+        raise ValueError(f"{path}: no configuration in the header; {otherwise}")
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, json.loads(config)
 
 

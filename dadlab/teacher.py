@@ -164,7 +164,7 @@ def load_teacher(
             f"unknown teacher {name!r}: choose one of {', '.join(TOWERS)}, open_clip:MODEL/WEIGHTS or timm:MODEL, "
             "or give a .safetensors file"
         )
-    config = load_weights(path)[1]
+    config = load_weights(path, f"published weights are given as open_clip:MODEL/{path} or timm:MODEL/{path}")[1]
     if "tokens" in config:
         return _of_classes(load_token_teacher(path), config["tokens"]["vit"]["num_classes"], classes, path)
     if "student" in config:

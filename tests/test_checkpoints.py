@@ -199,6 +199,15 @@ def test_truncated_safetensors_is_named(vqgan, tmp_path):
         read_checkpoint(path)
 
 
+def test_published_keys_given_as_a_discretizer_are_told_how_to_be_converted(vqgan, tmp_path):
+    path, target = tmp_path / "vq.safetensors", tmp_path / "vq.converted.safetensors"
+    save_file(vqgan.state_dict(), path)
+    with pytest.raises(ValueError, match=f"convert it once: python -m dadlab.checkpoints convert {path} {target}"):
+        load_discretizer(str(path))
+    convert(path, target, SMALL)
+    assert load_discretizer(str(target)).state_dict().keys() == vqgan.state_dict().keys()
+
+
 def test_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"none\.ckpt: weights not found"):
         read_checkpoint(tmp_path / "none.ckpt")

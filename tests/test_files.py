@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from dadlab.discretizer import load_discretizer
 from dadlab.files import (
     atomic_path,
     content_of,
@@ -21,6 +22,15 @@ from dadlab.files import (
     sha256,
     write_json,
 )
+from dadlab.teacher import load_teacher
+
+
+def as_discretizer(path):
+    return load_discretizer(str(path))
+
+
+def as_teacher(path):
+    return load_teacher(str(path))
 
 
 def test_atomic_write_takes_its_place_at_the_end(tmp_path):
@@ -205,14 +215,33 @@ def test_missing_weights_are_named(tmp_path):
         load_weights(tmp_path / "none")
 
 
-@pytest.mark.parametrize("keep", [0, 4, 60])
-def test_damaged_weights_are_named_in_one_line(tmp_path, keep):
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [(0, "empty file"), (4, "not a readable safetensors file"), (60, "truncated after 60 bytes"), (-1, ".*truncated")],
+)
+def test_damaged_weights_are_named_in_one_line(tmp_path, keep, said):
     path = tmp_path / "w.safetensors"
     save_weights(path, STATE, {})
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=f"{path}: not a readable safetensors file") as caught:
+    with pytest.raises(ValueError, match=f"{path}: {said}") as caught:
         load_weights(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
+        (b"\x80\x02}q\x00.", "a pickled checkpoint, not safetensors; name it .ckpt or .pth"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_weights, as_discretizer, as_teacher])
+def test_other_files_are_named_for_what_they_are(tmp_path, content, said, load):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path}: {said}"):
+        load(path)
 
 
 def test_foreign_weights_are_told_how_to_be_written(tmp_path):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from dadlab.cache import teacher_fingerprint
 from dadlab.captions import CONTEXT_LENGTH, tokenizer
@@ -126,6 +127,13 @@ def test_missing_teacher_file_is_named(tmp_path):
 def test_discretizer_in_the_teachers_place_is_named(files):
     with pytest.raises(ValueError, match=r"vqgan\.safetensors"):
         load_teacher(str(files["vqgan"]))
+
+
+def test_published_weights_are_told_how_to_be_given(tmp_path):
+    path = tmp_path / "vit.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=f"given as open_clip:MODEL/{path} or timm:MODEL/{path}"):
+        load_teacher(str(path))
 
 
 def test_weights_that_do_not_fit_their_configuration_are_named(tmp_path, tiny_student):

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from dadlab.ahead import ahead, usual_workers
-from dadlab.claims import write_once
+from dadlab.claims import clear, sweep, write_once
 from dadlab.files import atomic_path, fingerprint, module_fingerprint, write_json
 from dadlab.progress import track
 
@@ -116,6 +116,7 @@ def cache_teacher(
         todo(*place, blocking=False)
     for place in missing:  # those that another process had begun: it has finished, or was killed
         todo(*place, blocking=True)
+    sweep(home)  # the manifest's; every shard's go when it is made
     return cache
 
 
@@ -158,6 +159,7 @@ def _make(
     lock = FileLock(path.with_suffix(".lock"), blocking=blocking)  # freed by the system when its owner dies
     with contextlib.suppress(Timeout), lock:
         if not path.is_file():
+            clear(path)
             logits = teacher_logits(dataset, teacher, cache.rows(shard), view, batch)
             with atomic_path(path) as temporary, temporary.open("wb") as out:
                 np.save(out, _summary(logits, top, cache.temperature) if top else logits.half().numpy())

@@ -48,13 +48,19 @@ def write_once(path: Path, write: Callable[[], Any]) -> None:
             time.sleep(_POLL)
 
 
+def clear(path: Path) -> None:
+    """Remove the hidden files that killed processes left of a file, for whoever may write it."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        leftover.unlink(missing_ok=True)
+
+
 def sweep(folder: Path) -> None:
     """Remove the hidden files that killed processes left, of the manifest and shards that nobody works on now."""
     hidden = [*folder.glob(".shard-*"), *folder.glob(".manifest.json.*")]
     for name in {found.name[1:].rsplit(".", 1)[0] for found in hidden}:
         with claim(folder / name) as mine:
-            for leftover in folder.glob(f".{name}.*") if mine else ():
-                leftover.unlink(missing_ok=True)
+            if mine:
+                clear(folder / name)
 
 
 def fill(

@@ -1,4 +1,7 @@
 import json
+import multiprocessing
+import os
+import signal
 import threading
 import time
 
@@ -214,3 +217,26 @@ def test_other_teacher_preprocessing_or_data_has_another_folder(photos40, tiny_t
         cache_teacher(photos40, teacher, tmp_path, views=1)
     cache_teacher(photos40.take(torch.arange(20)), tiny_teacher, tmp_path, views=1)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_killed_process_leaves_nothing_in_the_cache(photos40, tiny_teacher, tmp_path, monkeypatch):
+    def killed(out, rows):
+        out.write(b"half")
+        out.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def contents(name):
+        home = cache_teacher(photos40, tiny_teacher, tmp_path / name, views=2).home
+        return {path.name: path.read_bytes() for path in home.iterdir()}
+
+    monkeypatch.setattr(module, "SHARD", 16)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", killed)
+        given = (photos40, tiny_teacher, tmp_path / "killed")
+        process = multiprocessing.get_context("fork").Process(target=cache_teacher, args=given, kwargs={"views": 2})
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    half = next((tmp_path / "killed").glob("*/.view-000-00000.npy.*"))
+    (half.parent / ".manifest.json.half").touch()
+    assert contents("killed") == contents("undisturbed")

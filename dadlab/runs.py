@@ -1,8 +1,9 @@
 """What lies in a `runs` folder, how big and how old it is, and how to be rid of it.
 
-Besides runs it holds what they share: teacher caches, stores of discretized samples, corrupted test images. All of it
-can be made again; nothing that is in use is deleted. A process says so by the locks it holds: on the run it trains, on
-the store or cache it fills. A training does not say what it reads, so while one goes on all that runs share stays.
+Besides runs it holds what they share: teacher caches, stores of discretized samples, corrupted test images, teachers'
+answers to test images. All of it can be made again; nothing that is in use is deleted. A process says so by the locks
+it holds: on the run it trains, on the store or cache it fills. A training does not say what it reads, so while one goes
+on all that runs share stays.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 COLUMNS = ["folder", "kind", "method", "student", "seed", "finished", "megabytes", "days"]
-KINDS = {"cache": "cache", "stores": "store", "corrupted": "corrupted"}
+KINDS = {"cache": "cache", "stores": "store", "corrupted": "corrupted", "teachers": "teacher"}
+_BESIDE = (".json", ".lock", "-metrics.json")  # what a store has next to its folder
 
 
 def list_runs(runs_dir: Path = Path("runs")) -> pd.DataFrame:
-    """One row a run, cache, store or set of corrupted images, the oldest first.
+    """One row a run, cache, store, set of corrupted images or of a teacher's answers, the oldest first.
 
     Columns: `folder` (below `runs_dir`), `kind`, `method`, `student`, `seed` and `finished` (of runs), `megabytes`,
     `days` since anything in it was written.
@@ -37,7 +39,7 @@ def clean_runs(
     *,
     days: float | None = None,
     gigabytes: float | None = None,
-    kinds: tuple[str, ...] = ("run", "cache", "store", "corrupted"),
+    kinds: tuple[str, ...] = ("run", "cache", "store", "corrupted", "teacher"),
     delete: bool = False,
 ) -> pd.DataFrame:
     """Choose what is too old, and of the rest the oldest until it is small enough; delete it if told to.
@@ -68,8 +70,10 @@ def clean_runs(
     staying = found["megabytes"].where(~too_old, 0.0)[::-1].cumsum()[::-1]  # of each and all younger ones
     too_much = staying > (float("inf") if gigabytes is None else 1000 * gigabytes)
     chosen = found[too_old | too_much].reset_index(drop=True)
-    for folder in chosen["folder"] if delete else ():
+    for folder, kind in chosen[["folder", "kind"]].itertuples(index=False) if delete else ():
         shutil.rmtree(root / folder)
+        for ending in _BESIDE if kind == "store" else ():
+            (root / f"{folder}{ending}").unlink(missing_ok=True)
     return chosen
 
 

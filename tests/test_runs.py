@@ -88,6 +88,27 @@ def test_a_store_being_filled_stays(runs, lock):
     assert shard.is_file()
 
 
+def test_a_store_goes_with_what_lies_beside_it(runs):
+    for name in ("s", "other"):
+        (runs / "stores" / name).mkdir(parents=True)
+        for ending in (".json", ".lock", "-metrics.json"):
+            (runs / "stores" / f"{name}{ending}").touch()
+    os.utime(runs / "stores" / "s", (0, 0))
+    assert clean_runs(runs, days=30, delete=True)["folder"].tolist() == ["stores/s"]
+    left = ["other", "other-metrics.json", "other.json", "other.lock"]
+    assert sorted(path.name for path in (runs / "stores").iterdir()) == left
+
+
+def test_answers_of_teachers_are_listed_and_cleaned(runs):
+    answers = runs / "teachers" / "t" / "val.npy"
+    answers.parent.mkdir(parents=True)
+    answers.touch()
+    os.utime(answers, (0, 0))
+    (runs / "teachers" / "trained.safetensors").touch()
+    assert clean_runs(runs, days=30, delete=True)[["folder", "kind"]].values.tolist() == [["teachers/t", "teacher"]]
+    assert [path.name for path in (runs / "teachers").iterdir()] == ["trained.safetensors"]
+
+
 def test_a_cache_being_filled_stays(runs):
     with FileLock(runs / "cache" / "c" / "view-000-00001.lock"):
         assert clean_runs(runs, days=4, delete=True)["folder"].tolist() == ["a"]

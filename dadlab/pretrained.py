@@ -19,11 +19,12 @@ import timm
 from timm.data import resolve_model_data_config
 from torch import Tensor
 
-from dadlab.checkpoints import check_file, read_checkpoint
-from dadlab.files import fill, sha256
+from dadlab.checkpoints import read_checkpoint
+from dadlab.files import check_file, fill, sha256
 from dadlab.wrappers import Preprocess
 
 Tokenizer = Callable[[list[str]], Tensor]
+_PIXELS = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
 _WHOLE = ("hf-hub:", "local-dir:")
 
 
@@ -58,9 +59,12 @@ def load_open_clip(name: str) -> tuple[Any, Tokenizer, Preprocess]:
 def load_timm(name: str, classes: int) -> tuple[Any, Preprocess]:
     """A classifier of timm's and its preprocessing: `MODEL` or `MODEL.TAG` alone, or with a file.
 
+    Preprocessing comes with a tag; for a file, from timm's `config.json` beside it. Without one it is taken to be that
+    of the tag, or of timm's default tag of the model.
+
     Raises:
         ValueError: unknown model or tag, with the nearest; another number of classes; weights that cannot be read or
-            fetched, with the remedy.
+            fetched, with the remedy; a `config.json` of another model.
     """
     whole = name.startswith(_WHOLE)
     model, _, weights = (name, "", "") if whole else name.partition("/")
@@ -140,7 +144,24 @@ def _timm_from_file(model: str, published: Any, path: Path, classes: int) -> Any
     for weight in (f"{head}.weight" for head in heads):
         if weight in state:
             _check_classes(f"{model}/{path}", len(state[weight]), classes)
-    return fill(path, lambda: timm.create_model(model, num_classes=classes), state)
+    options = {**_described(model, path.parent), "num_classes": classes}
+    return fill(path, lambda: timm.create_model(model, **options), state)
+
+
+def _described(model: str, folder: Path) -> dict[str, Any]:
+    """What timm's `config.json` in a folder says of a model; one of another library's says nothing."""
+    beside = folder / "config.json"
+    try:
+        described = json.loads(beside.read_text()) if beside.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{beside}: not readable ({error}); mend it or move it away") from None
+    architecture, pixels = described.get("architecture"), described.get("pretrained_cfg", described)
+    if architecture is None:
+        return {}
+    if architecture.partition(".")[0] != model.partition(".")[0]:
+        raise ValueError(f"{beside}: describes {architecture}, not {model}; move it away or name that model")
+    overlay = {key: pixels[key] for key in _PIXELS if key in pixels}
+    return {**described.get("model_args", {}), "pretrained_cfg_overlay": overlay}
 
 
 def _published_timm(model: str) -> Any:

@@ -56,6 +56,21 @@ def test_exported_folder_is_a_teacher(test_vit):
         load_teacher(f"timm:local-dir:{folder}", THOUSAND)
 
 
+def test_a_file_is_prepared_as_the_config_beside_it_says(test_vit):
+    net, folder = test_vit
+    beside = folder / "config.json"
+    pixels = {"input_size": [3, 160, 160], "mean": [0.25] * 3, "std": [0.5] * 3, "num_classes": 10}
+    beside.write_text(json.dumps({"architecture": "test_vit", "num_classes": 10, "pretrained_cfg": pixels}))
+    found, images = load_teacher(f"timm:test_vit/{folder / 'vit.pth'}"), torch.rand(2, 3, 160, 160)
+    torch.testing.assert_close(found(images), net((images - 0.25) / 0.5))
+    beside.write_text(json.dumps({"architecture": "resnet50", "pretrained_cfg": pixels}))
+    with pytest.raises(ValueError, match=r"config\.json: describes resnet50, not test_vit"):
+        load_teacher(f"timm:test_vit/{folder / 'vit.pth'}")
+    beside.write_text(json.dumps({"architectures": ["ViTForImageClassification"]}))
+    found = load_teacher(f"timm:test_vit/{folder / 'vit.pth'}")
+    torch.testing.assert_close(found(images), net((images - 0.5) / 0.5))
+
+
 def test_timm_classes_are_counted_in_the_file(test_vit):
     with pytest.raises(ValueError, match=r"vit\.pth: teacher knows 10 classes, the data has 1,000"):
         load_timm(f"test_vit/{test_vit[1] / 'vit.pth'}", 1000)

@@ -75,8 +75,8 @@ def module_fingerprint(module: torch.nn.Module) -> str:
 def content_of(name: str) -> str:
     """A name as it is, or, if it is the path of a file or folder, a stamp of what lies there now.
 
-    Folders count by the names, sizes and times of their files. In `open_clip:MODEL/PATH`, `timm:MODEL/PATH` and
-    `…:local-dir:PATH`, `diffusers:PATH` and `diffusion:PATH` the path counts so, the rest by name.
+    Folders count by the names, sizes and times of their files, hidden ones left out. In `open_clip:MODEL/PATH`,
+    `timm:MODEL/PATH`, `…:local-dir:PATH`, `diffusers:PATH` and `diffusion:PATH` the path counts so, the rest by name.
     """
     model, path = "", Path(name)
     if (match := _MODEL_FILE.fullmatch(name)) and not path.exists():
@@ -84,8 +84,9 @@ def content_of(name: str) -> str:
     if path.is_file():
         return model + sha256(path)[:12]
     if path.is_dir() and not model.endswith("/"):
-        found = sorted((str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in path.rglob("*.*"))
-        return model + fingerprint(found)
+        files = {str(file.relative_to(path)): file.stat() for file in path.rglob("*.*")}
+        shown = {name: stat for name, stat in files.items() if not re.search(r"(^|/)\.", name)}
+        return model + fingerprint(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in shown.items()))
     return name
 
 

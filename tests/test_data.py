@@ -286,7 +286,8 @@ def test_broken_photograph_is_found_before_work_starts(folder):
 
 
 def test_nested_and_hidden_files(folder):
-    (folder / "val" / "owl" / "night").mkdir()
-    for name in ("night/a.png", "._0.jpg"):
+    for name in ("night", ".ipynb_checkpoints"):
+        (folder / "val" / "owl" / name).mkdir()
+    for name in ("night/a.png", "._0.jpg", ".ipynb_checkpoints/0-checkpoint.jpg"):
         Image.new("RGB", (64, 64)).save(folder / "val" / "owl" / name, "png")
     assert load_split(str(folder), "val").labels.tolist() == [0, 0, 1, 1, 1]

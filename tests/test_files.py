@@ -132,6 +132,9 @@ def test_content_of_a_folder_sees_new_files(tmp_path):
     (tmp_path / "owl").mkdir()
     (tmp_path / "owl" / "0.jpg").write_text("hoot")
     before = content_of(str(tmp_path))
+    (tmp_path / "owl" / ".ipynb_checkpoints").mkdir()
+    for hidden in (".DS_Store", "owl/.ipynb_checkpoints/0-checkpoint.jpg"):
+        (tmp_path / hidden).write_text("hoot")
     assert content_of(str(tmp_path)) == before
     (tmp_path / "owl" / "1.jpg").write_text("hoot")
     assert content_of(str(tmp_path)) != before

@@ -74,9 +74,10 @@ def _list_files(root: Path, folders: tuple[str, ...], when: Stamp) -> Files:
 
 
 def _below(folder: Path, name: str) -> list[tuple[str, int]]:
-    """Path and size of every image below a folder, in order."""
+    """Path and size of every image below a folder, in order; hidden ones, such as Jupyter's checkpoints, are none."""
     found = []
-    for place, _, files in os.walk(folder):
+    for place, inside, files in os.walk(folder):
+        inside[:] = [name for name in inside if not name.startswith(".")]
         below = os.path.join(name, os.path.relpath(place, folder)) if place != str(folder) else name
         for file in files:
             if os.path.splitext(file)[1].lower() in SUFFIXES and not file.startswith("."):

@@ -104,8 +104,8 @@ def slopes(distances: Sequence[float], gains: Sequence[np.ndarray]) -> np.ndarra
     Raises:
         ValueError: fewer than two different distances.
 
-    >>> slopes([1.0, 3.0], [np.array([0.0, 5.0]), np.array([4.0, 5.0])]).round(6).tolist()
-    [[2.0], [0.0]]
+    >>> slopes([1.0, 3.0], [np.array([0.0, 5.0]), np.array([4.0, 6.0])]).round(6).tolist()
+    [[2.0], [0.5]]
     """
     if len(set(distances)) < 2:
         raise ValueError("a slope over shifts needs two of different distance")

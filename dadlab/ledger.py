@@ -16,7 +16,6 @@ import io
 import re
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from dadlab.demo import ROOT
 from dadlab.evaluate import SHIFTS
 from dadlab.files import atomic_path
 from dadlab.provenance import TRAINED, trained_by
-from dadlab.run import read_run
+from dadlab.run import WEIGHTS, read_run
 
 LEDGER = Path("papers/dad/answers")
 PAGE = ("run.json", TRAINED, *(f"correct/{split}.npy" for split in SHIFTS), "corrupted.npz", "corruptions.json")
@@ -104,8 +103,7 @@ def verify(runs_dir: Path, ledger: Path) -> pd.DataFrame:
     for folder in _trained(runs_dir):
         if not (page := _page(ledger, folder)).is_file():
             continue
-        content = read_page(page)
-        there, here = (_right(read) for read in (content.__getitem__, lambda name, of=folder: (of / name).read_bytes()))
+        there, here = _right(read_page(page)), _right({name: (folder / name).read_bytes() for name in PAGE})
         for split in here:
             told = {"run": folder.name, "split": split, "photographs": len(here[split])}
             told |= {"otherwise": int((there[split] != here[split]).sum())}
@@ -113,15 +111,15 @@ def verify(runs_dir: Path, ledger: Path) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["run", "split", "photographs", "otherwise", "there", "here"])
 
 
-def _right(read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+def _right(files: dict[str, bytes]) -> dict[str, np.ndarray]:
     """What was answered right, split by split; of a photograph under a corruption the share of the severities."""
-    right = {split: np.load(io.BytesIO(read(f"correct/{split}.npy"))) for split in SHIFTS}
-    with np.load(io.BytesIO(read("corrupted.npz"))) as wrong:
+    right = {split: np.load(io.BytesIO(files[f"correct/{split}.npy"])) for split in SHIFTS}
+    with np.load(io.BytesIO(files["corrupted.npz"])) as wrong:
         return right | {kind: 1 - wrong[kind] for kind in wrong}
 
 
 def _there(folder: Path) -> bool:
-    return (folder / "student.safetensors").is_file() or all((folder / name).is_file() for name in PAGE)
+    return (folder / WEIGHTS).is_file() or all((folder / name).is_file() for name in PAGE)
 
 
 def _trained(runs_dir: Path) -> list[Path]:

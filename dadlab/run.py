@@ -19,6 +19,7 @@ from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, Profile, check_types, make_profile, nearest, strict
 from dadlab.students import check_student
 
+WEIGHTS = "student.safetensors"  # of a run's student, in its folder
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
 _LATER = ("optimizer", "accumulate", "ema", "augreg", "top_logits", "dropout", "drop_path", "start", "transfer")
 
@@ -65,7 +66,7 @@ class Run:
 
     def weights(self, runs_dir: Path) -> Path:
         """The student's; there once it is trained."""
-        return self.folder(runs_dir) / "student.safetensors"
+        return self.folder(runs_dir) / WEIGHTS
 
 
 def read_run(path: Path) -> Run:

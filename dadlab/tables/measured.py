@@ -169,8 +169,9 @@ def _there(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> bool:
     splits = [split for name in columns if (split := split_of(name, data)) is not None]
     if not row.method:
         return all(teacher_answered(row.profile, runs_dir, split) for split in splits or [home_split(data)])
-    told = bool(splits) and answered(row.run(seed), runs_dir, splits, corruptions="C" in columns)
-    return told or row.run(seed).weights(runs_dir).is_file()
+    run = row.run(seed)
+    told = bool(splits) and answered(run, runs_dir, splits, corruptions="C" in columns)
+    return told or run.weights(runs_dir).is_file()
 
 
 def tested(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:

@@ -114,11 +114,9 @@ def _possible(sentence: Sentence, measured: Measured) -> Sentence:
     refused = {row.key for row in measured.rows if row.missing and not row.missing.startswith((NOT_RUN, NOT_YET))}
     left = tuple(claim for claim in sentence.comparisons if not refused & _rows_of(claim))
     gone = sorted(refused & set().union(*map(_rows_of, sentence.comparisons)))
-    return (
-        replace(sentence, text=f"{sentence.text} (left out: {', '.join(gone)})", comparisons=left)
-        if gone and left
-        else sentence
-    )
+    if not gone or not left:
+        return sentence
+    return replace(sentence, text=f"{sentence.text} (left out: {', '.join(gone)})", comparisons=left)
 
 
 def _rows_of(claim: Claim) -> set[str]:

@@ -25,6 +25,10 @@ from dadlab.train import train
 
 SERVICE = Service(tracker="auto", lines=True)  # how a job is looked after unless told
 
+# Shared with torchrun, the store would outlive the processes, and those started again would find the addresses of the
+# dead in it: https://github.com/pytorch/pytorch/issues/135712
+_OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+
 
 def training_command(
     run: Run,
@@ -87,11 +91,12 @@ def torchrun(
         raise ValueError(f"{processes} processes: this node has {gpus} GPU(s); 0 takes one process a GPU")
     if nodes < 1 or (nodes > 1 and ":" not in rendezvous):
         raise ValueError(f"{nodes} nodes: give the rendezvous as host:port of one of them, got {rendezvous!r}")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes or gpus or 1)]
+    command = ["env", _OWN_STORE, sys.executable, "-m", "torch.distributed.run"]
     meeting = ["--standalone"]
     if nodes > 1:
         meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", rendezvous, "--rdzv-id", name]
-    return [*command, "--nnodes", str(nodes), *meeting, "--max-restarts", str(restarts)]
+    size = ["--nproc-per-node", str(processes or gpus or 1), "--nnodes", str(nodes)]
+    return [*command, *size, *meeting, "--max-restarts", str(restarts)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

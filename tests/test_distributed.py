@@ -23,6 +23,7 @@ from dadlab.run import Run
 from dadlab.snapshot import load_snapshot
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
+RESTARTED = Path(__file__).with_name("restart_worker.py")
 ENV = {
     "ACCELERATE_USE_CPU": "1",
     "ACCELERATE_MIXED_PRECISION": "no",
@@ -139,6 +140,13 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path):
     begin(run, tmp_path / "calm").wait(300)
     assert weights(run, tmp_path / "calm") == weights(run, tmp_path / "struck")
     assert any(line.startswith("val: top-1") for line in again.lines["torchrun"])
+
+
+def test_processes_started_again_do_not_look_for_the_dead():
+    """With a store that outlives its processes, the second attempt's first would dial the first attempt's second."""
+    launch = Launch({"torchrun": [*torchrun(processes=2, restarts=1), str(RESTARTED)]}, env=ENV)
+    launch.wait(200)
+    assert {"rank 0 met 2", "rank 1 met 2"} <= {*launch.lines["torchrun"]}
 
 
 @pytest.mark.slow

@@ -75,8 +75,8 @@ def test_bad_launches_are_named(options, names):
 
 def test_command_of_several_nodes_is_the_same_on_all():
     command = torchrun(processes=8, nodes=4, rendezvous="node0:29500", name="j1", restarts=2)
-    assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
-    given = dict(zip(command[3::2], command[4::2], strict=True))
+    assert command[2:5] == [sys.executable, "-m", "torch.distributed.run"]
+    given = dict(zip(command[5::2], command[6::2], strict=True))
     assert given == {
         "--nproc-per-node": "8",
         "--nnodes": "4",

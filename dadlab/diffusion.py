@@ -10,7 +10,6 @@ it stands in a batch does not matter. Needs the extra `diffusion`.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 
-from dadlab.discretizer import check_unlabelled
+from dadlab.diffusion_name import check_unlabelled, parse_diffusion
 from dadlab.files import fill, load_weights
 from dadlab.photos import ASSETS
 from dadlab.wrappers import Frozen, resize
@@ -31,7 +30,6 @@ PROMPT = "A photo of an object"  # the paper's, for every image
 NAMING = "A photo of a {}"  # with the name of an image's class
 STRENGTH = 0.5  # how far image-to-image goes towards noise; the paper has none, being text-to-image
 _PATCH = 2
-_NAME = re.compile(r"(?P<kind>diffusion|diffusers(?=.*:))(?P<text>-text)?(?P<names>-class)?(?::(?P<place>.+))?")
 
 
 def generators(images: Tensor) -> list[torch.Generator]:
@@ -207,20 +205,18 @@ def load_diffusion(name: str, classes: Sequence[str] = ()) -> Diffusion:
     Raises:
         ValueError: missing or unreadable weights; `-class` without names, or with others than the model's.
     """
-    found = _NAME.fullmatch(name)
-    if found is None:
-        raise ValueError(f"{name}: say diffusion, diffusion:FILE or diffusers:MODEL; -text and -class before the colon")
-    text, names, place = bool(found["text"]), bool(found["names"]), found["place"]
+    parts = parse_diffusion(name)
     if not classes:
         check_unlabelled(name)
-    if found["kind"] == "diffusers":
-        return PipelineDiffusion(_pipeline(place, text), text=text, classes=classes if names else ()).freeze()
-    weights = Path(place) if place else ASSETS / "diffusion_studio.safetensors"
+    if parts.hub:
+        pipeline = _pipeline(parts.place, parts.text)
+        return PipelineDiffusion(pipeline, text=parts.text, classes=classes if parts.names else ()).freeze()
+    weights = Path(parts.place) if parts.place else ASSETS / "diffusion_studio.safetensors"
     state, config = load_weights(weights)
     model = fill(weights, lambda: SmallDiffusion(**config), state)
-    if names and len(classes) != model.classes:
+    if parts.names and len(classes) != model.classes:
         raise ValueError(f"{name}: knows {model.classes} classes, the data have {len(classes)}; take it without -class")
-    return EmbeddedDiffusion(model, text=text, names=names).freeze()
+    return EmbeddedDiffusion(model, text=parts.text, names=parts.names).freeze()
 
 
 def _pipeline(place: str, text: bool) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +19,7 @@ from taming.modules.diffusionmodules.model import Decoder, Encoder
 from taming.modules.vqvae.quantize import VectorQuantizer2
 from torch import Tensor, nn
 
+from dadlab.diffusion_name import names_diffusion
 from dadlab.files import fill, load_weights
 from dadlab.photos import ASSETS
 from dadlab.wrappers import Frozen
@@ -160,7 +160,6 @@ Discretizer: TypeAlias = "FrozenVQGAN | Identity | Diffusion"
 
 
 _CHOICES = "'studio', 'broad', 'identity', 'diffusion', 'diffusion-text', 'diffusers:MODEL', 'diffusers-text:MODEL'"
-_DIFFUSION = re.compile(r"diffus(?:ion|ers)(?:-\w+)*(?::.*)?")
 
 
 def load_discretizer(name: str = "studio", classes: Sequence[str] = ()) -> Discretizer:
@@ -180,7 +179,7 @@ def load_discretizer(name: str = "studio", classes: Sequence[str] = ()) -> Discr
         return Identity()
     if name in ("studio", "broad"):
         return load_vqgan(ASSETS / f"vqgan_{name}.safetensors")
-    if _DIFFUSION.fullmatch(name):
+    if names_diffusion(name):
         return _diffusion(name, classes)
     if Path(name).suffix in (".ckpt", ".pt", ".pth", ".bin"):
         raise ValueError(f"{name}: {_converted(name, Path(name).with_suffix('.safetensors'))}")
@@ -191,12 +190,6 @@ def load_discretizer(name: str = "studio", classes: Sequence[str] = ()) -> Discr
 
 def _converted(source: str | Path, target: Path) -> str:
     return f"convert it once: python -m dadlab.checkpoints convert {source} {target}"
-
-
-def check_unlabelled(name: str) -> None:
-    """Raise a `ValueError` if this discretizer must be told the classes of its images."""
-    if _DIFFUSION.fullmatch(name) and name.partition(":")[0].endswith("-class"):
-        raise ValueError(f"{name}: its prompts name classes, and here they are not known; take it without -class")
 
 
 def _diffusion(name: str, classes: Sequence[str]) -> Diffusion:

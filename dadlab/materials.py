@@ -21,7 +21,8 @@ from dadlab.attack import described
 from dadlab.augreg import AugRegViews, augreg_views
 from dadlab.cache import TeacherCache, cache_teacher, check_top
 from dadlab.data import Dataset, load_split
-from dadlab.discretizer import check_unlabelled, load_discretizer
+from dadlab.diffusion_name import check_unlabelled
+from dadlab.discretizer import load_discretizer
 from dadlab.files import content_of, fingerprint
 from dadlab.generate import generate
 from dadlab.methods import Method

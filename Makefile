@@ -13,7 +13,7 @@ USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[
 
 PROFILE := fashion
 
-.PHONY: help demo answers tables test test-slow test-browser lint lab app doctor lock hooks clean
+.PHONY: help demo answers plan tables test test-slow test-browser lint lab app doctor lock hooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -23,6 +23,9 @@ demo: $(STAMP) ## run notebooks/quickstart.ipynb, print its table, say where the
 
 answers: $(STAMP) ## put the committed answers of our runs under runs/, so that they need no training
 	@$(BIN)/python -m dadlab.ledger unpack
+
+plan: $(STAMP) ## what make tables would train, and for how long; PROFILE=imagenet
+	@$(BIN)/python -m dadlab.tables.plan --profile $(PROFILE)
 
 tables: $(STAMP) ## run the first paper's tables and figures and write papers/dad/report.html; PROFILE=imagenet
 	@$(BIN)/python -m dadlab.tables.overnight --profile $(PROFILE)

@@ -102,7 +102,9 @@ def measure_rows(
     rows = [with_teacher(row, runs_dir, train=train) for row in rows]
     measured = Measured(published, rows, seeds, {}, {})
     for row in rows:
-        there = [seed for seed in seeds if row.missing or train or _there(row, seed, runs_dir, () if cells else wanted)]
+        there = [
+            seed for seed in seeds if row.missing or train or is_there(row, seed, runs_dir, () if cells else wanted)
+        ]
         if row.missing or not there:
             measured.missing[row.key] = row.missing or f"{NOT_RUN} ({row.what})"
             continue
@@ -160,7 +162,7 @@ def split_of(column: str, data: str) -> str | None:
     return split if split in split_names(data) else None
 
 
-def _there(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> bool:
+def is_there(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> bool:
     """Whether nothing needs training: weights are there, or answers to the tests behind all columns, if any.
 
     The teacher has to have been asked about all those tests, or else the in-distribution one.

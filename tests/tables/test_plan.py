@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dadlab.tables.plan import main, plan
+from dadlab.tables.rows import read_rows
+
+
+@pytest.fixture
+def cost(tmp_path):
+    path = tmp_path / "cost.json"
+    path.write_text(json.dumps({"students": {"resnet_s": {"kd": {"minutes a run": 3.0}}}}))
+    return path
+
+
+def test_what_is_missing_has_its_tables_and_hours(tmp_path, cost):
+    found = plan(seeds=[0, 1], tables=[3, 11], runs_dir=tmp_path, cost=cost).set_index("method")
+    assert found.loc["kd", ["student", "tables", "runs", "hours"]].tolist() == ["resnet_s", "3", 2, 0.1]
+    assert found.loc["dad"].query("detail == ''")["tables"].item() == "3, 11", "one line for both"
+    assert found.loc["dad"].query("detail == 'discretizer identity'")["tables"].item() == "11"
+    assert found["hours"].isna().sum() == len(found) - 1, "nothing else was timed"
+
+
+def test_what_is_there_is_not_needed(tmp_path, cost):
+    (kd,) = [row for row in read_rows(3) if row.method == "kd"]
+    weights = kd.run(1).weights(tmp_path)
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    found = plan(seeds=[0, 1], tables=[3], runs_dir=tmp_path, cost=cost).set_index("method")
+    assert found.loc["kd", "runs"] == 1
+    assert found.loc["dad", "runs"] == 2
+    assert "kd" not in plan(seeds=[1], tables=[3], runs_dir=tmp_path, cost=cost)["method"].tolist()
+
+
+def test_a_teacher_is_trained_once_and_before_its_students(tmp_path, cost):
+    found = plan(seeds=[0, 1], tables=[9], runs_dir=tmp_path, cost=cost)
+    methods = found["method"].tolist()
+    (teacher,) = found.query("method == 'augmix'").index
+    (student,) = found.query("detail == 'teacher: augmix, resnet_m'").index
+    assert methods.count("augmix") == methods.count("discrete_vit") == 1
+    assert teacher < student
+    assert found.loc[[teacher, student], "runs"].tolist() == [1, 2]
+
+
+def test_the_command_sums_up(tmp_path, capsys):
+    given = ["--runs-dir", str(tmp_path), "--seeds", "0"]
+    assert main([*given, "--tables", "3"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + int(last.split()[0]), "a heading, and a run a line"
+    assert last.endswith("hours of one core or GPU")
+    assert main([*given, "--tables", "5"]) == 0
+    assert "of a kind that was not timed" in capsys.readouterr().out
+    assert main([*given, "--tables", "7"]) == 1
+    assert "table 7: no runs stand behind it" in capsys.readouterr().err
+    assert main(["--profile", "fashon"]) == 1
+    assert "fashion" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def made_up(
     monkeypatch.setattr(module, "teacher_correct", lambda *_: cell[""])
     monkeypatch.setattr(module, "teacher_corrupted", lambda *_: {"fog": np.full(1000, 0.2)})
     monkeypatch.setattr(module, "mce_baseline", lambda _: {"fog": 1.0})
-    monkeypatch.setattr(module, "_there", lambda row, seed, *_: not row.method or (row.name[1] in there and seed < 2))
+    monkeypatch.setattr(module, "is_there", lambda row, seed, *_: not row.method or (row.name[1] in there and seed < 2))
     methods = {"a": "kd", "b": "plain"}
     rows = [Row(("teacher", "T"), PROFILE)]
     rows += [Row(("N", name), PROFILE, method, "resnet_s") for name, method in methods.items()]

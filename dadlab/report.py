@@ -1,7 +1,7 @@
 """Tables for people: Markdown from result files; `python -m dadlab.report` renews README's tables and figure.
 
-README has two places for them, between `<!-- results:begin -->` and `<!-- results:end -->` the main experiment, and
-between `<!-- claims:begin -->` and `<!-- claims:end -->` what became of the first paper's claims.
+README has three places for them, each between `<!-- PLACE:begin -->` and `<!-- PLACE:end -->`: `results` for the main
+experiment, `methods` for all methods side by side, `claims` for what became of the first paper's claims.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dadlab import plots
+from dadlab.cost import step_cost
 from dadlab.estimates import Estimate, accuracy
+from dadlab.methods import METHODS
+from dadlab.profile import make_profile
 from dadlab.style import title_of
 from dadlab.tables.summary import named, read_records, tally, verdicts
 from dadlab.tables.verdicts import FAILS, HOLDS
@@ -29,23 +32,51 @@ def markdown_table(results: dict[str, Any]) -> str:
 
     Intervals of errors are over seeds alone.
     """
-    splits = list(dict.fromkeys(row["split"] for row in results["rows"]))
+    splits = _in_order(results, "split")
     count = {row["split"]: row["n"] for row in results["rows"]}
     cells = {(row["method"], row["split"]): row["top1"] for row in results["rows"]}
-    methods = list(dict.fromkeys(row["method"] for row in results["rows"]))
     errors = {title: results[key] for key, title in CORRUPTION.items() if results.get(key)}
     head = ["method", *(f"{split} (n = {count[split]:,})" for split in splits), *errors]
-    lines = [head, ["---"] * len(head)]
-    for method in methods:
-        line = [title_of(method)]
-        for split in splits:
-            cell = cells[method, split]
-            line.append(f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}")
-        for each in errors.values():
-            values = list(each[method].values())
-            line.append(cell_text(accuracy(np.array(values)[:, None], scale=1.0)))
-        lines.append(line)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    lines = []
+    for method in _in_order(results, "method"):
+        tested = [_top1(cells[method, split]) for split in splits]
+        lines.append([title_of(method), *tested, *(_error(each[method]) for each in errors.values())])
+    return _table(head, lines)
+
+
+def markdown_methods(results: dict[str, Any], splits: list[str], *, rival: str = "dad") -> str:
+    """All methods, the best on the first split first: what a step costs, top-1 with half its interval, the error under
+    corruption, and on the first split how far `rival` is ahead.
+
+    Passes are the student's forward ones a clean image (`dadlab.cost`).
+    """
+    cells = {(row["method"], row["split"]): row["top1"] for row in results["rows"]}
+    ahead = {d["second"]: d for d in results["differences"] if (d["first"], d["split"]) == (rival, splits[0])}
+    profile = make_profile(**results["profile"])
+    lines = []
+    for method in sorted(_in_order(results, "method"), key=lambda method: -cells[method, splits[0]]["mean"]):
+        passes = f"{step_cost(METHODS[method], profile).forward:g}"
+        tested = [_top1(cells[method, split]) for split in splits]
+        apart = _difference(ahead[method]) if method in ahead else "—"
+        lines.append([title_of(method), passes, *tested, _error(results["corruption_error"][method]), apart])
+    head = ["method", "passes", *splits, CORRUPTION["corruption_error"], f"{title_of(rival)} − it, {splits[0]}"]
+    return _table(head, lines)
+
+
+def _in_order(results: dict[str, Any], what: str) -> list[str]:
+    return list(dict.fromkeys(row[what] for row in results["rows"]))
+
+
+def _top1(cell: dict[str, float]) -> str:
+    return f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}"
+
+
+def _error(seeds: dict[str, float]) -> str:
+    return cell_text(accuracy(np.array(list(seeds.values()))[:, None], scale=1.0))
+
+
+def _table(head: list[str], lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)) + "\n"
 
 
 def markdown_differences(results: dict[str, Any], splits: list[str]) -> str:
@@ -124,6 +155,9 @@ if __name__ == "__main__":
     tables = beside(main, broad, "dad", "DAD, broad discretizer")
     parts = markdown_table(tables), markdown_differences(tables, ["rendition+sketch", "studio", "context"])
     update_readme(Path("README.md"), "results", "\n".join(parts))
+    methods = json.loads((place / "methods_resnet_s.json").read_text())
+    shown = ["rendition+sketch", "context", "stylized", "studio"]
+    update_readme(Path("README.md"), "methods", markdown_methods(methods, shown))
     if records := read_records(place):
         update_readme(Path("README.md"), "claims", markdown_claims(records))
     gain_figure(main).savefig(place / "gain.png", dpi=200, bbox_inches="tight")

@@ -1,6 +1,16 @@
+from dataclasses import asdict
+
 import pytest
 
-from dadlab.report import beside, markdown_claims, markdown_differences, markdown_table, update_readme
+from dadlab.profile import make_profile
+from dadlab.report import (
+    beside,
+    markdown_claims,
+    markdown_differences,
+    markdown_methods,
+    markdown_table,
+    update_readme,
+)
 from dadlab.tables.summary import VERDICTS
 
 RESULTS = {
@@ -20,6 +30,20 @@ def test_an_ablation_stands_beside_the_main_result():
     found = beside(RESULTS, ablation, "dad", "DAD, broad")
     assert "| KD | 50.0 ± 2.0 | 85.0 ± 63.5 |\n| DAD, broad | 50.0 ± 2.0 | 70.0 |" in markdown_table(found)
     assert "| DAD, broad − KD | +3.0 [+1.0, +5.0] |" in markdown_differences(found, ["sketch"])
+
+
+def test_methods_stand_side_by_side_the_best_first():
+    means = {"kd": 50.0, "dad": 53.0, "at": 20.0}
+    rows = [
+        {**RESULTS["rows"][0], "method": m, "top1": {"mean": v, "low": v - 2, "high": v + 2}} for m, v in means.items()
+    ]
+    errors = {method: {"0": 80.0, "1": 90.0} for method in means}
+    results = {**RESULTS, "rows": rows, "corruption_error": errors, "profile": asdict(make_profile())}
+    assert markdown_methods(results, ["sketch"]).splitlines()[2:] == [
+        "| DAD | 2 | 53.0 ± 2.0 | 85.0 ± 63.5 | — |",
+        "| KD | 1 | 50.0 ± 2.0 | 85.0 ± 63.5 | +3.0 [+1.0, +5.0] |",
+        "| Adversarial training | 11 | 20.0 ± 2.0 | 85.0 ± 63.5 | — |",
+    ]
 
 
 def test_what_survives_the_correction_is_bold():

@@ -60,7 +60,7 @@ class Measured:
 
         One seed tells nothing of others, so that it has no interval; the teacher has no seeds.
         """
-        fixed = {row.key for row in self.rows if not row.method}
+        fixed = {row.key for row in self.rows if not (row.method or row.change)}
         cells = [(row, column) for row, values in self.values.items() for column in values]
         found = {cell: accuracy(self.matrix(*cell)) for cell in cells}
         return {
@@ -101,7 +101,7 @@ def measure_rows(
     wanted = [name for name in published.columns if not columns or name in columns]
     rows = [with_teacher(row, runs_dir, train=train) for row in rows]
     measured = Measured(published, rows, seeds, {}, {})
-    for row in rows:
+    for row in (row for row in rows if not row.change):
         there = [
             seed for seed in seeds if row.missing or train or is_there(row, seed, runs_dir, () if cells else wanted)
         ]
@@ -125,7 +125,29 @@ def measure_rows(
             continue
         if len(there) < len(seeds):
             measured.missing[row.key] = f"{SEEDS} {', '.join(map(str, there))} alone"
+    for row in (row for row in rows if row.change):
+        _average_change(row, measured)
     return measured
+
+
+def _average_change(row: Row, measured: Measured) -> None:
+    """Measure a row that is a mean of changes, image by image, over those of them and the seeds that are there."""
+    values = measured.values
+    wanted = [other for other in measured.rows if other.name[0] == row.change]
+    there = [other for other in wanted if {other.key, other.over} <= values.keys()]
+    pairs = [(values[other.key], values[other.over]) for other in there]
+    found: Values = {}
+    for column in pairs[0][0] if pairs else ():
+        parts = [(first.get(column, {}), second.get(column, {})) for first, second in pairs]
+        seeds = sorted(set(measured.seeds).intersection(*(part for pair in parts for part in pair)))
+        if seeds:
+            found[column] = {seed: np.mean([one[seed] - other[seed] for one, other in parts], axis=0) for seed in seeds}
+    if not found:
+        measured.missing[row.key] = f"{NOT_RUN} ({row.what})"
+        return
+    values[row.key] = found
+    if len(there) < len(wanted):
+        measured.missing[row.key] = f"over {', '.join(other.name[-1] for other in there)} alone"
 
 
 def with_teacher(row: Row, runs_dir: Path, *, train: bool) -> Row:

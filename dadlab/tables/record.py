@@ -73,7 +73,8 @@ def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
     differs = {
         key: value for key, value in asdict(row.profile).items() if value != asdict(measured.rows[0].profile)[key]
     }
-    line = {"row": list(row.name), "method": row.method or "teacher", "student": row.student, "profile": differs}
+    method = row.method or ("change" if row.change else "teacher")
+    line = {"row": list(row.name), "method": method, "student": row.student, "profile": differs}
     told = {"what": row.what, "missing": measured.missing.get(row.key, ""), "runs": runs}
     return {**line, **told, "trained": _trained(measured.trained.get(row.key, {})), "cells": cells}
 

@@ -26,16 +26,17 @@ _TOLD = ("augreg", "teacher", "discretizer", "start")  # what tables say of a ro
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: `run` has seed 0 and stands for all seeds; a row of the teacher itself has `teacher` set.
+    """A row of a table; one without a method is the teacher's own, or an average of changes.
 
     Attributes:
         name: the parts that name it in the published table.
         profile: what its runs share; the teacher's too.
-        method, student: of its runs; empty for the teacher.
+        method, student: of its runs; empty where there are none.
         missing: why there is nothing to run, or empty.
         detail: in which fields the profile is not the preset's.
         teacher: the row of a student that takes the teacher's place, trained first (`dadlab.tables.measured`).
         over: the row that gains are over; the first of its block where empty.
+        change: the block whose rows' changes, each over its own `over`, the row is the mean of.
     """
 
     name: tuple[str, ...]
@@ -46,6 +47,7 @@ class Row:
     detail: str = ""
     teacher: Row | None = None
     over: str = ""
+    change: str = ""
 
     @property
     def key(self) -> str:
@@ -53,7 +55,9 @@ class Row:
 
     @property
     def what(self) -> str:
-        """Method, student and what is its own in the profile; or the teacher."""
+        """Method, student and what is its own in the profile; or the teacher, or what is averaged."""
+        if self.change:
+            return f"mean change, rows of {self.change}"
         if not self.method:
             return "" if self.missing else "teacher"
         taught = f"teacher: {self.teacher.what}" if self.teacher else ""
@@ -120,6 +124,8 @@ class _Base:
 
     def row(self, name: tuple[str, ...], spec: dict[str, Any]) -> Row:
         common = make_profile(self.preset, **self.shared)
+        if "change" in spec:
+            return Row(name, common, change=spec["change"])
         if spec.get("teacher") is True or "missing" in spec:
             return Row(name, common, missing=spec.get("missing", ""))
         published = spec.get("student") or name[0]

@@ -26,8 +26,9 @@ def made_up(
     *,
     there: tuple[str, ...] = ("a", "b"),
     seeds: Sequence[int] = (0, 1, 2),
+    more: Sequence[Row] = (),
 ) -> module.Measured:
-    """A table whose row a is right on 8 of 10 with mCE 30, b on 2 of 10 with mCE 50."""
+    """A table whose row a is right on 8 of 10 with mCE 30, b on 2 of 10 with mCE 50; `more` rows come last."""
     right = {"plain": 2, "kd": 8, "": 9}
     cell = {method: np.arange(10) < count for method, count in right.items()}
     monkeypatch.setattr(module, "measure", lambda run, *_: {"studio": cell[run.method]})
@@ -42,5 +43,5 @@ def made_up(
     methods = {"a": "kd", "b": "plain"}
     rows = [Row(("teacher", "T"), PROFILE)]
     rows += [Row(("N", name), PROFILE, method, "resnet_s") for name, method in methods.items()]
-    rows += [Row(("N", "c"), PROFILE, missing=NOT_YET)]
+    rows += [Row(("N", "c"), PROFILE, missing=NOT_YET), *more]
     return module.measure_rows(PUBLISHED, rows, seeds, tmp_path, train=False)

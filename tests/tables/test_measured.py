@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from dadlab.tables import answers
 from dadlab.tables import measured as module
 from dadlab.tables.published import TABLES, load_table, with_all_classes
 from dadlab.tables.record import record
-from dadlab.tables.rows import NOT_YET, read_rows
+from dadlab.tables.rows import NOT_YET, Row, read_rows
 from dadlab.tables.view import beside, styled
 from dadlab.teacher import load_teacher
-from tables.made_up import made_up
+from tables.made_up import PROFILE, made_up
 
 
 def test_a_trained_teacher_is_trained_once_and_named_by_its_file(monkeypatch, tmp_path):
@@ -130,6 +131,28 @@ def test_record_says_by_which_code_its_runs_were_trained(monkeypatch, tmp_path):
     assert record(made_up(monkeypatch, tmp_path))["rows"][1]["trained"] == [
         {**here, "seeds": [0]}, {"commit": "unknown", "seeds": [1]},
     ]  # fmt: skip
+
+
+def test_an_average_change_is_paired_and_over_what_was_measured(monkeypatch, tmp_path):
+    """x gains over b, y nothing over a; both are right on the same photographs as a."""
+    pairs = [Row(("D", name), PROFILE, "kd", "resnet_s", over=f"N · {over}") for name, over in (("x", "b"), ("y", "a"))]
+    more = [*pairs, Row(("change", "mean"), PROFILE, change="D")]
+    found = made_up(monkeypatch, tmp_path, there=("a", "b", "x", "y"), more=more)
+    key = "change · mean"
+    x, b, y, a = (found.matrix(row, "ImageNet", [0, 1]).astype(float) for row in ("D · x", "N · b", "D · y", "N · a"))
+    paired = difference((x + y) / 2, (a + b) / 2)
+    assert astuple(found.estimates[key, "ImageNet"]) == pytest.approx(astuple(paired))
+    assert found.estimates[key, "ImageNet"].mean == pytest.approx(30)
+    assert found.estimates[key, "C"].mean == pytest.approx(-10)
+    assert found.estimates[key, "Avg"].mean == pytest.approx(20)
+    line = record(found)["rows"][-1]
+    assert (line["method"], line["what"], line["missing"]) == ("change", "mean change, rows of D", "")
+    assert line["cells"]["ImageNet"]["seeds"] == {"0": 30.0, "1": 30.0}
+    one = made_up(monkeypatch, tmp_path, seeds=[0], there=("a", "b", "x"), more=more)
+    assert one.missing[key] == "over x alone"
+    assert one.estimates[key, "ImageNet"].text(0) == "+60"  # one seed: no interval
+    none = made_up(monkeypatch, tmp_path, there=("x", "y"), more=more)
+    assert none.missing[key] == "not run (mean change, rows of D)"
 
 
 def test_columns_stand_for_splits():

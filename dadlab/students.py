@@ -90,26 +90,22 @@ def _resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> _Build:
     return build
 
 
-def _vit(width: int, depth: int, patch: int) -> _Build:
+def _vit(shape: dict[str, Any]) -> _Build:
     def build(classes: int, image_size: int, **rates: Any) -> nn.Module:
-        return VisionTransformer(
-            img_size=image_size,
-            patch_size=patch,
-            embed_dim=width,
-            depth=depth,
-            num_heads=width // 32,
-            num_classes=classes,
-            **rates,
-        )
+        return VisionTransformer(img_size=image_size, num_classes=classes, **shape, **rates)
 
     return build
 
 
+# The sizes of embedded ViTs, as arguments of timm's `VisionTransformer`.
+VITS: dict[str, dict[str, Any]] = {
+    "vit_s": {"patch_size": 4, "embed_dim": 96, "depth": 4, "num_heads": 3},
+    "vit_m": {"patch_size": 4, "embed_dim": 128, "depth": 6, "num_heads": 4},
+}
 STUDENTS: dict[str, _Build] = {
     "resnet_s": _resnet((32, 64, 128), (1, 1, 1)),
     "resnet_m": _resnet((48, 96, 192), (1, 2, 2)),
-    "vit_s": _vit(96, 4, 4),
-    "vit_m": _vit(128, 6, 4),
+    **{name: _vit(shape) for name, shape in VITS.items()},
     "clip_resnet": clip_resnet,
 }
 

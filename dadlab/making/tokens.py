@@ -18,10 +18,8 @@ from dadlab.discretizer import FrozenVQGAN
 from dadlab.files import load_weights
 from dadlab.making.pretrain import train_classifier
 from dadlab.photos import ASSETS
-from dadlab.students import PIXELS
+from dadlab.students import PIXELS, VITS
 from dadlab.tokens import TokenTeacher, TokenViT, save_token_teacher
-
-VIT = {"patch_size": 4, "embed_dim": 96, "depth": 4, "num_heads": 3}  # the student `vit_s`
 
 
 class _Trained(nn.Module):
@@ -42,7 +40,7 @@ def train_token_teacher(
     out: Path,
     *,
     discretizer: Path = ASSETS / "vqgan_studio.safetensors",
-    vit: dict[str, Any] = VIT,
+    vit: dict[str, Any] = VITS["vit_s"],
     steps: int = 3400,
     batch: int = 32,
     peak: float = 6e-3,

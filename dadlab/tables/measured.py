@@ -23,6 +23,7 @@ from dadlab.making.tokens import train_token_teacher
 from dadlab.profile import nearest
 from dadlab.provenance import trained_by
 from dadlab.results import answered, measure, measure_corrupted
+from dadlab.students import VITS
 from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corrupted
 from dadlab.tables.rows import DISCRETE_VIT, NOT_YET, Row
 from dadlab.train import train as train_run
@@ -163,7 +164,7 @@ def with_teacher(row: Row, runs_dir: Path, *, train: bool) -> Row:
 
 
 def _taught(teacher: Row, runs_dir: Path) -> tuple[Path, Callable[[], object]]:
-    """The file of a teacher that is trained first, and how to make it."""
+    """The file of a teacher that is trained first, and how to make it; a Discrete ViT has its student's size."""
     profile = teacher.profile
     if teacher.method != DISCRETE_VIT:
         run = teacher.run(TEACHER_SEED)
@@ -174,8 +175,9 @@ def _taught(teacher: Row, runs_dir: Path) -> tuple[Path, Callable[[], object]]:
         "batch": profile.batch,
         "peak": profile.lr,
     }
-    file = runs_dir / "teachers" / f"discrete_vit-{fingerprint(images.fingerprint, recipe)}.safetensors"
-    return file, lambda: train_token_teacher(images, file, **recipe, seed=TEACHER_SEED)
+    name = f"discrete_{teacher.student}-{fingerprint(images.fingerprint, recipe)}.safetensors"
+    file, vit = runs_dir / "teachers" / name, VITS[teacher.student]
+    return file, lambda: train_token_teacher(images, file, vit=vit, **recipe, seed=TEACHER_SEED)
 
 
 def split_of(column: str, data: str) -> str | None:

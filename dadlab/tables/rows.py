@@ -14,7 +14,7 @@ from typing import Any
 from dadlab.methods import METHODS
 from dadlab.profile import PROFILES, Profile, make_profile, nearest
 from dadlab.run import Run
-from dadlab.students import check_start, check_student
+from dadlab.students import VITS, check_start, check_student
 from dadlab.tables.published import PAPERS
 
 ROWS = PAPERS / "dad" / "rows.json"
@@ -134,8 +134,8 @@ class _Base:
         if not spec.get("augreg"):
             given["augreg"] = "none"
         if spec["method"] == DISCRETE_VIT:
-            small = common.data == "fashion"
-            missing = "" if small else "no Discrete ViT of this size is trained here"
+            there = common.data == "fashion" and student in VITS
+            missing = "" if there else f"no Discrete ViT of the size of {student} is trained here"
             return Row(name, make_profile(self.preset, **given), DISCRETE_VIT, student, missing)
         other = self.scale["other"]
         trained = spec["teacher"] if isinstance(spec.get("teacher"), dict) else None

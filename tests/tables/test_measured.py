@@ -49,6 +49,17 @@ def test_a_discrete_vit_is_a_teacher_that_is_no_run(tmp_path):
     assert load_teacher(ready.profile.teacher)(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
 
+def test_a_discrete_vit_is_as_large_as_the_student_in_its_place(tmp_path):
+    def named(students):
+        rows = read_rows(9, shared={"limit": 8, "epochs": 1, "batch": 8}, students=students)
+        return next(row for row in rows if row.name == ("RN34", "DrViT-S"))
+
+    large = module.with_teacher(named({"ViT-S": "vit_m"}), tmp_path, train=True)
+    assert load_teacher(large.profile.teacher).backbone.vit.embed_dim == 128
+    assert module.with_teacher(named({}), tmp_path, train=False).missing.startswith("not run (teacher: discrete_vit")
+    assert "no Discrete ViT of the size of resnet_m" in named({"ViT-S": "resnet_m"}).missing
+
+
 def test_average_varies_as_its_parts_do():
     parts = [np.array([0.0, 1.0, 1.0, 1.0]), np.array([0.5])]
     whole = module.average(parts)

@@ -102,6 +102,12 @@ def test_an_average_change_is_over_rows_with_references_of_their_own():
     assert len(of) == 4
 
 
+def test_table_9_has_the_rows_that_its_sentences_about_rn50_want():
+    rows = {row.key: row for row in read_rows(9)}
+    assert rows["RN50 · -"].what == "plain, resnet_m"
+    assert rows["RN50 · CLIP-ViT-L"].what == "kd, resnet_m"
+
+
 @pytest.mark.parametrize("number", NUMBERS)
 def test_claims_that_are_ours_or_came_later_say_so(number):
     data = json.loads(ROWS.read_text())

@@ -100,6 +100,23 @@ def test_sentences_that_were_added_later_say_so():
     assert {text for text in listed if LATER in text} == {text + LATER for text in marked}
 
 
+@pytest.mark.parametrize(
+    ("number", "first", "second", "on"),
+    [
+        (1, "ResNet50 · DAD (Ours)", "ResNet50 · DAT + DAD (Ours)", "Avg (Rendition, Sketch, A)"),
+        (2, "ViT-B/16 · Debiased", "ViT-B/16 · + DAD", "C"),
+        (4, "AugReg-ViT, from scratch", "ViT", "Avg"),
+        (5, "RN50 · ViT-B + DAT", "RN50 · CLIP-ViT-L", "C"),
+        (9, "RN50 · DrViT-S", "RN50 · -", "Rendition"),
+        (10, "VQGAN", "Stable-Diffusion", "Avg"),
+        (11, "VQGAN - Sample", "VQGAN - Grad", "V2"),
+    ],
+)
+def test_prose_that_is_easily_overlooked_is_listed(number, first, second, on):
+    claims = [claim for sentence in read_sentences(number) for claim in sentence.comparisons]
+    assert (first, second, on) in {(claim.first, claim.second, claim.on) for claim in claims}
+
+
 def test_an_open_comparison_leaves_a_sentence_open(monkeypatch, tmp_path):
     measured = made_up(monkeypatch, tmp_path)
     (found,) = judge_sentences([claims(("N · a", "N · b", "ImageNet", 59.0, np.inf))], measured)

@@ -175,6 +175,8 @@ def test_the_theorys_quantities(runs, tmp_path):
         record["w"]["v2 · studio"], abs=1e-3
     )
     assert record["bounds"]["plain"]["v2"]["r(P')"] == pytest.approx(record["risks"]["plain"]["v2"])
+    assert [line["distributions"] for line in record["within"]] == [1, 2, 3]
+    assert record["within"][-1]["r_worst(P, ε)"] == max(record["risks"]["plain"].values())
 
 
 def test_teachers_of_more_and_fewer_styles(runs, tmp_path):

@@ -44,6 +44,27 @@ def worst_risk(risks: Mapping[str, float], inside: Sequence[str]) -> float:
     return max(risks[name] for name in inside)
 
 
+def risks_within(
+    risks: Mapping[str, Mapping[str, float]], anchor: str, w: Mapping[tuple[str, str], float]
+) -> pd.DataFrame:
+    """r(P, ε) and r_worst(P, ε) of every method, ε growing from the nearest distribution to the farthest.
+
+    Columns: `method`, `ε`, `distributions` (how many lie within ε of P), `r(P, ε)`, `r_worst(P, ε)`.
+
+    Args:
+        risks: method → distribution → r(P').
+        anchor: P, the training distribution.
+        w: (P, P') → distance.
+    """
+    lines = []
+    for method, own in risks.items():
+        for epsilon in sorted({w[anchor, name] for name in own}):
+            inside = within(anchor, epsilon, w)
+            line = {"method": method, "ε": epsilon, "distributions": len(inside)}
+            lines.append({**line, "r(P, ε)": expected_risk(own, inside), "r_worst(P, ε)": worst_risk(own, inside)})
+    return pd.DataFrame(lines)
+
+
 def xi(hypotheses: int, samples: int, *, probability: float = 0.05) -> float:
     """ξ of Lemma 3.2 for a finite hypothesis set and zero-one loss: √((log |Θ| + log 1/β) / 2n), Assumption 3.
 

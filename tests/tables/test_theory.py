@@ -18,6 +18,15 @@ def test_distances_of_sets_and_balls():
     assert theory.worst_risk(RISKS, ["p", "near", "far"]) == 0.6
 
 
+def test_risks_of_balls_grow_from_the_nearest_distribution_to_the_farthest():
+    found = theory.risks_within({"kd": RISKS, "dad": {"p": 0.2, "near": 0.1, "far": 0.3}}, "p", W)
+    assert found["method"].tolist() == ["kd"] * 3 + ["dad"] * 3
+    assert found["ε"].tolist() == [0.0, 0.1, 2.0] * 2
+    assert found["distributions"].tolist() == [1, 2, 3] * 2
+    assert found["r(P, ε)"].tolist() == pytest.approx([0.1, 0.2, 1 / 3, 0.2, 0.15, 0.2])
+    assert found["r_worst(P, ε)"].tolist() == [0.1, 0.3, 0.6, 0.2, 0.2, 0.3]
+
+
 def test_w1_is_symmetric_and_that_of_a_translation():
     x = np.random.default_rng(0).normal(size=(20, 2))
     assert theory.w1(x, x + np.array([3.0, 4.0])) == pytest.approx(5.0)

@@ -21,9 +21,9 @@ import papermill
 import torch
 from matplotlib.figure import Figure
 
-from dadlab import pictures
 from dadlab.data import load_split
-from dadlab.discretizer import load_discretizer
+from dadlab.diagram import Codes, method_diagram
+from dadlab.discretizer import VQGAN, load_discretizer
 from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.profile import Profile, nearest
 from dadlab.teacher import load_teacher
@@ -127,7 +127,8 @@ def chosen_sample(
 
     Returns:
         The figure; the photograph's `index` in the split, its `class`, and `probabilities`: φ's of that class, in per
-        cent, on x, Q(x), x′ and Q(x′).
+        cent, on x, Q(x), x′ and Q(x′). Where Q has codes, how many there are, how many of x′ are others than those of
+        x, and how many of Q(x).
     """
     profile = profile or Profile()
     photographs = load_split(profile.data, split, image_size=profile.image_size)
@@ -140,7 +141,14 @@ def chosen_sample(
     best = int(torch.where(made.accepted, said[2][index, labels], 2.0).argmin())
     shares = [round(100 * float(stage[best, labels[best]]), 2) for stage in said]
     facts = {"index": best, "class": photographs.classes[int(labels[best])], "probabilities": shares}
-    return pictures.method_diagram(made, photographs.classes, labels, said, sample=best), facts
+    codes = None
+    if isinstance(discretizer, VQGAN):
+        with torch.no_grad():
+            x, reconstructed, perturbed = map(discretizer.encode, (made.clean, made.reconstructed, made.perturbed))
+        codes = Codes(x, reconstructed, perturbed, discretizer.quantize.embedding.weight)
+        changed, alone = codes.changed(best)
+        facts |= {"codes": x[0].numel(), "codes changed": changed, "codes changed by Q alone": alone}
+    return method_diagram(made, photographs.classes, labels, said, sample=best, codes=codes), facts
 
 
 if __name__ == "__main__":

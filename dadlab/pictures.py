@@ -1,20 +1,19 @@
-"""Pictures made of images: grids, the stages of DAD samples, the method in one diagram."""
+"""Pictures made of images: grids, the stages of DAD samples."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from dadlab.examples import Made
 from dadlab.store import REASONS
-from dadlab.style import COLOURS, KEPT, REJECTED, styled
+from dadlab.style import KEPT, REJECTED, styled
 
 
 @styled
@@ -105,78 +104,6 @@ def _verdict(ax: Axes, reason: int, x: float, y: float, size: float) -> None:
     ax.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor=colour, linewidth=1.6))
     text = f"✗ {REASONS[reason]}" if reason else "✓ kept"
     ax.text(x + size, y - 0.15, text, ha="right", va="top", fontsize=7, color=colour)
-
-
-class Step(NamedTuple):
-    """A picture of the method diagram: the image, its name, and a line below."""
-
-    image: Tensor
-    name: str
-    note: str
-
-
-@styled
-def method_diagram(
-    made: Made, classes: Sequence[str], labels: Tensor, probabilities: Sequence[Tensor], *, sample: int = 0
-) -> Figure:
-    """What DAD is in one picture, drawn from a real sample.
-
-    Args:
-        made: samples, from `dadlab.generate.discretize_adversarially`.
-        classes: class names.
-        labels: y (B,).
-        probabilities: the teacher's, (B, C), of x, Q(x), x′ and Q(x′).
-        sample: which of them to draw.
-    """
-    label, factor = int(labels[sample]), visible_factor(made)
-    offset = (0.5 + factor * (made.perturbed[sample] - made.reconstructed[sample])).clamp(0, 1)
-    shares = [f"φ: {100 * float(p[sample, label]):.0f} % {classes[label]}" for p in probabilities]
-    steps = (
-        Step(made.clean[sample], "photograph x", shares[0]),
-        Step(made.reconstructed[sample], "Q(x)", shares[1]),
-        Step(offset, "attack on φ", "uphill on φ's loss" + (f", ×{factor:g}" if factor > 1 else "")),
-        Step(made.perturbed[sample], "x′", shares[2]),
-        Step(made.images[sample], "Q(x′)", shares[3]),
-    )
-    size, gap, bottom = 0.86, 0.36, 0.98
-    figure, ax = canvas(7.0, 2.1)
-    left = [0.12 + k * (size + gap) for k in range(len(steps))]
-    for x, step in zip(left, steps, strict=True):
-        thumbnail(ax, step.image, x, bottom, size)
-        ax.text(x + size / 2, bottom + size + 0.06, step.name, ha="center", va="bottom", fontsize=9)
-        ax.text(x + size / 2, bottom - 0.05, step.note, ha="center", va="top", fontsize=7, color="#444444")
-    for x, sign in zip(left, ("Q", "+", "=", "Q"), strict=False):
-        _sign(ax, x + size, x + size + gap, bottom + size / 2, sign)
-    _box(ax, 6.18, bottom + 0.08, 0.78, size - 0.16, f"kept if φ\nstill says\n{classes[label]}", KEPT)
-    _arrow(ax, (left[4] + size + 0.03, bottom + size / 2), (6.16, bottom + size / 2))
-    _box(ax, 1.75, 0.06, 3.5, 0.5, "student θ:  on x it learns y and φ(x);  on Q(x′), φ(Q(x′))", COLOURS["dad"])
-    _arrow(ax, (left[0] + size / 2, bottom - 0.22), (1.73, 0.31), bend="angle,angleA=90,angleB=0,rad=4")
-    _arrow(ax, (6.57, bottom + 0.06), (5.27, 0.31), bend="angle,angleA=90,angleB=0,rad=4")
-    return figure
-
-
-def _sign(ax: Axes, start: float, end: float, y: float, sign: str) -> None:
-    if sign == "Q":
-        _arrow(ax, (start + 0.03, y), (end - 0.03, y))
-        ax.text((start + end) / 2, y + 0.05, sign, ha="center", va="bottom", fontsize=9, style="italic")
-    else:
-        ax.text((start + end) / 2, y, sign, ha="center", va="center", fontsize=14)
-
-
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], bend: str = "arc3") -> None:
-    ax.add_patch(
-        FancyArrowPatch(
-            start, end, arrowstyle="-|>", mutation_scale=8, linewidth=1, connectionstyle=bend, color="#333333",
-            shrinkA=0, shrinkB=0,
-        )
-    )  # fmt: skip
-
-
-def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
-    shape = FancyBboxPatch((x, y), width, height, "round,pad=0,rounding_size=0.08", facecolor="white", edgecolor=colour)
-    ax.add_patch(shape)
-    shape.set_linewidth(1.4)
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", linespacing=1.3)
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:

@@ -107,12 +107,6 @@ def test_visible_factor(made: Made, size: float, factor: float) -> None:
     assert pictures.visible_factor(one) == factor
 
 
-def test_method_diagram(made: Made) -> None:
-    figure = pictures.method_diagram(made, CLASSES, LABELS, PROBABILITIES, sample=1)
-    check(figure, 1, "photograph x", "Q(x)", "x′", "Q(x′)", "φ: 9 % bag", "kept if φ\nstill says\nbag")
-    assert len(figure.axes[0].images) == 5
-
-
 def test_gains_are_sorted_by_drop() -> None:
     figure = plots.gains({"dad": ESTIMATES, "dad_q": ESTIMATES}, drop=DROP)
     label = (

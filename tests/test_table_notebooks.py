@@ -123,6 +123,7 @@ def test_the_method_is_drawn(tmp_path):
     assert drawn["index"] in range(4)
     known, reconstructed, fooled, kept = drawn["probabilities"]
     assert fooled < min(known, reconstructed, kept)  # of kept samples the one that fooled φ most
+    assert 0 < drawn["codes changed by Q alone"] < drawn["codes changed"] <= drawn["codes"] == 256
     photograph = load_split("fashion", "val").images(torch.tensor([drawn["index"]]))[0]
     wide = plt.imread(tmp_path / "figure_01.png")
     assert wide.std() > 0.1

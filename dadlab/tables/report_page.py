@@ -18,7 +18,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dadlab.tables.plots import published_measured_each
-from dadlab.tables.report_parts import SHOWN, absent_part, figure_part, image, scrolled, table_part
+from dadlab.tables.report_figures import SHOWN
+from dadlab.tables.report_parts import absent_part, figure_part, image, scrolled, table_part
 from dadlab.tables.sentences import NOT_MEASURED
 from dadlab.tables.summary import FIGURES, all_gains, named, rank_correlations, read_records, verdicts
 

@@ -12,31 +12,10 @@ import pandas as pd
 
 from dadlab.estimates import Estimate
 from dadlab.tables.published import TABLES, load_table
+from dadlab.tables.report_figures import figure_tables
 from dadlab.tables.rows import SEPARATOR
 from dadlab.tables.summary import named
 from dadlab.tables.view import best_cells, cell_text
-
-# What is shown of a figure's record beside its picture: entry → what it is.
-SHOWN = {
-    "figure_01": {
-        "drawn": "The photograph's place in the split; φ's probability of its class on x, Q(x), x′, Q(x′), %"
-    },
-    "figure_02": {"rank_correlation": "Rank correlation of distance and performance"},
-    "figure_03": {"kinds": "Over the photographs chosen among"},
-    "theory": {
-        "bounds": "Lemmas 3.1 and 3.2: both sides, for every method and test distribution; informative below 1",
-        "lemma_3": "Lemma 3.3: w(P, P*) ≤ ε",
-        "lemma_4": "Both sides of Lemma 3.4",
-        "set_distances": "w(P′, <b>P</b>): the mean distance of a test distribution to a set",
-    },
-    "implication": {"gains": "Gain of students over those without teacher, points", "variation": "Over shifts, points"},
-    "open_questions": {
-        "effective_robustness": "Effective robustness: points above the line of plain students",
-        "classes": "Top-1 on each class over all shifts, %",
-        "corruptions": "Error under each corruption, %",
-        "others": "Spread over teachers and discretizers: top-1, %",
-    },
-}
 
 
 def table_part(name: str, record: dict[str, Any], where: str) -> str:
@@ -79,14 +58,13 @@ def in_order(name: str, record: dict[str, Any]) -> list[str]:
 
 
 def figure_part(name: str, record: dict[str, Any], results: Path, where: str) -> str:
-    """A figure's picture, what `SHOWN` names of its record, and where its numbers are."""
+    """A figure's picture, tables of its record, and where its numbers are."""
     picture, parts = results / f"{name}.png", [f"<h2 id='{name}'>{named(name)}</h2>"]
     if picture.is_file():
         parts.append(image(picture.read_bytes(), name))
-    for entry, what in SHOWN.get(name, {}).items():
-        if record.get(entry):
-            shown = _frame(record[entry]).map(_cell).to_html(border=0, escape=True)
-            parts.append(f"<p>{what}:</p>{scrolled(shown)}")
+    parts += [
+        f"<p>{what}:</p>{scrolled(shown.to_html(border=0, escape=True))}" for what, shown in figure_tables(name, record)
+    ]
     if lacking := record.get("missing"):
         parts.append(
             f"<p>Not measured: {len(lacking)} runs or teachers are missing, first {html.escape(lacking[0])}.</p>"
@@ -140,30 +118,3 @@ def _measured(cell: dict[str, Any]) -> str:
 
 def _printed(cell: dict[str, Any]) -> str:
     return "—" if cell["published"] is None else f"{cell['published']}"
-
-
-def _frame(entry: Any) -> pd.DataFrame:
-    """An entry of a record as a table: of rows, of name → values, or of name → name → values."""
-    if isinstance(entry, list):
-        return pd.DataFrame(entry)
-    rows: dict[str, Any] = {}
-    for name, line in entry.items():
-        if not isinstance(line, dict) or _is_estimate(line):
-            rows.setdefault("", {})[name] = line
-        elif all(isinstance(cell, dict) and not _is_estimate(cell) for cell in line.values()):
-            rows |= {f"{name}{SEPARATOR}{each}": cells for each, cells in line.items()}
-        else:
-            rows[name] = line
-    return pd.DataFrame(rows.values(), index=list(rows))
-
-
-def _is_estimate(cell: Any) -> bool:
-    return isinstance(cell, dict) and {"mean", "low", "high"} <= cell.keys()
-
-
-def _cell(cell: Any) -> str:
-    if _is_estimate(cell):
-        return _measured(cell)
-    if isinstance(cell, float):
-        return "—" if pd.isna(cell) else f"{cell:.2f}"
-    return str(cell)

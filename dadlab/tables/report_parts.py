@@ -62,9 +62,9 @@ def figure_part(name: str, record: dict[str, Any], results: Path, where: str) ->
     picture, parts = results / f"{name}.png", [f"<h2 id='{name}'>{named(name)}</h2>"]
     if picture.is_file():
         parts.append(image(picture.read_bytes(), name))
-    parts += [
-        f"<p>{what}:</p>{scrolled(shown.to_html(border=0, escape=True))}" for what, shown in figure_tables(name, record)
-    ]
+    for what, shown in figure_tables(name, record):
+        numbered = isinstance(shown.index, pd.RangeIndex)  # and nothing else is said of its rows
+        parts.append(f"<p>{what}:</p>{scrolled(shown.to_html(border=0, escape=True, index=not numbered))}")
     if lacking := record.get("missing"):
         parts.append(
             f"<p>Not measured: {len(lacking)} runs or teachers are missing, first {html.escape(lacking[0])}.</p>"

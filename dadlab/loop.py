@@ -34,7 +34,7 @@ from dadlab.files import atomic_path
 from dadlab.methods import METHODS
 from dadlab.norms import synchronize
 from dadlab.progress import track
-from dadlab.snapshot import load_snapshot, restore, save_snapshot
+from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
 from dadlab.steps import Steps
 from dadlab.students import Student
 from dadlab.tracking import settings
@@ -207,12 +207,14 @@ class Loop:
 
     def _save(self) -> None:
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        save_snapshot(self.checkpoint, {**state, "progress": vars(self.progress)})
+        told = {"progress": vars(self.progress), "precision": self.accelerator.mixed_precision}
+        save_snapshot(self.checkpoint, {**state, **told})
 
     def _restore(self) -> None:
         if not self.checkpoint.is_file():
             return
         saved = load_snapshot(self.checkpoint)
+        check_precision(self.checkpoint, saved, self.accelerator.mixed_precision)
         restore(self._parts(), saved)
         self.progress = Progress(**saved["progress"])
         self.progress.loss = self._to_device(self.progress.loss)

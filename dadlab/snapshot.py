@@ -54,6 +54,22 @@ def restore(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
                     state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
+def check_precision(path: Path, saved: Mapping[str, Any], precision: str) -> None:
+    """Raise a `ValueError` if a training was begun in another precision: it would not end as one that never stopped.
+
+    Args:
+        path: its checkpoint.
+        saved: what is in it; an older one does not say.
+        precision: of this process, as Accelerate names it.
+    """
+    begun = saved.get("precision", precision)
+    if begun != precision:
+        raise ValueError(
+            f"{path}: begun in precision {begun!r}, and here it is {precision!r}: go on with "
+            f"ACCELERATE_MIXED_PRECISION={begun}, or delete it to start the run again"
+        )
+
+
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         name = str(len(tensors))

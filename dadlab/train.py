@@ -49,7 +49,8 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
 
     Raises:
         ValueError: unknown method, student, data, teacher, discretizer, optimizer or tracker, or a student that cannot
-            be trained so, before any work; or another launch of several processes is training this run.
+            be trained so, before any work; or another launch of several processes is training this run; or it was
+            begun in another precision.
     """
     service = service or Service()
     check_student(run.student)
@@ -73,6 +74,7 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
         _check_pass(run.student, profile.image_size, count, profile.dropout, profile.drop_path)
     loop = begin_training(run, runs_dir, folder, accelerator, service)
     made = {"commit": commit(), "machine": machine()}  # before the code may change
+    made |= {"precision": accelerator.mixed_precision}
     if accelerator.is_main_process:
         write_json(folder / "run.json", dataclasses.asdict(run))
     loop.fit()

@@ -15,7 +15,7 @@ from toy_training import ATTACKING, Stopped, losses, stop_at
 from dadlab import train as module
 from dadlab.loop import Loop, Service
 from dadlab.run import Run
-from dadlab.snapshot import load_snapshot
+from dadlab.snapshot import load_snapshot, save_snapshot
 from dadlab.students import Student
 from dadlab.train import train
 
@@ -76,6 +76,23 @@ def test_a_resumed_run_does_not_repeat_what_is_in_its_checkpoint(profile, tmp_pa
     monkeypatch.setattr(Loop, "learn", lambda loop, batches: done.append(loop.progress.steps) or real(loop, batches))
     train(run, tmp_path)
     assert done == list(range(9, 15))
+
+
+def test_a_run_is_not_finished_in_another_precision(profile, tmp_path, monkeypatch):
+    run = Run(replace(profile, epochs=1), "plain")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(Stopped):
+            train(run, tmp_path, Service(checkpoint_seconds=0))
+    path = run.folder(tmp_path) / "training.safetensors"
+    saved = load_snapshot(path)
+    assert saved.pop("precision") == module.precision()
+    save_snapshot(path, {**saved, "precision": "fp16"})
+    with pytest.raises(ValueError, match=r"training\.safetensors: begun in precision 'fp16'.*MIXED_PRECISION=fp16, or"):
+        train(run, tmp_path)
+    save_snapshot(path, saved)  # as one was before it said so
+    train(run, tmp_path)
+    assert not path.exists()
 
 
 def test_sigterm_saves_the_last_step_and_ends(profile, tmp_path, monkeypatch):

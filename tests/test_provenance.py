@@ -1,7 +1,8 @@
 import re
 import subprocess
 
-from dadlab.provenance import commit, machine, made_by, trained_by
+from dadlab.files import write_json
+from dadlab.provenance import TRAINED, commit, machine, made_by, trained_by
 
 
 def test_outside_a_clone_or_without_git_the_commit_is_unknown(monkeypatch):
@@ -26,6 +27,12 @@ def test_changed_code_is_marked_and_renewed_results_are_not(tmp_path):
 
 def test_of_an_old_run_commit_and_machine_are_unknown(tmp_path):
     assert trained_by(tmp_path) == {"commit": "unknown", "machine": "unknown"}
+
+
+def test_a_run_from_before_precision_was_kept_is_read(tmp_path):
+    told = {"commit": "abc1234", "machine": "CPU"}
+    write_json(tmp_path / TRAINED, told)
+    assert trained_by(tmp_path) == told
 
 
 def test_the_machine_fits_a_footnote():

@@ -132,7 +132,8 @@ def test_finished_run_is_loaded_exactly_and_leaves_no_checkpoint(profile, tmp_pa
     assert {path.name for path in run.folder(tmp_path).iterdir()} - {".lock"} == {
         "run.json", "loss.jsonl", "student.safetensors", "trained.json",
     }  # fmt: skip
-    assert trained_by(run.folder(tmp_path)) == {"commit": commit(), "machine": machine()}
+    told = {"commit": commit(), "machine": machine(), "precision": module.precision()}
+    assert trained_by(run.folder(tmp_path)) == told
 
 
 def test_seeds_train_other_students(profile, tmp_path):

@@ -29,7 +29,7 @@ from dadlab.ahead import local_device
 from dadlab.files import atomic_path, fill, load_weights, save_weights, write_json
 from dadlab.loop import terminated
 from dadlab.progress import track
-from dadlab.snapshot import load_snapshot, restore, save_snapshot
+from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
 from dadlab.steps import epoch_order
 from dadlab.students import Student, load_student, save_student
 from dadlab.train import precision
@@ -57,7 +57,8 @@ def train_aligned(run: AlignRun, runs_dir: Path = Path("runs"), *, before: int =
         The student in eval mode, and its label texts.
 
     Raises:
-        ValueError: unusable teacher or texts, or damaged weights; before any training.
+        ValueError: unusable teacher or texts, damaged weights, or a checkpoint of another precision; before any
+            training.
     """
     folder, teacher = run.folder(runs_dir), teacher_of(run)
     texts = label_texts(run, teacher, labels_for(run, "train"))
@@ -125,7 +126,7 @@ class Loop:
         self.optimizer, self.schedule = self._recipe(lr)
         self.done, self.sums, self.curve = 0, torch.zeros(2), list[dict[str, float]]()
         self.order = functools.lru_cache(2)(self._order)
-        self.precision = torch.bfloat16 if precision() == "bf16" else torch.float32
+        self.precision = "bf16" if precision() == "bf16" else "no"
 
     def _recipe(self, lr: float) -> tuple[Optimizer, LRScheduler]:
         """As the run says; few-shot training has one cycle in any case, as in the released code."""
@@ -175,7 +176,7 @@ class Loop:
                 own = torch.cat([own, self.beside.captions[drawn]])
         torch.manual_seed(self.run.seed * 1_000_003 + step)  # dropout, where there is any
         images, labels, teacher = (part.to(self.device) for part in (images, labels, teacher))
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             features = self.student(images)
         captions = self._caption_of(labels, step) if own is None else own.to(self.device)
         batch = Batch(labels, teacher, captions, self.texts())
@@ -228,11 +229,13 @@ class Loop:
 
     def _save(self) -> None:
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        save_snapshot(self.checkpoint, {**state, "done": self.done, "sums": self.sums, "curve": self.curve})
+        told = {"done": self.done, "sums": self.sums, "curve": self.curve, "precision": self.precision}
+        save_snapshot(self.checkpoint, {**state, **told})
 
     def _restore(self) -> None:
         if not self.checkpoint.is_file():
             return
         saved = load_snapshot(self.checkpoint)
+        check_precision(self.checkpoint, saved, self.precision)
         restore(self._parts(), saved)
         self.done, self.sums, self.curve = saved["done"], saved["sums"], saved["curve"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dadlab.snapshot import save_snapshot
 from dadlab.students import Student, save_student
 from dadlab.vlm.label_texts import label_texts
 from dadlab.vlm.material import dataset_for, sources, teacher_of
@@ -65,6 +66,14 @@ def test_a_run_stopped_anywhere_ends_as_one_that_was_not(runs, tmp_path, trained
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
     assert torch.equal(its_texts(), texts())
     assert (run.folder(tmp_path) / "loss.jsonl").read_text() == (run.folder(runs) / "loss.jsonl").read_text()
+
+
+def test_a_run_is_not_finished_in_another_precision(runs, tmp_path, trained):
+    (tmp_path / "cache").symlink_to(runs / "cache")
+    TOY.folder(tmp_path).mkdir()
+    save_snapshot(TOY.folder(tmp_path) / "training.safetensors", {"precision": "fp16"})
+    with pytest.raises(ValueError, match=r"training\.safetensors: begun in precision 'fp16'.*delete it"):
+        train_aligned(TOY, tmp_path)
 
 
 def test_a_context_is_learnt_at_a_rate_of_its_own(runs, tmp_path):

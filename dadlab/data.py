@@ -146,13 +146,27 @@ def split_names(data: str) -> list[str]:
 
 def identity(data: str, split: str) -> str:
     """What lies under a name now, for fingerprints: a folder as a whole, of larger data the given split alone."""
-    if data == "fashion" or _kind(data)[0] == "":
+    if data == "fashion" or not _kind(data)[0]:
         return content_of(data)
-    return _listed(data, split)
+    return _listed(data, split, _stamp(data, split))
 
 
-@functools.lru_cache(maxsize=8)
-def _listed(data: str, split: str) -> str:
+def images_of(data: str, split: str) -> str:
+    """What stands for a test split's images now where a run's name, of the training images, does not.
+
+    Nothing of drawn splits and of folders, which count as a whole; nor of a split that is gone or broken, whose answers
+    stay.
+    """
+    if not _kind(data)[0]:
+        return ""
+    try:
+        return identity(data, split)
+    except ValueError:
+        return ""
+
+
+@functools.lru_cache(maxsize=128)  # ImageNet-C alone has 75 splits
+def _listed(data: str, split: str, when: Hashable) -> str:
     return open_split(data, split, 1).fingerprint
 
 

@@ -1,7 +1,7 @@
 """Results: what runs measured, kept image by image, and grids of runs tabulated.
 
 A run keeps per-sample correctness, so any difference between methods is a paired one: the same test images, the same
-seeds.
+seeds. What it answered to images of ImageNet or Hugging Face's that have changed since is not taken for today's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from dadlab.ahead import local_device
-from dadlab.data import has_corruptions, home_split, load_split
+from dadlab.data import has_corruptions, home_split, images_of, load_split
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
 from dadlab.estimates import accuracy, difference, rounded
@@ -57,17 +57,19 @@ def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
 
 def check_splits(run: Run, runs_dir: Path, splits: Sequence[str]) -> None:
     """Raise a `ValueError` with all that is wrong with the images of splits on which a run is still to be tested."""
-    missing = [split for split in splits if not _kept(run, Path(runs_dir), split).is_file()]
+    folder, data = run.folder(runs_dir), run.profile.data
+    missing = [split for split in splits if not _is_kept(folder, data, split)]
     if missing:
-        check(run.profile.data, [run.profile.train, *missing])
+        check(data, [run.profile.train, *missing])
 
 
 def answered(run: Run, runs_dir: Path, splits: Sequence[str], *, corruptions: bool = False) -> bool:
     """Whether all that `measure`, and with corruptions `measure_corrupted`, would say of a run is kept already."""
-    drawn = corruptions and not has_corruptions(run.profile.data)
+    folder, data = run.folder(runs_dir), run.profile.data
+    drawn = corruptions and not has_corruptions(data)
     read = _published_splits() if corruptions and not drawn else []
-    files = [_kept(run, runs_dir, split) for split in (*splits, *read)]
-    return all(path.is_file() for path in [*files, *[_kept_corrupted(run, runs_dir)] * drawn])
+    kept = all(_is_kept(folder, data, split) for split in (*splits, *read))
+    return kept and (not drawn or _kept_corrupted(folder, data).is_file())
 
 
 def measure_seeds(
@@ -83,20 +85,35 @@ def measure_seeds(
 
 
 def _measure_split(run: Run, runs_dir: Path, split: str) -> np.ndarray:
-    path = _kept(run, runs_dir, split)
-    if not path.is_file():
-        found = correct(trained(run, runs_dir), load_split(run.profile.data, split, image_size=run.profile.image_size))
+    folder, data = run.folder(runs_dir), run.profile.data
+    path = _kept(folder, split)
+    if not _is_kept(folder, data, split):
+        images = images_of(data, split)
+        found = correct(trained(run, runs_dir), load_split(data, split, image_size=run.profile.image_size))
+        path.with_suffix(".json").unlink(missing_ok=True)  # until the answers are today's
         with atomic_path(path) as temporary, temporary.open("wb") as out:
             np.save(out, found.numpy())
+        if images:
+            write_json(path.with_suffix(".json"), {"images": images})
     return np.load(path)
 
 
-def _kept(run: Run, runs_dir: Path, split: str) -> Path:
-    return run.folder(runs_dir) / "correct" / f"{split}.npy"
+def _is_kept(folder: Path, data: str, split: str) -> bool:
+    """Whether a run's answers to a split are kept, and were given to the images that are there now."""
+    path = _kept(folder, split)
+    if not path.is_file():
+        return False
+    images, told = images_of(data, split), path.with_suffix(".json")
+    return not images or (told.is_file() and json.loads(told.read_text())["images"] == images)
 
 
-def _kept_corrupted(run: Run, runs_dir: Path) -> Path:
-    return run.folder(runs_dir) / "corrupted.npz"
+def _kept(folder: Path, split: str) -> Path:
+    return folder / "correct" / f"{split}.npy"
+
+
+def _kept_corrupted(folder: Path, data: str) -> Path:
+    images = images_of(data, home_split(data))
+    return folder / (f"corrupted-{images}.npz" if images else "corrupted.npz")
 
 
 def trained(run: Run, runs_dir: Path) -> torch.nn.Module:
@@ -116,7 +133,7 @@ def measure_corruptions(run: Run, runs_dir: Path) -> dict[str, float]:
     ImageNet-C's images where the data are ImageNet; else about `C_PHOTOS` in-distribution test images, corrupted here.
     """
     path = run.folder(runs_dir) / "corruptions.json"
-    if not path.is_file():
+    if run.profile.is_folder or not path.is_file():
         measure_corrupted(run, runs_dir)
     return json.loads(path.read_text())
 
@@ -131,8 +148,9 @@ def measure_corrupted(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
         right = measure(run, runs_dir, _published_splits())
         found = {kind: wrong_share([right[corruption(kind, level)] for level in SEVERITIES]) for kind in CORRUPTIONS}
     else:
-        found = kept_arrays(_kept_corrupted(run, runs_dir), lambda: _drawn_errors(run, Path(runs_dir)))
-    if not (folder / "corruptions.json").is_file():
+        path = _kept_corrupted(folder, run.profile.data)
+        found = kept_arrays(path, lambda: _drawn_errors(run, Path(runs_dir)))
+    if run.profile.is_folder or not (folder / "corruptions.json").is_file():
         write_json(folder / "corruptions.json", {kind: float(wrong.mean()) for kind, wrong in found.items()})
     return found
 

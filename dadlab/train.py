@@ -88,7 +88,7 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
 
 def _forget(folder: Path) -> None:
     """Drop answers of other weights: of lost ones, or of those that `dadlab.ledger` tells of."""
-    for path in (*folder.glob("*/*.npy"), *folder.glob("corrup*")):
+    for path in (*folder.rglob("*.npy"), *folder.glob("corrup*")):
         path.unlink()
 
 

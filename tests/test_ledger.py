@@ -190,6 +190,8 @@ TOY = Run(make_profile(limit=20, epochs=1, batch=10, views=1), "plain")
 
 def test_new_weights_drop_the_answers_of_others_but_a_training_that_stops_does_not(tmp_path, monkeypatch):
     folder = made(tmp_path, TOY)
+    (folder / "correct/c/fog").mkdir(parents=True)
+    np.save(folder / "correct/c/fog/1.npy", np.ones(3, bool))
     TOY.weights(tmp_path).unlink()
     with monkeypatch.context() as patch:
         patch.setattr("dadlab.loop.Loop.learn", lambda *_: pytest.fail("stopped"))
@@ -199,6 +201,7 @@ def test_new_weights_drop_the_answers_of_others_but_a_training_that_stops_does_n
     train(TOY, tmp_path)
     assert TOY.weights(tmp_path).is_file()
     assert not answered(TOY, tmp_path, ["studio"])
+    assert not list(folder.rglob("*.npy"))
     assert not list(folder.glob("corrup*"))
 
 

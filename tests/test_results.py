@@ -1,16 +1,18 @@
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from published_imagenet import WNIDS, picture, write_toy_imagenet
 
 from dadlab import results as module
 from dadlab.disk.imagenet import SPLITS
 from dadlab.evaluate import mce, mce_baseline
 from dadlab.profile import make_profile
 from dadlab.report import markdown_table
-from dadlab.results import combined, compare, measure, measure_corrupted, measure_corruptions, stack
+from dadlab.results import answered, combined, compare, measure, measure_corrupted, measure_corruptions, stack
 from dadlab.run import Run
 from dadlab.students import Student, save_student
 
@@ -137,10 +139,38 @@ def test_imagenet_c_is_read_not_drawn(toy_imagenet, tmp_path, monkeypatch):
     found = measure_corruptions(run, tmp_path)
     assert {kind: error for kind, error in found.items() if error != 1} == {"fog": 0}
     assert (len(found), len(seen), len(set(seen))) == (15, 75, 75)
-    (run.folder(tmp_path) / "corruptions.json").unlink()
+    (run.folder(tmp_path) / "corruptions.json").write_text("{}")  # of other images
     (run.folder(tmp_path) / "correct" / "c" / "snow" / "3.npy").unlink()
     assert measure_corruptions(run, tmp_path) == found
     assert seen[75:] == ["c/snow/3"]
+
+
+def test_answers_to_images_that_have_changed_are_not_todays(toy_imagenet, tmp_path, monkeypatch):
+    """A shift that was copied by half and is completed; one that is deleted afterwards keeps its answers."""
+    root = write_toy_imagenet(tmp_path / "data", corruptions=("fog",))
+    run, fog, tested = Run(make_profile(data=f"imagenet:{root}", image_size=64), "plain"), "c/fog/1", []
+
+    def right(student, dataset):
+        tested.append(dataset.name)
+        return torch.ones(len(dataset))
+
+    def lengths():
+        found = measure(run, tmp_path, ["val", fog])
+        assert answered(run, tmp_path, ["val", fog])
+        return [len(right) for right in found.values()]
+
+    monkeypatch.setattr(module, "correct", right)
+    monkeypatch.setattr(module, "train", lambda run, runs_dir: torch.nn.Identity())
+    module._trained.cache_clear()
+    assert [lengths(), lengths(), tested] == [[20, 10], [20, 10], ["val", fog]]
+    late = root / "imagenet-c" / "fog" / "1" / WNIDS[0] / "late.JPEG"
+    picture(0, (224, 224)).save(late)
+    assert not answered(run, tmp_path, [fog])
+    assert [lengths(), lengths(), tested[2:]] == [[20, 11], [20, 11], [fog]]
+    (run.folder(tmp_path) / "correct" / "val.json").unlink()  # answers from before it was kept
+    assert [lengths(), tested[3:]] == [[20, 11], ["val"]]
+    shutil.rmtree(late.parents[1])
+    assert [lengths(), tested[4:]] == [[20, 11], []]
 
 
 def test_a_student_trained_on_imagenet_is_tested_on_all_its_shifts(toy_imagenet, tmp_path):

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from dadlab.ahead import local_device
-from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, load_split
+from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, images_of, load_split
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
 from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, correct, corrupted_errors, wrong_share
@@ -34,7 +34,8 @@ from dadlab.train import train
 
 def student_logits(run: Run, runs_dir: Path, split: str) -> np.ndarray:
     """Logits (N, C) float32 of a run's student on a split; the run is trained if need be."""
-    kept = run.folder(runs_dir) / "logits" / f"{split}.npy"
+    images = images_of(run.profile.data, split)
+    kept = run.folder(runs_dir) / "logits" / (f"{split}-{images}.npy" if images else f"{split}.npy")
     return _kept(kept, lambda: _logits(train(run, runs_dir), _load(run.profile, split)))
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from published_imagenet import WNIDS, picture, write_toy_imagenet
 
 from dadlab import materials
 from dadlab.data import load_split
@@ -67,6 +68,16 @@ def test_student_logits_are_those_of_its_weights(tmp_path, tiny_student, monkeyp
     images = load_split("fashion", "a")
     assert (said.argmax(1) == images.labels.numpy()).tolist() == correct(tiny_student, images).tolist()
     assert said.shape == (len(images), 10)
+
+
+def test_student_logits_of_images_that_have_changed_are_not_todays(toy_imagenet, tmp_path, monkeypatch):
+    root = write_toy_imagenet(tmp_path / "data", corruptions=())
+    run = Run(make_profile(data=f"imagenet:{root}", image_size=64), "plain")
+    monkeypatch.setattr(answers, "train", lambda run, runs_dir: None)
+    monkeypatch.setattr(answers, "_logits", lambda model, images: np.zeros((len(images), 10)))
+    assert len(answers.student_logits(run, tmp_path, "val")) == 20
+    picture(0, (96, 80)).save(root / "val" / WNIDS[0] / "late.JPEG")
+    assert len(answers.student_logits(run, tmp_path, "val")) == 21
 
 
 def test_teacher_under_corruption(tmp_path, files, monkeypatch):

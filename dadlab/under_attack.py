@@ -9,6 +9,7 @@ and after.
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +21,10 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from dadlab.attack import perturb
-from dadlab.data import Dataset, home_split, load_split
+from dadlab.attack import described, perturb
+from dadlab.data import Dataset, home_split, images_of, load_split
 from dadlab.estimates import accuracy, difference, rounded
-from dadlab.files import atomic_path
+from dadlab.files import atomic_path, fingerprint
 from dadlab.generate import sample_generators
 from dadlab.profile import Attack, Profile, nearest
 from dadlab.progress import track
@@ -32,6 +33,7 @@ from dadlab.run import Run
 
 EPSILONS = tuple(round(level / 255, 6) for level in (0.5, 1, 2, 4, 8))
 _PART = 50  # samples attacked together, and kept together
+_TARGETS = 9  # classes that AutoAttack aims at
 _Cell = tuple[str, str, float]  # method, attack, epsilon
 _PENDING = 2
 _NORMS: dict[str, Any] = {"linf": "Linf", "l2": "L2"}
@@ -39,20 +41,31 @@ _NORMS: dict[str, Any] = {"linf": "Linf", "l2": "L2"}
 
 def fgsm(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor) -> Tensor:
     """One step of length ε."""
-    return perturb(model, images, labels, Attack(norm, epsilon, epsilon), sample_generators(rows, 0))
+    return perturb(model, images, labels, _fgsm(epsilon, norm), sample_generators(rows, 0))
 
 
 def pgd(
     model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor, *, steps: int = 10
 ) -> Tensor:
     """Steps of 2.5 · ε / `steps` from a random start."""
-    attack = Attack(norm, epsilon, 2.5 * epsilon / steps, steps, start=1.0)
-    return perturb(model, images, labels, attack, sample_generators(rows, 0))
+    return perturb(model, images, labels, _pgd(epsilon, norm, steps), sample_generators(rows, 0))
 
 
 def noise(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor) -> Tensor:
     """PGD's random start alone: what an attack must beat."""
-    return perturb(model, images, labels, Attack(norm, epsilon, 0.0, 0, start=1.0), sample_generators(rows, 0))
+    return perturb(model, images, labels, _noise(epsilon, norm), sample_generators(rows, 0))
+
+
+def _fgsm(epsilon: float, norm: str) -> Attack:
+    return Attack(norm, epsilon, epsilon)
+
+
+def _pgd(epsilon: float, norm: str, steps: int = 10) -> Attack:
+    return Attack(norm, epsilon, 2.5 * epsilon / steps, steps, start=1.0)
+
+
+def _noise(epsilon: float, norm: str) -> Attack:
+    return Attack(norm, epsilon, 0.0, 0, start=1.0)
 
 
 def autoattack(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor) -> Tensor:
@@ -66,7 +79,7 @@ def autoattack(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float,
     if classes < 4:
         raise ValueError(f"AutoAttack needs at least four classes, the model has {classes}: use fgsm or pgd")
     attack = AutoAttack(model, norm=_NORMS[norm], eps=epsilon, seed=int(rows[0]), device=images.device)
-    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(_TARGETS, classes - 1)
     logger = logging.getLogger("auto-attack")
     before, logger.level = logger.level, logging.ERROR  # its remarks are what `dadlab.masking` looks for
     try:
@@ -88,6 +101,7 @@ ATTACKS: dict[str, Callable[..., Tensor]] = {
     "pgd": pgd,
     "autoattack": autoattack,
 }
+_SETTINGS: dict[str, Callable[[float, str], Attack]] = {"noise": _noise, "fgsm": _fgsm, "pgd": _pgd}
 TITLES = {"none": "no attack", "noise": "noise", "fgsm": "FGSM", "pgd": "PGD", "autoattack": "AutoAttack"}
 
 
@@ -128,6 +142,14 @@ def robust(
     return found.astype(bool)
 
 
+def carried_out(attack: str, epsilon: float, norm: str) -> dict[str, Any]:
+    """How an attack is carried out today: verdicts under one of other settings are not taken for its own."""
+    if attack == "autoattack":
+        version = importlib.metadata.version("pyautoattack")
+        return {"epsilon": epsilon, "pyautoattack": version, "targets": _TARGETS, "together": _PART}
+    return described(_SETTINGS[attack](epsilon, norm)) if attack in _SETTINGS else {}
+
+
 def measure_under_attack(
     run: Run, runs_dir: Path, attack: str, epsilon: float, *, split: str, limit: int = 0, norm: str = "linf"
 ) -> np.ndarray:
@@ -140,7 +162,8 @@ def measure_under_attack(
         split: test split.
         limit: about so many samples of it, class by class; 0 is all.
     """
-    keep = run.folder(runs_dir) / "attacked" / f"{split}-{limit}-{attack}-{norm}-{epsilon:.6g}.npy"
+    key = fingerprint(carried_out(attack, epsilon, norm), images_of(run.profile.data, split))
+    keep = run.folder(runs_dir) / "attacked" / f"{split}-{limit}-{attack}-{norm}-{epsilon:.6g}-{key}.npy"
     if keep.is_file() and (np.load(keep) != _PENDING).all():
         return np.load(keep).astype(bool)
     dataset = load_split(run.profile.data, split, image_size=run.profile.image_size, limit=limit)

@@ -1,3 +1,4 @@
+import functools
 import json
 import warnings
 
@@ -186,3 +187,25 @@ def test_runs_are_compared_and_found_again(tmp_path, tiny_student, monkeypatch):
     assert compare_under_attack(*grid, limits={"fgsm": 20}, pairs=[("kd", "plain")], split="val") == found
     kept = measure_under_attack(Run(profile, "kd"), tmp_path, "fgsm", 0.01, split="val", limit=20)
     assert kept.mean() * 100 == pytest.approx(found["rows"][3]["top1"]["mean"])
+
+
+def test_verdicts_under_other_settings_are_not_todays(tmp_path, tiny_student, monkeypatch):
+    """Other steps, and those kept before the settings had a part in the name."""
+    run, asked = Run(make_profile(), "plain"), []
+    monkeypatch.setattr(module, "trained", lambda run, runs_dir: tiny_student)
+    monkeypatch.setattr(module, "robust", lambda *given, keep, **options: asked.append(keep.name))
+    for steps in (10, 20):
+        monkeypatch.setitem(module._SETTINGS, "pgd", functools.partial(module._pgd, steps=steps))
+        measure_under_attack(run, tmp_path, "pgd", 0.01, split="val", limit=20)
+    assert len(set(asked)) == 2
+    assert all(name.startswith("val-20-pgd-linf-0.01-") for name in asked)
+
+
+def test_settings_are_those_of_the_attacks():
+    """As they were: a change here asks everything anew."""
+    told = module.carried_out("pgd", 0.1, "l2")
+    assert (told["steps"], told["step_size"], told["start"]) == (10, 0.025, 1.0)
+    assert module.carried_out("fgsm", 0.1, "l2")["step_size"] == 0.1
+    assert module.carried_out("autoattack", 0.1, "l2")["targets"] == 9
+    assert module.carried_out("none", 0.0, "l2") == {}
+    assert module.carried_out("noise", 0.1, "l2")["steps"] == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Hashable
 from pathlib import Path
 
@@ -146,8 +147,10 @@ def split_names(data: str) -> list[str]:
 
 def identity(data: str, split: str) -> str:
     """What lies under a name now, for fingerprints: a folder as a whole, of larger data the given split alone."""
-    if data == "fashion" or not _kind(data)[0]:
-        return content_of(data)
+    if data == "fashion":
+        return data
+    if not _kind(data)[0]:
+        return content_of(os.path.join(os.curdir, data))  # a folder, also if it is called as a teacher is
     return _listed(data, split, _stamp(data, split))
 
 

@@ -21,6 +21,9 @@ from torch import Tensor
 
 _M = TypeVar("_M", bound=torch.nn.Module)
 _MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/)|diffus(?:ers|ion)(?:-text)?(?:-class)?:)(.+)")
+_OURS = re.compile(
+    r"fashion|resnet|vit|studio|broad|identity|pretrained|diffusion(?:-\w+)*"
+)  # names of the package's own
 _DATA = re.compile(r"((?:imagenet|hf|hf-stream):)(.+)")
 _SLOW_TO_READ = 2**26
 _LONGEST_HEADER = 100_000_000  # bytes that safetensors allows
@@ -77,7 +80,10 @@ def content_of(name: str) -> str:
 
     Folders count by the names, sizes and times of their files, hidden ones left out. In `open_clip:MODEL/PATH`,
     `timm:MODEL/PATH`, `…:local-dir:PATH`, `diffusers:PATH` and `diffusion:PATH` the path counts so, the rest by name.
+    A name of the package's own is that, whatever lies in the working directory; `./studio` is a path.
     """
+    if _OURS.fullmatch(name):
+        return name
     model, path = "", Path(name)
     if (match := _MODEL_FILE.fullmatch(name)) and not path.exists():
         model, path = match[1], Path(match[2])

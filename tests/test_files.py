@@ -122,6 +122,16 @@ def test_content_of_a_name_is_the_name():
     assert content_of("resnet") == "resnet"
 
 
+def test_a_name_of_our_own_is_no_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("fashion", "resnet", "vit", "studio", "broad", "identity", "pretrained", "diffusion", "diffusion-text")
+    for name in (*names, "own"):
+        (tmp_path / name).write_text(name)
+    assert [content_of(name) for name in names] == [*names]
+    assert content_of("own") != "own"
+    assert content_of("./studio") == content_of(str(tmp_path / "studio")) != "studio"
+
+
 def test_content_of_a_file_is_its_bytes(tmp_path):
     for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
         (tmp_path / name).write_text(text)

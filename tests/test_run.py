@@ -104,6 +104,26 @@ def test_runs_of_the_first_settings_are_found_again(method, known):
     assert Run(Profile(), method).fingerprint == known
 
 
+def test_folders_called_as_builtins_make_no_other_runs(tmp_path, monkeypatch):
+    known = Run(Profile(), "dad").fingerprint
+    monkeypatch.chdir(tmp_path)
+    for name in ("fashion", "resnet", "studio"):
+        (tmp_path / name / "train").mkdir(parents=True)
+        (tmp_path / name / "train" / "0.jpg").write_text("hoot")
+    assert Run(Profile(), "dad").fingerprint == known
+
+
+def test_images_in_a_folder_called_as_a_teacher_count(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prints = []
+    for name in ("0.jpg", "1.jpg"):
+        (tmp_path / "resnet").mkdir(exist_ok=True)
+        (tmp_path / "resnet" / name).write_text("hoot")
+        prints += [Run(make_profile(data=place), "plain").fingerprint for place in ("resnet", str(tmp_path / "resnet"))]
+    assert prints[0] != prints[2]
+    assert prints[1] != prints[3]
+
+
 def test_a_run_on_what_an_earlier_attack_made_is_not_found_again():
     """It was made before attacked images were clipped after every step."""
     assert Run(Profile(), "dad").fingerprint != "1c93577f1ba1"

@@ -110,17 +110,13 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bo
 
 def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
     """The folder of the profile's store, made or finished first if need be."""
-    folder = store_folder(clean, profile, runs_dir)
-    with _lock(folder):
+    folder, teacher = store_folder(clean, profile, runs_dir), teacher_of(profile, clean.classes)
+    discretizer = load_discretizer(profile.discretizer, clean.classes).to(local_device())
+    with _lock(
+        folder
+    ):  # not while models are loaded: eight processes one after the other would outlast NCCL's patience
         found = len(list(folder.glob("shard-*")))
-        generate(
-            clean,
-            teacher_of(profile, clean.classes),
-            load_discretizer(profile.discretizer, clean.classes).to(local_device()),
-            profile.attack,
-            folder,
-            variants=profile.variants,
-        )
+        generate(clean, teacher, discretizer, profile.attack, folder, variants=profile.variants)
     rows = open_dataset(folder, ["reason"])
     if len(list(folder.glob("shard-*"))) > found:
         counts = tally(rows)

@@ -203,6 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
         compute = strict(Compute, json.loads(given.compute)) if given.compute else None
         if given.device:
             device = torch.device(given.device)
+            if device.type == "cuda" and device.index:
+                torch.cuda.set_device(device)  # whatever asks for a GPU gets this one, not all workers the first
             share_memory(device, given.sharing)
             work(given.profile, given.runs, device, compute or compute_on(device))
         else:

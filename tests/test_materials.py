@@ -3,7 +3,9 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from filelock import FileLock
 
+from dadlab import materials
 from dadlab.data import Dataset, load_split
 from dadlab.materials import Stream, discretized, kept_share, prepare, store_folder
 from dadlab.methods import METHODS
@@ -45,6 +47,26 @@ def test_discretized_samples_are_the_stores_accepted_ones(options, tmp_path, cap
     assert len(found) == sum(rows["accepted"])
     assert kept_share(clean, profile, tmp_path) == len(found) / 80
     assert f"kept {len(found)} of 80 samples" in capsys.readouterr().out
+
+
+def test_processes_load_their_models_side_by_side(options, tmp_path, monkeypatch):
+    """A large teacher takes minutes; of the store alone it is one after the other."""
+    profile, clean = make_profile(**options), load_split("fashion", "train", limit=40)
+    lock, loaded = store_folder(clean, profile, tmp_path).with_suffix(".lock"), []
+
+    def free(load):
+        def loading(*given):
+            with FileLock(lock, blocking=False):
+                loaded.append(load)
+            return load(*given)
+
+        return loading
+
+    lock.parent.mkdir(parents=True)
+    for name in ("teacher_of", "load_discretizer"):
+        monkeypatch.setattr(materials, name, free(getattr(materials, name)))
+    discretized(clean, profile, tmp_path)
+    assert len(loaded) >= 2
 
 
 def test_the_matched_control_has_the_views_that_survive_attack(options, tmp_path):

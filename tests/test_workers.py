@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dadlab import workers as module
 from dadlab.compute import Compute
 from dadlab.launch import members
 from dadlab.profile import Profile, make_profile
@@ -73,6 +74,17 @@ def test_stopped_workers_have_not_failed(workers):
     kill(left)
     wait_for(lambda: not workers.alive())
     assert workers.failed() == ["worker 0: ended with -9: nothing said"]
+
+
+def test_a_worker_computes_on_its_own_gpu_alone(monkeypatch, tmp_path):
+    """A large CLIP's prompts are encoded on the GPU that is current, which is the first unless told."""
+    done = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(("current", device)))
+    monkeypatch.setattr(module, "work", lambda *given: done.append(("work", given[2])))
+    given = [str(tmp_path / "store.json"), "--runs", str(tmp_path), "--compute", "{}", "--device"]
+    fourth, *others = (torch.device(name) for name in ("cuda:3", "cuda", "cpu"))
+    assert [main([*given, str(device)]) for device in (fourth, *others)] == [0, 0, 0]
+    assert done == [("current", fourth), ("work", fourth), *(("work", device) for device in others)]
 
 
 def test_workers_have_their_environment(workers):

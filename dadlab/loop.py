@@ -203,7 +203,8 @@ class Loop:
 
     def _parts(self) -> dict[str, Any]:
         parts = {"student": self.student, "optimizer": self.optimizer, "schedule": self.schedule}
-        return parts if self.average is None else {**parts, "average": self.average}
+        beside = {"average": self.average, "scaler": self.accelerator.scaler}  # of weights; of fp16's loss
+        return parts | {name: part for name, part in beside.items() if part is not None}
 
     def _save(self) -> None:
         state = {name: part.state_dict() for name, part in self._parts().items()}

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -93,6 +94,17 @@ def test_a_run_is_not_finished_in_another_precision(profile, tmp_path, monkeypat
     save_snapshot(path, saved)  # as one was before it said so
     train(run, tmp_path)
     assert not path.exists()
+
+
+def test_the_scale_of_half_precisions_loss_is_in_the_checkpoint(profile, tmp_path):
+    """fp16 wants a GPU; here the scaler alone is looked at."""
+    loops = []
+    for scale in (2.0, 64.0):
+        accelerator = Accelerator(mixed_precision=module.precision())
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        loops.append(module.begin_training(Run(profile, "plain"), tmp_path, tmp_path, accelerator, Service()))
+        loops[-1]._save()
+    assert loops[1].accelerator.scaler.get_scale() == 2.0
 
 
 def test_sigterm_saves_the_last_step_and_ends(profile, tmp_path, monkeypatch):

@@ -48,8 +48,13 @@ def ahead(function: Callable[[Any], _T], items: Sequence[Any], workers: int) -> 
 
 def usual_workers() -> int:
     """This process's share of the cores where a GPU waits for them, at most 16; none on a CPU."""
-    share = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(16, share) if torch.cuda.is_available() else 0
+
+
+def cores() -> int:
+    """Cores that this process may use: a batch system may have left it some of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def local_device() -> torch.device:

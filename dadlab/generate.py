@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dadlab.ahead import cores
 from dadlab.attack import described
 from dadlab.claims import fill
 from dadlab.compute import WORTH_COMPILING, Compute, compile_towers, compute_on, largest_batch, with_towers
@@ -87,7 +87,7 @@ def _fill(store: Store, job: _Job, tile: int, precision: str) -> None:
         write_shard(store, shard, columns, precision=precision)
 
     threads = torch.get_num_threads()
-    at_once = threads if job.device.type == "cpu" else min(8, os.cpu_count() or 1)
+    at_once = threads if job.device.type == "cpu" else min(8, cores())
     try:
         fill(store.paths, make, "generating shards", threads=at_once, initializer=lambda: torch.set_num_threads(1))
     finally:

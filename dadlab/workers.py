@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from dadlab.ahead import cores
 from dadlab.claims import sweep
 from dadlab.compute import Compute, compute_on, share_memory
 from dadlab.data import load_split
@@ -127,7 +127,7 @@ def start_workers(
     folder = describe_store(profile, runs_dir)
     devices = devices or [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
     processes = processes or len(devices)
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, cores() // processes)
     sharing = -(-processes // len(devices))
     command = [*worker_command(folder, runs_dir, compute=compute), "--sharing", str(sharing)]
     commands = [[*command, "--device", devices[k % len(devices)]] for k in range(processes)]

@@ -1,0 +1,22 @@
+import os
+
+import pytest
+import torch
+
+from dadlab.ahead import cores, usual_workers
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+@pytest.mark.parametrize(("allowed", "processes", "workers"), [(8, 2, 4), (8, 16, 0), (64, 1, 16)])
+def test_workers_share_the_cores_that_a_batch_system_leaves(monkeypatch, allowed, processes, workers):
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(allowed)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert cores() == allowed
+    assert usual_workers() == workers
+
+
+def test_a_cpu_reads_nothing_ahead(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert usual_workers() == 0

@@ -24,7 +24,7 @@ demo: $(STAMP) ## run notebooks/quickstart.ipynb, print its table, say where the
 answers: $(STAMP) ## put the committed answers of our runs under runs/, so that they need no training
 	@$(BIN)/python -m dadlab.ledger unpack
 
-plan: $(STAMP) ## what make tables would train, and for how long; PROFILE=imagenet
+plan: $(STAMP) ## which runs Tables 1–12 still need, and their hours; PROFILE=imagenet
 	@$(BIN)/python -m dadlab.tables.plan --profile $(PROFILE)
 
 tables: $(STAMP) ## run the first paper's tables and figures and write papers/dad/report.html; PROFILE=imagenet

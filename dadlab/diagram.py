@@ -99,7 +99,7 @@ def method_diagram(
 def _draw_codes(ax: Axes, codes: Codes, sample: int, middles: Sequence[float]) -> None:
     """Codes of x and of x′ above the arrows that they stand behind, and between them how far each one moved."""
     colours, bottom = code_colours(codes.codebook), BOTTOM + SIDE + 0.36
-    before, after = codes.clean[sample], codes.perturbed[sample]
+    before, after = codes.clean[sample].cpu(), codes.perturbed[sample].cpu()
     grids = (colours[before], _heat(codes.moved(sample)), colours[after])
     for middle, grid, name in zip(middles, grids, ("codes of x", "how far they move", "codes of x′"), strict=True):
         thumbnail(ax, grid.permute(2, 0, 1), middle - GRID / 2, bottom, GRID)

@@ -28,7 +28,7 @@ from dadlab.loop import Loop, Service
 from dadlab.materials import prepare
 from dadlab.methods import METHODS
 from dadlab.provenance import TRAINED, commit, machine
-from dadlab.run import Run
+from dadlab.run import WEIGHTS, Run
 from dadlab.steps import Steps, check_split
 from dadlab.students import Student, begin_student, check_start, check_student, load_student, save_student
 from dadlab.tracking import tracker_name
@@ -57,8 +57,8 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
     check_start(run.student, run.profile.start)
     _check_optimizer(run.profile.optimizer)
     tracker = tracker_name(service.tracker)
-    folder = run.folder(runs_dir)
-    weights = run.weights(runs_dir)
+    folder = run.folder(runs_dir)  # once: were the images changed meanwhile, it would have another name
+    weights = folder / WEIGHTS
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=precision(), log_with=tracker, project_dir=folder)
     check_split(run.profile.batch, accelerator.num_processes, run.profile.accumulate)
@@ -81,7 +81,7 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
     if accelerator.is_main_process:
         _forget(folder)
         write_json(folder / TRAINED, made)
-        save_student(run.weights(runs_dir), remove_auxiliary(loop.result()))
+        save_student(folder / WEIGHTS, remove_auxiliary(loop.result()))
         loop.checkpoint.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
 

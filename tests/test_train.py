@@ -139,3 +139,19 @@ def test_finished_run_is_loaded_exactly_and_leaves_no_checkpoint(profile, tmp_pa
 def test_seeds_train_other_students(profile, tmp_path):
     one, other = (train(Run(profile, "plain", seed=seed), tmp_path).state_dict() for seed in (0, 1))
     assert not torch.equal(one["net.head.fc.weight"], other["net.head.fc.weight"])
+
+
+def test_images_that_change_meanwhile_do_not_part_weights_from_their_record(profile, tmp_path, monkeypatch):
+    """The run has another name then; what was trained stays together under the one that it began with."""
+    name, fit = ["begun"], module.Loop.fit
+
+    def renamed(loop):
+        fit(loop)
+        name[0] = "changed"
+
+    monkeypatch.setattr(Run, "fingerprint", property(lambda run: name[0]))
+    monkeypatch.setattr(module.Loop, "fit", renamed)
+    train(Run(profile, "plain"), tmp_path)
+    (folder,) = tmp_path.glob("plain-*")
+    assert folder.name.endswith("begun")
+    assert {"run.json", "trained.json", "student.safetensors"} <= {path.name for path in folder.iterdir()}

@@ -136,19 +136,22 @@ def _average_change(row: Row, measured: Measured) -> None:
     values = measured.values
     wanted = [other for other in measured.rows if other.name[0] == row.change]
     there = [other for other in wanted if {other.key, other.over} <= values.keys()]
-    pairs = [(values[other.key], values[other.over]) for other in there]
     found: Values = {}
-    for column in pairs[0][0] if pairs else ():
-        parts = [(first.get(column, {}), second.get(column, {})) for first, second in pairs]
-        seeds = sorted(set(measured.seeds).intersection(*(part for pair in parts for part in pair)))
-        if seeds:
-            found[column] = {seed: np.mean([one[seed] - other[seed] for one, other in parts], axis=0) for seed in seeds}
+    for column in dict.fromkeys(name for other in there for name in values[other.key]):
+        pairs = [(values[other.key].get(column), values[other.over].get(column)) for other in there]
+        both = [(first, second) for first, second in pairs if first and second]
+        seeds = sorted(set(measured.seeds).intersection(*(each for pair in both for each in pair)))
+        if both and seeds:
+            found[column] = {seed: np.mean([one[seed] - other[seed] for one, other in both], axis=0) for seed in seeds}
     if not found:
         measured.missing[row.key] = f"{NOT_RUN} ({row.what})"
         return
     values[row.key] = found
-    if len(there) < len(wanted):
-        measured.missing[row.key] = f"over {', '.join(other.name[-1] for other in there)} alone"
+    fewest = min(found.values(), key=len)
+    some = [other.name[-1] for other in there] if len(there) < len(wanted) else []
+    few = [f"{SEEDS} {', '.join(map(str, fewest))}"] if len(fewest) < len(measured.seeds) else []
+    if some or few:
+        measured.missing[row.key] = f"over {', '.join(some + few)} alone"
 
 
 def with_teacher(row: Row, runs_dir: Path, *, train: bool) -> Row:

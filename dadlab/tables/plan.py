@@ -1,4 +1,7 @@
-"""What the first paper's tables still need: runs that nothing is known of, and how long they would take.
+"""What Tables 1–12 still need: runs that nothing is known of, and how long they would take.
+
+Hours are those of the core that `papers/dad/results/method_cost.json` was timed on; stores, caches and tests come on
+top, and so do the runs that figures want for themselves.
 
 python -m dadlab.tables.plan
 python -m dadlab.tables.plan --seeds 0 1 --tables 1 2
@@ -46,7 +49,7 @@ def plan(
 
     Returns:
         `student`, `method`, `detail` (what is its own), `tables` that need it, `runs` that are missing, and their
-        `hours` of one core or GPU, or NaN where a run of this kind was not timed.
+        `hours` on the machine of `cost`, or NaN where a run of this kind was not timed.
 
     Raises:
         ValueError: a table that has no runs.
@@ -113,12 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dadlab.tables.plan: {error}", file=sys.stderr)
         return 1
     if found.empty:
-        print("nothing: every run is there")
+        print("nothing: every run of these tables is there")
         return 0
     print(found.to_string(index=False, na_rep="?", float_format="{:.1f}".format))
     untimed = int(found["runs"][found["hours"].isna()].sum())
     unknown = f", and {untimed} runs of a kind that was not timed" if untimed else ""
-    print(f"{found['runs'].sum()} runs: {found['hours'].sum():.1f} hours of one core or GPU{unknown}")
+    print(f"{found['runs'].sum()} runs: {found['hours'].sum():.1f} hours of one core as timed{unknown}")
     return 0
 
 

@@ -112,5 +112,5 @@ def _text(cell: Any) -> str:
     if isinstance(cell, Estimate):
         return cell_text(None if pd.isna(cell.mean) else cell)
     if isinstance(cell, float):
-        return "—" if pd.isna(cell) else f"{cell:.2f}"
+        return "—" if pd.isna(cell) else f"{cell:.{3 if abs(cell) < 1 else 2}f}"
     return str(cell)

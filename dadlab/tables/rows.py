@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,17 @@ def read_rows(
         check_student(student)
     stand_ins |= students or {}
     base = _Base(profile, dict(shared or {}), data["aliases"], stand_ins, scale)
-    return [base.row(tuple(entry[:-1]), {**table.get("shared", {}), **entry[-1]}) for entry in table["rows"]]
+    rows = [base.row(tuple(entry[:-1]), {**table.get("shared", {}), **entry[-1]}) for entry in table["rows"]]
+    first: dict[tuple[Any, ...], Row] = {}
+    return [_unless_twice(row, first) for row in rows]
+
+
+def _unless_twice(row: Row, first: dict[tuple[Any, ...], Row]) -> Row:
+    """A row, or why it has nothing of its own: without a recipe of AugReg a student is trained as if none was asked."""
+    if row.missing or not row.method:
+        return row
+    earlier = first.setdefault((row.method, row.student, row.profile, row.teacher), row)
+    return row if earlier is row else replace(row, missing=f"the same training here as {earlier.key}")
 
 
 def recipe_of(scale: Mapping[str, Any], student: str, method: str) -> dict[str, Any]:

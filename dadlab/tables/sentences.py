@@ -3,7 +3,7 @@
 They are data (`papers/dad/rows.json`), written down before the results of this version, or marked as later. A sentence
 holds if all its comparisons hold and does not hold if one of them does not. Comparisons with rows that nobody can train
 here are left out, and the sentence says so; every comparison of a table counts in the correction, those that could not
-be made included. `A − B` in a row's place is the gain of A over B.
+be made included, but once where several sentences make it. `A − B` in a row's place is the gain of A over B.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Judged:
 
 def judge_sentences(sentences: Sequence[Sentence], measured: Measured) -> list[Judged]:
     """Judge all that is said of a table, by the seeds that both rows of a comparison have."""
-    total = sum(len(sentence.comparisons) for sentence in sentences)
+    total = len({replace(claim, text="") for sentence in sentences for claim in sentence.comparisons})
     possible = [_possible(sentence, measured) for sentence in sentences]
     return [
         Judged(sentence, tuple(_judge(claim, measured, total) for claim in sentence.comparisons))

@@ -30,8 +30,8 @@ def set_distance(test: str, distributions: Sequence[str], w: Mapping[tuple[str, 
 
 
 def within(anchor: str, epsilon: float, w: Mapping[tuple[str, str], float]) -> list[str]:
-    """The distributions no farther than ε from an anchor, itself included."""
-    return [other for (one, other), far in w.items() if one == anchor and far <= epsilon]
+    """The distributions no farther than ε from an anchor; itself included, though two samples of it lie apart."""
+    return [other for (one, other), far in w.items() if one == anchor and (other == anchor or far <= epsilon)]
 
 
 def expected_risk(risks: Mapping[str, float], inside: Sequence[str]) -> float:
@@ -47,7 +47,7 @@ def worst_risk(risks: Mapping[str, float], inside: Sequence[str]) -> float:
 def risks_within(
     risks: Mapping[str, Mapping[str, float]], anchor: str, w: Mapping[tuple[str, str], float]
 ) -> pd.DataFrame:
-    """r(P, ε) and r_worst(P, ε) of every method, ε growing from the nearest distribution to the farthest.
+    """r(P, ε) and r_worst(P, ε) of every method, ε growing from 0 over the nearest distribution to the farthest.
 
     Columns: `method`, `ε`, `distributions` (how many lie within ε of P), `r(P, ε)`, `r_worst(P, ε)`.
 
@@ -58,7 +58,7 @@ def risks_within(
     """
     lines = []
     for method, own in risks.items():
-        for epsilon in sorted({w[anchor, name] for name in own}):
+        for epsilon in sorted({0.0, *(w[anchor, name] for name in own if name != anchor)}):
             inside = within(anchor, epsilon, w)
             line = {"method": method, "ε": epsilon, "distributions": len(inside)}
             lines.append({**line, "r(P, ε)": expected_risk(own, inside), "r_worst(P, ε)": worst_risk(own, inside)})

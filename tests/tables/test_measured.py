@@ -157,11 +157,17 @@ def test_an_average_change_is_paired_and_over_what_was_measured(monkeypatch, tmp
     assert found.estimates[key, "C"].mean == pytest.approx(-10)
     assert found.estimates[key, "Avg"].mean == pytest.approx(20)
     line = record(found)["rows"][-1]
-    assert (line["method"], line["what"], line["missing"]) == ("change", "mean change, rows of D", "")
+    assert (line["method"], line["what"], line["missing"]) == (
+        "change",
+        "mean change, rows of D",
+        "over seeds 0, 1 alone",
+    )
     assert line["cells"]["ImageNet"]["seeds"] == {"0": 30.0, "1": 30.0}
     one = made_up(monkeypatch, tmp_path, seeds=[0], there=("a", "b", "x"), more=more)
     assert one.missing[key] == "over x alone"
     assert one.estimates[key, "ImageNet"].text(0) == "+60"  # one seed: no interval
+    few = made_up(monkeypatch, tmp_path, there=("a", "b", "x"), more=more)
+    assert few.missing[key] == "over x, seeds 0, 1 alone"
     none = made_up(monkeypatch, tmp_path, there=("x", "y"), more=more)
     assert none.missing[key] == "not run (mean change, rows of D)"
 

@@ -49,7 +49,7 @@ def test_the_command_sums_up(tmp_path, capsys):
     assert main([*given, "--tables", "3"]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + int(last.split()[0]), "a heading, and a run a line"
-    assert last.endswith("hours of one core or GPU")
+    assert last.endswith("hours of one core as timed")
     assert main([*given, "--tables", "5"]) == 0
     assert "of a kind that was not timed" in capsys.readouterr().out
     assert main([*given, "--tables", "7"]) == 1

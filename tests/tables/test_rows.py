@@ -115,3 +115,11 @@ def test_claims_that_are_ours_or_came_later_say_so(number):
         assert claim.keys() <= {"text", "first", "than", "on", "above", "later", "ours"}
         assert claim.get("ours", False) == ("our own" in claim["text"])
     assert all(f"`{mark}`" in data["about"] for mark in ("later", "ours"))
+
+
+def test_a_row_that_is_trained_as_another_says_so():
+    """AugReg is for ViTs: on a ResNet a row with it is the row without it."""
+    twice = {row.key: row.missing for row in read_rows(4)}
+    assert twice["AugReg-ViT, from scratch"] == "the same training here as ViT, from scratch"
+    assert not twice["ViT, from scratch"]
+    assert not any(row.missing for row in read_rows(4, students={"ViT-B": "vit_s"}) if "scratch" in row.key)

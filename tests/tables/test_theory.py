@@ -7,7 +7,7 @@ import pytest
 
 from dadlab.tables import theory
 
-W = {("p", "p"): 0.0, ("p", "near"): 0.1, ("p", "far"): 2.0, ("near", "far"): 1.5}
+W = {("p", "p"): 0.3, ("p", "near"): 0.1, ("p", "far"): 2.0, ("near", "far"): 1.5}
 RISKS = {"p": 0.1, "near": 0.3, "far": 0.6}
 
 

@@ -60,5 +60,5 @@ def test_risks_of_balls_are_shown_if_they_were_recorded():
     line = {"distributions": 2, "method": "kd", "r(P, ε)": 0.2, "r_worst(P, ε)": 0.3, "ε": 0.1}
     found = only("r_worst", figure_tables("theory", {"within": [line], "risks": {"kd": {"p": 0.1}}}))
     assert found.columns.tolist() == ["method", "ε", "distributions", "r(P, ε)", "r_worst(P, ε)"]
-    assert found.iloc[0].tolist() == ["kd", "0.10", "2", "0.20", "0.30"]
+    assert found.iloc[0].tolist() == ["kd", "0.100", "2", "0.200", "0.300"]
     assert figure_tables("theory", {"missing": ["x"]}) == []

@@ -158,7 +158,7 @@ def test_figures_have_their_picture_and_their_numbers(page):
     assert "<h2 id='figure_02'>Figure 2</h2>\n<img" in page
     assert "href='results/figure_02.json'" in page
     tables = tables_of(page)
-    assert [["", "W2"], ["a: dad", "0.52"]] in tables
+    assert [["", "W2"], ["a: dad", "0.516"]] in tables
     assert [["", "a", "v2"], ["dad", "not estimable", "1.0 ± 2.0"]] in tables
 
 

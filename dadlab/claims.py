@@ -97,7 +97,7 @@ def fill(
     said = False
     with ThreadPoolExecutor(threads, initializer=initializer) as pool:
         while missing := [position for position, path in enumerate(paths) if not path.is_file()]:
-            if any(list(track(pool.map(attempt, missing), what, len(missing)))):
+            if any(list(track(pool.map(attempt, missing), what, len(missing), alone=True))):
                 continue
             if not said:
                 print(f"{what}: waiting for {len(missing)} that other processes have claimed", flush=True)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dadlab.checkpoints import read_checkpoint
 from dadlab.files import check_file, fill, sha256
+from dadlab.progress import say
 from dadlab.wrappers import Preprocess
 
 Tokenizer = Callable[[list[str]], Tensor]
@@ -117,7 +118,7 @@ def _clip_from_file(model: str, path: Path) -> Any:
     tags = open_clip.list_pretrained_tags_by_model(model)
     kinds = {open_clip.get_pretrained_cfg(model, tag).get("quick_gelu", False) for tag in tags}
     if len(kinds) > 1:
-        print(f"{name}: taken as plain GELU; weights trained with QuickGELU, as OpenAI's, want {model}-quickgelu")
+        say(f"{name}: taken as plain GELU; weights trained with QuickGELU, as OpenAI's, want {model}-quickgelu")
     return _build_clip(name, model, pretrained=str(path), force_quick_gelu=kinds == {True})
 
 

@@ -1,4 +1,7 @@
-"""Progress that fits where it is read: a bar in JupyterLab or a terminal, calm lines everywhere else."""
+"""Progress that fits where it is read: a bar in JupyterLab or a terminal, calm lines everywhere else.
+
+Of the processes that `torchrun` starts on a machine the first speaks for all.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,18 @@ from tqdm.auto import tqdm
 _T = TypeVar("_T")
 
 
-def track(items: Iterable[_T], what: str, total: int | None = None) -> Iterator[_T]:
-    """Iterate with a bar when somebody watches, else with at most a line every 15 seconds."""
+def track(items: Iterable[_T], what: str, total: int | None = None, *, alone: bool = False) -> Iterator[_T]:
+    """Iterate with a bar when somebody watches, else with at most a line every 15 seconds.
+
+    Args:
+        items: what is gone through.
+        what: said beside the progress.
+        total: how many, where `items` does not say.
+        alone: no other process does this work: speak whichever this one is.
+    """
+    if not (alone or _speaks()):
+        yield from items
+        return
     total = len(items) if total is None and isinstance(items, Sized) else total
     if "JPY_SESSION_NAME" in os.environ or sys.stderr.isatty():  # a Jupyter server's kernel, or a terminal
         yield from tqdm(items, what, total, leave=False)
@@ -26,3 +39,13 @@ def track(items: Iterable[_T], what: str, total: int | None = None) -> Iterator[
         if now - said > 15 and done != total:
             print(f"{what}: {done}/{total or '?'} in {now - started:.0f} s", flush=True)
             said = now
+
+
+def say(line: str) -> None:
+    """Print a line that every process of a launch would print."""
+    if _speaks():
+        print(line, flush=True)
+
+
+def _speaks() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") == "0"

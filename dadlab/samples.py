@@ -30,6 +30,7 @@ from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.disk.encoded import threads
 from dadlab.files import atomic_path, fingerprint, module_fingerprint
 from dadlab.generate import read_variants
+from dadlab.progress import say
 from dadlab.store import draw, materialize, open_dataset, read_manifest, read_shard, to_bytes, whole_store
 from dadlab.views import square_views
 
@@ -132,10 +133,9 @@ def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dat
         wanted = ["label", "accepted", "codes" if isinstance(discretizer, VQGAN) else "pixels"]
         return materialize(open_dataset(folder, wanted), discretizer.to(local_device()), source)
     if isinstance(discretizer, VQGAN):
-        print(
+        say(
             f"{accepted:,} samples are decoded on the CPU each time they are read: to train on them write them as "
-            'images first, notebooks/generate.ipynb with images="webp"',
-            flush=True,
+            'images first, notebooks/generate.ipynb with images="webp"'
         )
     return stored_samples(folder, discretizer, source)
 

@@ -8,6 +8,7 @@ from typing import Any
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
 from dadlab.profile import nearest
+from dadlab.progress import say
 from dadlab.run import Run
 
 
@@ -23,7 +24,7 @@ def tracker_name(name: str) -> str | None:
     """
     installed = {str(tracker.value if hasattr(tracker, "value") else tracker) for tracker in get_available_trackers()}
     if name == "auto" and "tensorboard" not in installed:
-        print("TensorBoard is not installed (pip install tensorboard): loss.jsonl alone keeps the curve", flush=True)
+        say("TensorBoard is not installed (pip install tensorboard): loss.jsonl alone keeps the curve")
         return None
     name = "tensorboard" if name == "auto" else name
     if not name:

@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -117,6 +118,15 @@ def test_it_waits_for_the_others_and_takes_over_from_the_dead(paths, monkeypatch
     assert all(path.is_file() for path in paths)
     assert capsys.readouterr().out == "toys: waiting for 1 that other processes have claimed\n"
     assert hidden(paths[0].parent) == []
+
+
+def test_whoever_has_claimed_the_work_shows_it(paths, monkeypatch, capsys):
+    """In a training the store's maker may be any of its processes."""
+    ticks = itertools.count(step=10)
+    monkeypatch.setattr("dadlab.progress.time.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    fill(paths, lambda position: paths[position].touch(), "toys")
+    assert "toys: 2/6 in" in capsys.readouterr().out
 
 
 def test_an_error_in_the_work_is_raised(paths):

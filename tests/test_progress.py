@@ -1,7 +1,7 @@
 import pytest
 
 from dadlab import progress
-from dadlab.progress import track
+from dadlab.progress import say, track
 
 
 @pytest.fixture
@@ -42,6 +42,22 @@ def test_unknown_length_is_a_question_mark(clock, capsys):
 def test_total_can_be_told(clock, capsys):
     list(track(iter(range(3)), "counting", 9))
     assert capsys.readouterr().out == "counting: 2/9 in 20 s\n"
+
+
+@pytest.mark.parametrize(("place", "alone", "spoken"), [("0", False, 1), ("1", False, 0), ("1", True, 1)])
+def test_of_processes_started_together_the_first_speaks_or_who_works_alone(
+    clock, monkeypatch, capsys, place, alone, spoken
+):
+    monkeypatch.setenv("LOCAL_RANK", place)
+    assert list(track([3, 1, 2], "counting", alone=alone)) == [3, 1, 2]
+    assert capsys.readouterr().out == "counting: 2/3 in 20 s\n" * spoken
+
+
+def test_what_every_process_would_say_is_said_by_the_first(monkeypatch, capsys):
+    for place in ("0", "1", "7"):
+        monkeypatch.setenv("LOCAL_RANK", place)
+        say("codes are decoded on the CPU")
+    assert capsys.readouterr().out == "codes are decoded on the CPU\n"
 
 
 def test_jupyter_gets_a_bar(monkeypatch):

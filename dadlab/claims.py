@@ -55,8 +55,8 @@ def clear(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the hidden files that killed processes left, of the manifest and shards that nobody works on now."""
-    hidden = [*folder.glob(".shard-*"), *folder.glob(".manifest.json.*")]
+    """Remove the hidden files that killed processes left of what nobody works on now: shards and what tells of them."""
+    hidden = [found for name in ("shard-", "manifest.json.", "agreement.txt.") for found in folder.glob(f".{name}*")]
     for name in {found.name[1:].rsplit(".", 1)[0] for found in hidden}:
         with claim(folder / name) as mine:
             if mine:

@@ -4,8 +4,8 @@ Offline, once for a teacher. Shards are independent and every random number is k
 number of workers may come and go, and a killed run ends with the same bytes when it is started again. On CPU the
 models see tiles of fixed size and place, each on one thread and several at once, whatever the batch size:
 floating-point sums depend on the shape of a batch and on the number of threads. On an accelerator several threads
-read images and write shards while one at a time computes; codes then agree up to the rounding of `Compute`, and a
-store that is begun in bfloat16 says on how many.
+read images and write shards while one at a time computes; codes then agree up to the rounding of `Compute`, and of a
+store that is made in bfloat16 one process says on how many, in `agreement.txt`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from dadlab.ahead import cores
 from dadlab.attack import described
-from dadlab.claims import fill
+from dadlab.claims import claim, fill
 from dadlab.compute import WORTH_COMPILING, Compute, compile_towers, compute_on, largest_batch, with_towers
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer, Identity
 from dadlab.examples import Made, discretize_adversarially, sample_generators
-from dadlab.files import module_fingerprint
+from dadlab.files import atomic_path, module_fingerprint
 from dadlab.profile import Attack
-from dadlab.store import REASONS, Store, open_store, to_bytes, write_shard
+from dadlab.store import AGREEMENT, REASONS, Store, open_store, to_bytes, write_shard
 
 TILE = 64
 SHARD = 512
@@ -72,7 +72,7 @@ def generate(
         compute = compute_on(job.device) if compute is None else compute
         if missing * SHARD < WORTH_COMPILING:
             compute = dataclasses.replace(compute, compiled=False)
-        job, tile = _prepared(job, compute, begins=missing == store.shards)
+        job, tile = _prepared(job, compute, store.folder / AGREEMENT)
         _fill(store, job, tile, compute.precision)
     return store
 
@@ -94,13 +94,18 @@ def _fill(store: Store, job: _Job, tile: int, precision: str) -> None:
         torch.set_num_threads(threads)
 
 
-def _prepared(exact: _Job, compute: Compute, *, begins: bool) -> tuple[_Job, int]:
-    """The job as it will be computed, and how many samples at once; a store begun in bfloat16 says how codes agree."""
+def _prepared(exact: _Job, compute: Compute, agreement: Path) -> tuple[_Job, int]:
+    """The job as it will be computed, and how many samples at once; below float32 `agreement` says how codes agree."""
     towers = {name: with_towers(getattr(exact, name), compute) for name in ("teacher", "discretizer")}
     job, cpu = dataclasses.replace(exact, **towers), exact.device.type == "cpu"
     tile = TILE if cpu else compute.batch or largest_batch(lambda size: job.columns(ROW_ZERO, size))
-    if begins and compute.precision != "float32":
-        print(_agreement(exact, job), flush=True)
+    if compute.precision != "float32":
+        with claim(agreement) as mine:  # a CPU takes minutes, in which all others generate
+            if mine and not agreement.is_file():
+                line = _agreement(exact, job)
+                with atomic_path(agreement) as temporary:
+                    temporary.write_text(f"{line}\n")
+                print(line, flush=True)
     if compute.compiled:
         compile_towers(job.teacher, job.discretizer)
     return job, tile

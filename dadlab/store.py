@@ -27,6 +27,7 @@ from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path, write_json
 from dadlab.progress import track
 
+AGREEMENT = "agreement.txt"  # how the first samples of a store made in bfloat16 agree with float32
 REASONS = ("kept", "teacher wrong on x", "lost by Q", "fooled by the attack")
 _SCHEMA = pa.schema(
     [

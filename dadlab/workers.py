@@ -31,7 +31,7 @@ from dadlab.launch import Launch
 from dadlab.materials import store_folder
 from dadlab.profile import Profile, make_profile, strict
 from dadlab.progress import track
-from dadlab.store import Store, read_manifest
+from dadlab.store import AGREEMENT, Store, read_manifest
 from dadlab.teacher import load_teacher
 
 _POLL = 0.5
@@ -147,6 +147,8 @@ def watch(workers: Workers, folder: Path) -> None:
             pass
         for line in workers.failed():
             print(f"{line}; the others did its share", flush=True)
+        with contextlib.suppress(FileNotFoundError):  # none of a store made in float32
+            print((folder / AGREEMENT).read_text(), end="", flush=True)
     finally:
         workers.stop()
         _STARTED.pop(folder, None)

@@ -48,7 +48,7 @@ def test_an_error_ends_the_claim(paths):
         assert mine
 
 
-@pytest.mark.parametrize("name", ["shard-0", "manifest.json"])
+@pytest.mark.parametrize("name", ["shard-0", "manifest.json", "agreement.txt"])
 def test_a_claim_dies_with_its_process_and_what_it_left_is_swept(tmp_path, name):
     path = tmp_path / name
     process = subprocess.Popen([sys.executable, "-c", _HOLD, str(path)], stdout=subprocess.PIPE, text=True)

@@ -20,7 +20,7 @@ from dadlab.discretizer import FrozenVQGAN, Identity
 from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.generate import generate
 from dadlab.profile import Attack
-from dadlab.store import open_dataset, tally
+from dadlab.store import AGREEMENT, open_dataset, tally
 from dadlab.students import Student
 from dadlab.teacher import StudentTeacher
 
@@ -106,7 +106,31 @@ def test_bfloat16_towers_agree_with_float32(photos40, tiny_teacher, tiny_vqgan, 
     share = float(re.search(r"codes (\d+\.\d+)%", said)[1])
     assert share == pytest.approx(100 * same[:8].double().mean().item(), abs=2)  # tiles of other sizes round otherwise
     generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path, variants=2, compute=compute)
-    assert "agreement" not in capsys.readouterr().out  # said once, by whoever begins
+    assert "agreement" not in capsys.readouterr().out
+    assert (tmp_path / AGREEMENT).read_text() == f"{said}\n"
+
+
+def test_one_of_several_workers_goes_through_a_cpu_while_the_others_generate(
+    photos40, tiny_teacher, tiny_vqgan, tmp_path, monkeypatch, capsys
+):
+    """Nor does who goes on with a store of which it was said."""
+    passes = []
+    given = (photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path)
+    compute = Compute("bfloat16", compiled=False)
+
+    def agreement(*_):
+        passes.append("first")
+        generate(*given, compute=compute)  # another worker, meanwhile
+        assert len(list(tmp_path.glob("shard-*"))) == 3
+        return "agreement with float32: all"
+
+    monkeypatch.setattr(module, "_agreement", agreement)
+    generate(*given, compute=compute)
+    for shard in tmp_path.glob("shard-*"):
+        shard.unlink()
+    generate(*given, compute=compute)
+    assert passes == ["first"]
+    assert capsys.readouterr().out == "agreement with float32: all\n"
 
 
 @pytest.mark.parametrize(("worth", "compiled"), [(48, True), (49, False)])
@@ -119,7 +143,7 @@ def test_towers_are_compiled_where_it_pays(photos40, tiny_teacher, tiny_vqgan, t
     assert bool(calls) == compiled
 
 
-def test_no_pass_on_a_cpu_where_a_gpu_computes_in_float32(photos40, tiny_teacher, tiny_vqgan, monkeypatch):
+def test_no_pass_on_a_cpu_where_a_gpu_computes_in_float32(photos40, tiny_teacher, tiny_vqgan, tmp_path, monkeypatch):
     """As for models that have their towers already: the reference would be these, and a large one takes minutes."""
 
     class OnGPU(module._Job):
@@ -127,13 +151,13 @@ def test_no_pass_on_a_cpu_where_a_gpu_computes_in_float32(photos40, tiny_teacher
 
     monkeypatch.setattr(module, "_agreement", lambda *_: pytest.fail("went through a CPU"))
     job = OnGPU(photos40, tiny_teacher, tiny_vqgan, ATTACK, variants=1, seed=0)
-    _, tile = module._prepared(job, Compute("float32", compiled=False, batch=16), begins=True)
+    _, tile = module._prepared(job, Compute("float32", compiled=False, batch=16), tmp_path / AGREEMENT)
     assert tile == 16
 
 
 @pytest.mark.parametrize(("batch", "tile", "wanted"), [(0, 32, [256, 128, 64, 32]), (48, 48, [])])
 def test_a_gpu_is_given_the_largest_batch_that_fits_unless_told(
-    photos40, tiny_teacher, tiny_vqgan, batch, tile, wanted
+    photos40, tiny_teacher, tiny_vqgan, tmp_path, batch, tile, wanted
 ):
     tried = []
 
@@ -146,7 +170,8 @@ def test_a_gpu_is_given_the_largest_batch_that_fits_unless_told(
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     job = OnGPU(photos40, tiny_teacher, tiny_vqgan, ATTACK, variants=1, seed=0)
-    assert module._prepared(job, Compute("float32", compiled=False, batch=batch), begins=True)[1] == tile
+    compute = Compute("float32", compiled=False, batch=batch)
+    assert module._prepared(job, compute, tmp_path / AGREEMENT)[1] == tile
     assert tried == wanted
 
 

@@ -13,9 +13,10 @@ import torch
 
 from dadlab import workers as module
 from dadlab.compute import Compute
+from dadlab.files import write_json
 from dadlab.launch import members
 from dadlab.profile import Profile, make_profile
-from dadlab.store import open_dataset, tally
+from dadlab.store import AGREEMENT, open_dataset, tally
 from dadlab.workers import Workers, describe_store, main, start_workers, watch, worker_command
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -102,6 +103,16 @@ def test_an_interrupt_while_watching_ends_them(workers, tmp_path):
         watch(workers, tmp_path / "store")
     timer.join()
     assert not any(members(mark) for mark in marks)
+
+
+def test_a_store_made_in_bfloat16_says_how_it_agrees_with_float32(workers, tmp_path, capsys):
+    """Workers' own lines are not shown."""
+    write_json(tmp_path / "manifest.json", {"shards": 0})
+    watch(workers, tmp_path)
+    assert capsys.readouterr().out == ""
+    (tmp_path / AGREEMENT).write_text("agreement with float32 on a CPU: all\n")
+    watch(workers, tmp_path)
+    assert capsys.readouterr().out == "agreement with float32 on a CPU: all\n"
 
 
 def test_a_failure_says_what_the_worker_said(workers, tmp_path):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from filelock import FileLock, Timeout
@@ -75,7 +76,7 @@ class TeacherCache:
     def _shard(self, path: Path) -> np.ndarray:
         if path not in self._open:
             try:
-                self._open[path] = np.load(path, mmap_mode="r")
+                self._open[path] = _mapped(path)
             except (OSError, ValueError) as error:
                 raise ValueError(f"{path}: unreadable shard ({error}); delete it to have it made again") from None
         return self._open[path]
@@ -164,6 +165,13 @@ def _make(
             with atomic_path(path) as temporary, temporary.open("wb") as out:
                 np.save(out, _summary(logits, top, cache.temperature) if top else logits.half().numpy())
         path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """What `np.save` wrote, memory-mapped; the file is closed again, where numpy's own map holds it open."""
+    found = np.load(path, mmap_mode="r")
+    with pa.memory_map(str(path)) as opened:
+        return np.frombuffer(opened.read_buffer(), found.dtype, found.size, found.offset).reshape(found.shape)
 
 
 def _summary(logits: Tensor, top: int, temperature: float) -> np.ndarray:

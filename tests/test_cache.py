@@ -6,6 +6,7 @@ import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from filelock import FileLock
@@ -200,6 +201,18 @@ def test_torn_shard_is_named(photos40, tiny_teacher, tmp_path):
     cache.path(0, 0).write_bytes(cache.path(0, 0).read_bytes()[:300])
     with pytest.raises(ValueError, match=r"view-000-00000\.npy: unreadable shard .*delete it"):
         cache_teacher(photos40, tiny_teacher, tmp_path, views=1)(torch.arange(4), 0)
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("top", [0, 3])
+def test_shards_are_read_without_holding_files_open(photos40, tiny_teacher, tmp_path, top):
+    """ImageNet's are 632 a stream, and a process may have 1,024 files."""
+    cache = cache_teacher(photos40, tiny_teacher, tmp_path, views=4, top=top)
+    before = psutil.Process().num_fds()
+    for view in range(4):
+        cache(torch.arange(40), view)
+    assert len(cache._open) == 12
+    assert psutil.Process().num_fds() == before
 
 
 def test_stopped_view_leaves_no_file(photos40, forbidden, tmp_path):

@@ -10,6 +10,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Iterable
@@ -25,6 +26,9 @@ from dadlab.photos import ASSETS
 
 GOOD, WANTED, NEEDED = "ok", "optional", "missing"
 _DISK, _MEMORY = 10, 4  # GB that one experiment of the embedded benchmark is comfortable with
+_SHARED = 8  # GB a GPU: 16 readers of ImageNet's largest training hold 4.9
+_FILES = 1024  # readers pass every tensor as an open file
+_SHARED_MEMORY = Path("/dev/shm")
 _WEIGHTS = ("teacher_resnet", "teacher_vit", "vqgan_studio", "vqgan_broad")
 _ESSENTIAL = ("teacher_resnet", "vqgan_studio")
 
@@ -49,7 +53,8 @@ class Finding:
 def examine(runs_dir: Path = Path("runs")) -> list[Finding]:
     """Look at everything; no check stops another."""
     findings: list[Finding] = []
-    for look in (_python, _gpu, _memory, lambda: _disk(runs_dir), _checkpoints, _widgets, _apps, _browser, _opencv):
+    machine = (_python, _gpu, _memory, _shared_memory, _open_files, lambda: _disk(runs_dir))
+    for look in (*machine, _checkpoints, _widgets, _apps, _browser, _opencv):
         try:
             findings += look()
         except Exception as error:
@@ -83,6 +88,23 @@ def _memory() -> list[Finding]:
     free = psutil.virtual_memory().available / 2**30
     remedy = "" if free > _MEMORY else "close other kernels (Running, then Shut Down All), or set `limit`"
     return [Finding("memory", GOOD if not remedy else NEEDED, f"{free:.1f} GB free", remedy)]
+
+
+def _shared_memory() -> list[Finding]:
+    """Readers hand batches over in it, where a GPU waits for them; not every system shows it."""
+    if not _SHARED_MEMORY.is_dir():
+        return []
+    size, wanted = shutil.disk_usage(_SHARED_MEMORY).total / 2**30, _SHARED * torch.cuda.device_count()
+    remedy = "" if size >= wanted else f"ImageNet's readers want {wanted} GB: `--shm-size {wanted}g` of Docker's"
+    return [Finding("shared memory", GOOD if not remedy else WANTED, f"{size:.1f} GB in {_SHARED_MEMORY}", remedy)]
+
+
+def _open_files() -> list[Finding]:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    unlimited = most == resource.RLIM_INFINITY
+    remedy = "" if unlimited or most >= _FILES else f"`ulimit -n {_FILES}`, or `--ulimit nofile={_FILES}` of Docker's"
+    found = "no limit" if unlimited else f"{most:,} a process"
+    return [Finding("open files", GOOD if not remedy else WANTED, found, remedy)]
 
 
 def _disk(runs_dir: Path) -> list[Finding]:

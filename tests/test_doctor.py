@@ -31,10 +31,30 @@ def test_little_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert found("memory", tmp_path).state == NEEDED
 
 
+@pytest.mark.parametrize(("gpus", "megabytes", "state"), [(8, 64, WANTED), (8, 64 * 1024, GOOD), (0, 64, GOOD)])
+def test_a_containers_little_shared_memory_is_told_where_gpus_wait_for_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, megabytes: int, state: str
+) -> None:
+    monkeypatch.setattr(doctor, "_SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(doctor.torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(total=megabytes * 2**20))
+    (finding,) = doctor._shared_memory()
+    assert finding.state == state
+    assert ("--shm-size 64g" in finding.remedy) == (state == WANTED)
+
+
+@pytest.mark.parametrize(("most", "state"), [(1024, GOOD), (256, WANTED), (doctor.resource.RLIM_INFINITY, GOOD)])
+def test_few_open_files_are_told(monkeypatch: pytest.MonkeyPatch, most: int, state: str) -> None:
+    monkeypatch.setattr(doctor.resource, "getrlimit", lambda kind: (most, most))
+    (finding,) = doctor._open_files()
+    assert finding.state == state
+    assert ("`ulimit -n 1024`" in finding.remedy) == (state == WANTED)
+
+
 def test_a_full_disk_is_told_even_where_the_folder_is_not_there_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=0, total=0))
     assert found("disk", tmp_path / "not" / "yet").state == NEEDED
 
 

@@ -8,6 +8,7 @@ want the same store, the first makes it and the others wait.
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from dadlab.data import Dataset, load_split
 from dadlab.diffusion_name import check_unlabelled
 from dadlab.discretizer import load_discretizer
 from dadlab.files import content_of, fingerprint
-from dadlab.generate import generate
+from dadlab.generate import SHARD, generate
 from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile
 from dadlab.samples import open_samples, open_sources
@@ -116,6 +117,8 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
         folder
     ):  # not while models are loaded: eight processes one after the other would outlast NCCL's patience
         found = len(list(folder.glob("shard-*")))
+        if found * SHARD < len(clean) * profile.variants and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            print("one process makes all samples, the others wait: notebooks/generate.ipynb uses every GPU", flush=True)
         generate(clean, teacher, discretizer, profile.attack, folder, variants=profile.variants)
     rows = open_dataset(folder, ["reason"])
     if len(list(folder.glob("shard-*"))) > found:

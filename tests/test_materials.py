@@ -7,6 +7,7 @@ from filelock import FileLock
 
 from dadlab import materials
 from dadlab.data import Dataset, load_split
+from dadlab.generate import generate
 from dadlab.materials import Stream, discretized, kept_share, prepare, store_folder
 from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, make_profile
@@ -67,6 +68,25 @@ def test_processes_load_their_models_side_by_side(options, tmp_path, monkeypatch
         monkeypatch.setattr(materials, name, free(getattr(materials, name)))
     discretized(clean, profile, tmp_path)
     assert len(loaded) >= 2
+
+
+@pytest.mark.parametrize(("processes", "said"), [("8", 1), ("1", 0)])
+def test_that_one_process_makes_the_samples_is_said_before_it_starts(
+    options, tmp_path, monkeypatch, capsys, processes, said
+):
+    profile, clean = make_profile(**options), load_split("fashion", "train", limit=40)
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    line = "one process makes all samples, the others wait: notebooks/generate.ipynb"
+
+    def start(*given, **more):
+        assert capsys.readouterr().out.count(line) == said
+        return generate(*given, **more)
+
+    monkeypatch.setattr(materials, "generate", start)
+    discretized(clean, profile, tmp_path)
+    monkeypatch.setattr(materials, "generate", generate)
+    discretized(clean, profile, tmp_path)
+    assert line not in capsys.readouterr().out
 
 
 def test_the_matched_control_has_the_views_that_survive_attack(options, tmp_path):

@@ -101,7 +101,7 @@ class ImageReader:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=4096)
 def mapped(path: Path) -> pa.Table:
     """An Arrow file, memory-mapped."""
     return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()

@@ -49,26 +49,30 @@ def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
     Raises:
         ValueError: something is wrong with the splits' images; before any training, all at once.
     """
-    check_splits(run, runs_dir, splits)
-    if not answered(run, runs_dir, splits):
-        trained(run, runs_dir)  # before any answer is read: training drops those of other weights
-    return {split: _measure_split(run, Path(runs_dir), split) for split in splits}
+    folder, data, images = run.folder(runs_dir), run.profile.data, _images(run)
+    if missing := [split for split in splits if not _is_kept(folder, split, images)]:
+        check(data, [run.profile.train, *missing])
+        student = trained(run, runs_dir)  # before any answer is read: training drops those of other weights
+        for split in splits:
+            if not _is_kept(folder, split, images):
+                found = correct(student, load_split(data, split, image_size=run.profile.image_size))
+                _keep(folder, split, found.numpy(), images(split))
+    return {split: np.load(_kept(folder, split)) for split in splits}
 
 
 def check_splits(run: Run, runs_dir: Path, splits: Sequence[str]) -> None:
     """Raise a `ValueError` with all that is wrong with the images of splits on which a run is still to be tested."""
-    folder, data = run.folder(runs_dir), run.profile.data
-    missing = [split for split in splits if not _is_kept(folder, data, split)]
-    if missing:
-        check(data, [run.profile.train, *missing])
+    folder, images = run.folder(runs_dir), _images(run)
+    if missing := [split for split in splits if not _is_kept(folder, split, images)]:
+        check(run.profile.data, [run.profile.train, *missing])
 
 
 def answered(run: Run, runs_dir: Path, splits: Sequence[str], *, corruptions: bool = False) -> bool:
     """Whether all that `measure`, and with corruptions `measure_corrupted`, would say of a run is kept already."""
-    folder, data = run.folder(runs_dir), run.profile.data
+    folder, data, images = run.folder(runs_dir), run.profile.data, _images(run)
     drawn = corruptions and not has_corruptions(data)
     read = _published_splits() if corruptions and not drawn else []
-    kept = all(_is_kept(folder, data, split) for split in (*splits, *read))
+    kept = all(_is_kept(folder, split, images) for split in (*splits, *read))
     return kept and (not drawn or _kept_corrupted(folder, data).is_file())
 
 
@@ -84,27 +88,27 @@ def measure_seeds(
     return {seed: measure(Run(profile, method, student, seed), runs_dir, splits) for seed in seeds}
 
 
-def _measure_split(run: Run, runs_dir: Path, split: str) -> np.ndarray:
-    folder, data = run.folder(runs_dir), run.profile.data
-    path = _kept(folder, split)
-    if not _is_kept(folder, data, split):
-        images = images_of(data, split)
-        found = correct(trained(run, runs_dir), load_split(data, split, image_size=run.profile.image_size))
-        path.with_suffix(".json").unlink(missing_ok=True)  # until the answers are today's
-        with atomic_path(path) as temporary, temporary.open("wb") as out:
-            np.save(out, found.numpy())
-        if images:
-            write_json(path.with_suffix(".json"), {"images": images})
-    return np.load(path)
+def _images(run: Run) -> Callable[[str], str]:
+    """`images_of` by split, each asked once: of ImageNet it looks at a thousand class folders."""
+    return functools.cache(functools.partial(images_of, run.profile.data))
 
 
-def _is_kept(folder: Path, data: str, split: str) -> bool:
+def _is_kept(folder: Path, split: str, images: Callable[[str], str]) -> bool:
     """Whether a run's answers to a split are kept, and were given to the images that are there now."""
     path = _kept(folder, split)
     if not path.is_file():
         return False
-    images, told = images_of(data, split), path.with_suffix(".json")
-    return not images or (told.is_file() and json.loads(told.read_text())["images"] == images)
+    now, told = images(split), path.with_suffix(".json")
+    return not now or (told.is_file() and json.loads(told.read_text())["images"] == now)
+
+
+def _keep(folder: Path, split: str, right: np.ndarray, images: str) -> None:
+    path = _kept(folder, split)
+    path.with_suffix(".json").unlink(missing_ok=True)  # until the answers are today's
+    with atomic_path(path) as temporary, temporary.open("wb") as out:
+        np.save(out, right)
+    if images:
+        write_json(path.with_suffix(".json"), {"images": images})
 
 
 def _kept(folder: Path, split: str) -> Path:

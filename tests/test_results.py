@@ -8,6 +8,7 @@ import torch
 from published_imagenet import WNIDS, picture, write_toy_imagenet
 
 from dadlab import results as module
+from dadlab.disk import imagenet
 from dadlab.disk.imagenet import SPLITS
 from dadlab.evaluate import mce, mce_baseline
 from dadlab.profile import make_profile
@@ -171,6 +172,18 @@ def test_answers_to_images_that_have_changed_are_not_todays(toy_imagenet, tmp_pa
     assert [lengths(), tested[3:]] == [[20, 11], ["val"]]
     shutil.rmtree(late.parents[1])
     assert [lengths(), tested[4:]] == [[20, 11], []]
+
+
+def test_answers_that_are_kept_cost_one_look_at_each_splits_folders(toy_imagenet, tmp_path, monkeypatch):
+    run, splits = Run(make_profile(data=f"imagenet:{toy_imagenet}", image_size=64), "plain"), ["val", "c/fog/1"]
+    monkeypatch.setattr(module, "correct", lambda student, dataset: torch.ones(len(dataset)))
+    monkeypatch.setattr(module, "train", lambda run, runs_dir: torch.nn.Identity())
+    module._trained.cache_clear()
+    measure(run, tmp_path, splits)
+    looked, stamp = [], imagenet.stamp
+    monkeypatch.setattr(imagenet, "stamp", lambda root, split: looked.append(split) or stamp(root, split))
+    measure(run, tmp_path, splits)
+    assert looked == ["train", *splits]
 
 
 def test_a_student_trained_on_imagenet_is_tested_on_all_its_shifts(toy_imagenet, tmp_path):

@@ -157,8 +157,7 @@ def identity(data: str, split: str) -> str:
 def images_of(data: str, split: str) -> str:
     """What stands for a test split's images now where a run's name, of the training images, does not.
 
-    Nothing of drawn splits and of folders, which count as a whole; nor of a split that is gone or broken, whose answers
-    stay.
+    Nothing of drawn splits and of folders, which count as a whole; nor of a split that is gone or broken.
     """
     if not _kind(data)[0]:
         return ""

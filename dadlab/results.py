@@ -94,7 +94,7 @@ def _images(run: Run) -> Callable[[str], str]:
 
 
 def _is_kept(folder: Path, split: str, images: Callable[[str], str]) -> bool:
-    """Whether a run's answers to a split are kept, and were given to the images that are there now."""
+    """Whether a run's answers to a split are kept, and were given to the images there now; if none are, they stay."""
     path = _kept(folder, split)
     if not path.is_file():
         return False

@@ -33,6 +33,7 @@ from dadlab.run import Run
 
 EPSILONS = tuple(round(level / 255, 6) for level in (0.5, 1, 2, 4, 8))
 _PART = 50  # samples attacked together, and kept together
+_STEPS = 10  # of PGD
 _TARGETS = 9  # classes that AutoAttack aims at
 _Cell = tuple[str, str, float]  # method, attack, epsilon
 _PENDING = 2
@@ -45,9 +46,9 @@ def fgsm(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm:
 
 
 def pgd(
-    model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor, *, steps: int = 10
+    model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, norm: str, rows: Tensor, *, steps: int = 0
 ) -> Tensor:
-    """Steps of 2.5 · ε / `steps` from a random start."""
+    """Steps of 2.5 · ε / `steps` from a random start; ten unless told."""
     return perturb(model, images, labels, _pgd(epsilon, norm, steps), sample_generators(rows, 0))
 
 
@@ -60,7 +61,8 @@ def _fgsm(epsilon: float, norm: str) -> Attack:
     return Attack(norm, epsilon, epsilon)
 
 
-def _pgd(epsilon: float, norm: str, steps: int = 10) -> Attack:
+def _pgd(epsilon: float, norm: str, steps: int = 0) -> Attack:
+    steps = steps or _STEPS
     return Attack(norm, epsilon, 2.5 * epsilon / steps, steps, start=1.0)
 
 

@@ -1,4 +1,3 @@
-import functools
 import json
 import warnings
 
@@ -191,12 +190,16 @@ def test_runs_are_compared_and_found_again(tmp_path, tiny_student, monkeypatch):
 
 def test_verdicts_under_other_settings_are_not_todays(tmp_path, tiny_student, monkeypatch):
     """Other steps, and those kept before the settings had a part in the name."""
-    run, asked = Run(make_profile(), "plain"), []
+    run, asked, made = Run(make_profile(), "plain"), [], []
     monkeypatch.setattr(module, "trained", lambda run, runs_dir: tiny_student)
     monkeypatch.setattr(module, "robust", lambda *given, keep, **options: asked.append(keep.name))
     for steps in (10, 20):
-        monkeypatch.setitem(module._SETTINGS, "pgd", functools.partial(module._pgd, steps=steps))
+        monkeypatch.setattr(module, "_STEPS", steps)
+        with monkeypatch.context() as watched:  # what is attacked with, too
+            watched.setattr(module, "perturb", lambda *given: made.append(given[3].steps))
+            pgd(None, None, None, 0.01, "linf", torch.arange(1))
         measure_under_attack(run, tmp_path, "pgd", 0.01, split="val", limit=20)
+    assert made == [10, 20]
     assert len(set(asked)) == 2
     assert all(name.startswith("val-20-pgd-linf-0.01-") for name in asked)
 

@@ -21,9 +21,8 @@ from torch import Tensor
 
 _M = TypeVar("_M", bound=torch.nn.Module)
 _MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/)|diffus(?:ers|ion)(?:-text)?(?:-class)?:)(.+)")
-_OURS = re.compile(
-    r"fashion|resnet|vit|studio|broad|identity|pretrained|diffusion(?:-\w+)*"
-)  # names of the package's own
+# Names of the package's own.
+_OURS = re.compile(r"fashion|resnet|vit|studio|broad|identity|pretrained|diffusion(?:-\w+)*")
 _DATA = re.compile(r"((?:imagenet|hf|hf-stream):)(.+)")
 _SLOW_TO_READ = 2**26
 _LONGEST_HEADER = 100_000_000  # bytes that safetensors allows

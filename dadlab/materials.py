@@ -113,9 +113,8 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
     """The folder of the profile's store, made or finished first if need be."""
     folder, teacher = store_folder(clean, profile, runs_dir), teacher_of(profile, clean.classes)
     discretizer = load_discretizer(profile.discretizer, clean.classes).to(local_device())
-    with _lock(
-        folder
-    ):  # not while models are loaded: eight processes one after the other would outlast NCCL's patience
+    # Not while models are loaded: eight processes one after the other would outlast NCCL's patience.
+    with _lock(folder):
         found = len(list(folder.glob("shard-*")))
         if found * SHARD < len(clean) * profile.variants and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             print("one process makes all samples, the others wait: notebooks/generate.ipynb uses every GPU", flush=True)

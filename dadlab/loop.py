@@ -216,7 +216,7 @@ class Loop:
             return
         saved = load_snapshot(self.checkpoint)
         check_precision(self.checkpoint, saved, self.accelerator.mixed_precision)
-        restore(self._parts(), saved)
+        restore(self.checkpoint, self._parts(), saved)
         self.progress = Progress(**saved["progress"])
         self.progress.loss = self._to_device(self.progress.loss)
 

@@ -41,11 +41,16 @@ def load_snapshot(path: Path) -> Any:
     return _unpack(tree, tensors)
 
 
-def restore(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+def restore(path: Path, parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     """Load the state of each part of a training, by name; an optimizer's in its parameters' memory layout.
 
     Sums depend on the layout, so that a resumed training would not end with the same bytes without it.
+
+    Raises:
+        ValueError: the checkpoint at `path` was written before it kept one of the parts.
     """
+    if missing := [name for name in parts if name not in saved]:
+        raise ValueError(f"{path}: an older checkpoint without {', '.join(missing)}; delete it to start the run again")
     for name, part in parts.items():
         part.load_state_dict(saved[name])
         for parameter, state in part.state.items() if isinstance(part, torch.optim.Optimizer) else ():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dadlab.snapshot import load_snapshot, save_snapshot
+from dadlab.snapshot import load_snapshot, restore, save_snapshot
 
 
 def test_tree_comes_back(tmp_path):
@@ -58,3 +58,9 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content):
         save_file({"x": torch.zeros(3)}, path)
     with pytest.raises(ValueError, match=r"training\.safetensors: not a readable checkpoint .*delete it"):
         load_snapshot(path)
+
+
+def test_a_checkpoint_from_before_a_part_was_kept_is_named(tmp_path):
+    part = torch.nn.Linear(1, 1)
+    with pytest.raises(ValueError, match=r"training\.safetensors: an older checkpoint without scaler; delete it"):
+        restore(tmp_path / "training.safetensors", {"student": part, "scaler": part}, {"student": part.state_dict()})

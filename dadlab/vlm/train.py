@@ -237,5 +237,5 @@ class Loop:
             return
         saved = load_snapshot(self.checkpoint)
         check_precision(self.checkpoint, saved, self.precision)
-        restore(self._parts(), saved)
+        restore(self.checkpoint, self._parts(), saved)
         self.done, self.sums, self.curve = saved["done"], saved["sums"], saved["curve"]

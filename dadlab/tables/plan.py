@@ -86,11 +86,10 @@ class _Need:
     def line(self, timed: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
         """As `plan` returns it; `timed` has the cost of the student's methods."""
         row, minutes = self.row, timed.get(self.row.method, {}).get("minutes a run", math.nan)
-        taught = f"teacher: {row.teacher.what}" if row.teacher else ""
         return {
             "student": row.student,
             "method": row.method,
-            "detail": ", ".join(part for part in (row.detail, taught) if part),
+            "detail": row.own,
             "tables": ", ".join(map(str, sorted(self.tables))),
             "runs": len(self.seeds),
             "hours": len(self.seeds) * minutes / 60,

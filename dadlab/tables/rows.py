@@ -60,8 +60,13 @@ class Row:
             return f"mean change, rows of {self.change}"
         if not self.method:
             return "" if self.missing else "teacher"
+        return ", ".join(part for part in (self.method, self.student, self.own) if part)
+
+    @property
+    def own(self) -> str:
+        """What is its own in the profile, and the teacher that it trains first."""
         taught = f"teacher: {self.teacher.what}" if self.teacher else ""
-        return ", ".join(part for part in (self.method, self.student, self.detail, taught) if part)
+        return ", ".join(part for part in (self.detail, taught) if part)
 
     def run(self, seed: int) -> Run:
         return Run(self.profile, self.method, self.student, seed)

@@ -25,7 +25,8 @@ from dadlab.demo import ROOT
 from dadlab.evaluate import SHIFTS
 from dadlab.files import atomic_path
 from dadlab.provenance import TRAINED, trained_by
-from dadlab.run import WEIGHTS, read_run
+from dadlab.run import read_run
+from dadlab.students import WEIGHTS
 
 LEDGER = Path("papers/dad/answers")
 PAGE = ("run.json", TRAINED, *(f"correct/{split}.npy" for split in SHIFTS), "corrupted.npz", "corruptions.json")

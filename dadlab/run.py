@@ -17,9 +17,8 @@ from dadlab.data import identity
 from dadlab.files import content_of, fingerprint
 from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, Profile, check_types, make_profile, nearest, strict
-from dadlab.students import check_student
+from dadlab.students import WEIGHTS, check_student
 
-WEIGHTS = "student.safetensors"  # of a run's student, in its folder
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
 _LATER = ("optimizer", "accumulate", "ema", "augreg", "top_logits", "dropout", "drop_path", "start", "transfer")
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from dadlab.students import WEIGHTS
+
 COLUMNS = ["folder", "kind", "method", "student", "seed", "finished", "megabytes", "days"]
 KINDS = {"cache": "cache", "stores": "store", "corrupted": "corrupted", "teachers": "teacher"}
 _BESIDE = (".json", ".lock", "-metrics.json")  # what a store has next to its folder
@@ -86,7 +88,7 @@ def _row(root: Path, path: Path) -> dict[str, object]:
     if row["kind"] == "run":
         described = json.loads((path / "run.json").read_text())
         row |= {name: described.get(name) for name in ("method", "student", "seed")}
-        row["finished"] = (path / "student.safetensors").is_file()
+        row["finished"] = (path / WEIGHTS).is_file()
     return row
 
 

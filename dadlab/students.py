@@ -25,6 +25,7 @@ from dadlab.files import fill, load_weights, misfit, save_weights
 from dadlab.photos import ASSETS
 from dadlab.wrappers import Preprocess
 
+WEIGHTS = "student.safetensors"  # in the folder of a run
 PIXELS = ((0.5,) * 3, (0.25,) * 3)  # mean and deviation that images are normalised by
 
 
@@ -188,7 +189,7 @@ def check_start(name: str, start: str) -> None:
     _, config = load_weights(path)
     if config.get("student") != name:
         found = f"weights of {config['student']}" if "student" in config else "no student's weights"
-        raise ValueError(f"start {path}: {found}, not of {name}; give the student.safetensors of a run of {name}")
+        raise ValueError(f"start {path}: {found}, not of {name}; give the {WEIGHTS} of a run of {name}")
 
 
 def _start_file(name: str, start: str) -> Path | None:
@@ -214,7 +215,7 @@ def load_student(path: Path) -> Student:
     """
     state, config = load_weights(path)
     if "student" not in config:
-        raise ValueError(f"{path}: holds no student; give the student.safetensors of a run")
+        raise ValueError(f"{path}: holds no student; give the {WEIGHTS} of a run")
     name, classes, size = config["student"], config["classes"], config["image_size"]
     pixels = config.get("pixels", PIXELS)
     return fill(path, lambda: Student(name, classes, size, pixels=pixels), state).eval()

@@ -28,9 +28,9 @@ from dadlab.loop import Loop, Service
 from dadlab.materials import prepare
 from dadlab.methods import METHODS
 from dadlab.provenance import TRAINED, commit, machine
-from dadlab.run import WEIGHTS, Run
+from dadlab.run import Run
 from dadlab.steps import Steps, check_split
-from dadlab.students import Student, begin_student, check_start, check_student, load_student, save_student
+from dadlab.students import WEIGHTS, Student, begin_student, check_start, check_student, load_student, save_student
 from dadlab.tracking import tracker_name
 
 

@@ -31,7 +31,7 @@ from dadlab.loop import terminated
 from dadlab.progress import track
 from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
 from dadlab.steps import epoch_order
-from dadlab.students import Student, load_student, save_student
+from dadlab.students import WEIGHTS, Student, load_student, save_student
 from dadlab.train import precision
 from dadlab.vlm.label_texts import Texts, label_texts
 from dadlab.vlm.language import text_features
@@ -66,7 +66,7 @@ def train_aligned(run: AlignRun, runs_dir: Path = Path("runs"), *, before: int =
         captions_of(run, "train")  # whatever is wrong with them is said before any work
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        if not (folder / "student.safetensors").is_file():
+        if not (folder / WEIGHTS).is_file():
             clean, told = dataset_for(run, "train"), caption_features(run, "train")
             material, samples = sources(run, clean, runs_dir, told), samples_beside(run, clean, runs_dir)
             beside = None if samples is None else sources(run, samples, runs_dir, told)

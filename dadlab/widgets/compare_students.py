@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dadlab.data import Dataset, load_split
-from dadlab.students import Student, load_student
+from dadlab.students import WEIGHTS, Student, load_student
 from dadlab.style import title_of
 from dadlab.widgets import pairs
 from dadlab.widgets.frame import View, button, control, said, themed
@@ -31,7 +31,7 @@ class CompareStudents(View):
     def __init__(self, runs_dir: Path):
         self.runs_dir = Path(runs_dir)
         self._shown: tuple[Pair, np.ndarray, Dataset, tuple[Student, Student]] | None = None
-        runs = [r for r in pairs.find_runs(runs_dir) if r.splits() and (r.folder / "student.safetensors").is_file()]
+        runs = [r for r in pairs.find_runs(runs_dir) if r.splits() and (r.folder / WEIGHTS).is_file()]
         options = [(run.title, run) for run in runs]
         self.first = control(widgets.Dropdown, "first", options=options, width="420px")
         self.second = control(widgets.Dropdown, "second", options=options, width="420px")
@@ -139,7 +139,7 @@ def short(first: Kept, second: Kept) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=4)
 def _student(folder: Path) -> Student:
-    return load_student(folder / "student.safetensors")
+    return load_student(folder / WEIGHTS)
 
 
 def _dataset(run: Kept, split: str) -> Dataset:

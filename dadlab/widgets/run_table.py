@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dadlab.estimates import difference
 from dadlab.evaluate import SHIFTS, mce
+from dadlab.students import WEIGHTS
 from dadlab.style import COLOURS
 from dadlab.widgets.latest import Tick
 from dadlab.widgets.pairs import Kept
@@ -59,7 +60,7 @@ def state(run: Kept) -> State:
             seconds += float(entry.get("seconds", 0))
         except (ValueError, KeyError, TypeError):
             continue
-    done = (run.folder / "student.safetensors").is_file()
+    done = (run.folder / WEIGHTS).is_file()
     return State(tuple(losses), seconds, int(run.profile.get("epochs", len(losses))), done)
 
 
@@ -145,6 +146,6 @@ def _plain(ax: Axes) -> None:
 
 def stamp(runs_dir: Path) -> tuple[tuple[str, float], ...]:
     """Changes when a run below the folder is begun, goes on, ends or is tested."""
-    watched = ("run.json", "loss.jsonl", "student.safetensors", "correct/*.npy", "corruptions.json")
+    watched = ("run.json", "loss.jsonl", WEIGHTS, "correct/*.npy", "corruptions.json")
     found = [path for run in Path(runs_dir).rglob("run.json") for name in watched for path in run.parent.glob(name)]
     return tuple(sorted((str(path), path.stat().st_mtime) for path in found))

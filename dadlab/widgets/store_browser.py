@@ -17,7 +17,7 @@ from dadlab.data import Dataset
 from dadlab.discretizer import Discretizer, load_discretizer
 from dadlab.files import module_fingerprint
 from dadlab.store import REASONS
-from dadlab.students import load_student
+from dadlab.students import WEIGHTS, load_student
 from dadlab.style import KEPT, REJECTED
 from dadlab.widgets import samples
 from dadlab.widgets.frame import View, button, control, said, themed
@@ -69,7 +69,7 @@ class StoreBrowser(View):
     def _controls(self) -> None:
         stores = find_stores(self.runs_dir)
         names = [(str(p.relative_to(self.runs_dir)) if p != self.runs_dir else p.name, p) for p in stores]
-        students = sorted(self.runs_dir.rglob("student.safetensors"))
+        students = sorted(self.runs_dir.rglob(WEIGHTS))
         self.store = control(widgets.Dropdown, "store", options=names)
         self.label = control(widgets.Dropdown, "class", options=[("all", _ALL)])
         verdicts = [("all", ""), ("kept", REASONS[0]), ("rejected", "rejected"), *((r, r) for r in REASONS[1:])]

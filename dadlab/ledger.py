@@ -2,7 +2,8 @@
 
 A page of the ledger is a zip of a run's small files: its description, who trained it, what it got right. Unpacked
 under `runs/` it stands for the run wherever answers are enough. Weights are not in it: whoever needs them trains the
-run, which drops the unpacked answers, and `verify` says how the new ones differ.
+run, which drops the unpacked answers, and `verify` says how the new ones differ. Only of the teachers that were trained
+for some of these runs the weights are kept, beside the pages, since such a run's name depends on them.
 
 python -m dadlab.ledger unpack
 python -m dadlab.ledger verify
@@ -13,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -30,6 +33,7 @@ from dadlab.students import WEIGHTS
 
 LEDGER = Path("papers/dad/answers")
 PAGE = ("run.json", TRAINED, *(f"correct/{split}.npy" for split in SHIFTS), "corrupted.npz", "corruptions.json")
+TEACHERS = "teachers"  # folder of the ledger that has the trained ones, each where it lies under `runs/`
 _COMMIT = re.compile("[0-9a-f]+")  # of a clean working tree
 _DAY = (1980, 1, 1, 0, 0, 0)  # of every file in a page, so that the same answers are the same bytes
 
@@ -51,14 +55,18 @@ def pack(runs_dir: Path, ledger: Path) -> list[Path]:
     if loose := [folder.name for folder in new.values() if not _COMMIT.fullmatch(trained_by(folder)["commit"])]:
         raise ValueError(f"trained by code that no commit has: {', '.join(loose)}; commit it and train them again")
     for page, folder in new.items():
+        content = {name: (folder / name).read_bytes() for name in PAGE}
+        if teacher := _trained_teacher(folder, runs_dir):
+            _copy_teacher(Path(runs_dir), Path(ledger) / TEACHERS, teacher)
+            content["run.json"] = _taught_by(content["run.json"], teacher.as_posix())
         with atomic_path(page) as temporary, zipfile.ZipFile(temporary, "w") as out:
             for name in PAGE:
-                out.writestr(zipfile.ZipInfo(name, _DAY), (folder / name).read_bytes(), zipfile.ZIP_DEFLATED, 9)
+                out.writestr(zipfile.ZipInfo(name, _DAY), content[name], zipfile.ZIP_DEFLATED, 9)
     return list(new)
 
 
 def unpack(ledger: Path, runs_dir: Path) -> list[Path]:
-    """Lay the answers of all pages under `runs_dir`, but of runs that are trained or answered there.
+    """Lay the answers of all pages under `runs_dir`, but of runs that are trained or answered there; and the teachers.
 
     Returns:
         Folders of the runs whose answers are new there.
@@ -69,9 +77,13 @@ def unpack(ledger: Path, runs_dir: Path) -> list[Path]:
     pages = sorted(Path(ledger).glob("*.zip"))
     if not pages:
         raise ValueError(f"{ledger}: holds no page of a ledger")
+    for file in sorted((Path(ledger) / TEACHERS).rglob("*.safetensors")):
+        _copy_teacher(Path(ledger) / TEACHERS, Path(runs_dir), file.relative_to(Path(ledger) / TEACHERS))
     new = {page: folder for page in pages if not _there(folder := Path(runs_dir) / page.stem)}
     for page, folder in new.items():
         content = read_page(page)
+        if (teacher := Path(runs_dir) / _teacher_in(content["run.json"])).is_file():
+            content["run.json"] = _taught_by(content["run.json"], str(teacher))
         for name in PAGE:
             with atomic_path(folder / name) as temporary:
                 temporary.write_bytes(content[name])
@@ -117,6 +129,32 @@ def _right(files: dict[str, bytes]) -> dict[str, np.ndarray]:
     right = {split: np.load(io.BytesIO(files[f"correct/{split}.npy"])) for split in SHIFTS}
     with np.load(io.BytesIO(files["corrupted.npz"])) as wrong:
         return right | {kind: 1 - wrong[kind] for kind in wrong}
+
+
+def _trained_teacher(folder: Path, runs_dir: Path) -> Path | None:
+    """Where below `runs_dir` the teacher of a run lies; None of one that was not trained there."""
+    teacher, root = Path(_teacher_in((folder / "run.json").read_bytes())).resolve(), Path(runs_dir).resolve()
+    return teacher.relative_to(root) if teacher.is_file() and teacher.is_relative_to(root) else None
+
+
+def _teacher_in(description: bytes) -> str:
+    return json.loads(description)["profile"]["teacher"]
+
+
+def _taught_by(description: bytes, teacher: str) -> bytes:
+    """A run's description with its teacher's file named otherwise."""
+    told = json.loads(description)
+    told["profile"]["teacher"] = teacher
+    return (json.dumps(told, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _copy_teacher(source: Path, target: Path, teacher: Path) -> None:
+    """Copy a teacher from one tree to another, with what describes its run; what is there stays."""
+    for name in ("run.json", TRAINED, teacher.name):
+        file = (source / teacher).with_name(name)
+        if file.is_file() and not (there := target / file.relative_to(source)).is_file():
+            with atomic_path(there) as temporary:
+                shutil.copyfile(file, temporary)
 
 
 def _there(folder: Path) -> bool:

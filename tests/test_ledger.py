@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -159,18 +160,23 @@ def test_pages_are_committed():
     assert COMMITTED
 
 
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory) -> Path:
+    runs_dir = tmp_path_factory.mktemp("runs")
+    unpack(ROOT / ledger.LEDGER, runs_dir)
+    return runs_dir
+
+
 @pytest.mark.parametrize("page", COMMITTED, ids=lambda page: page.stem)
-def test_a_committed_page_belongs_to_the_run_that_todays_code_would_train(page, tmp_path):
-    content = read_page(page)
+def test_a_committed_page_belongs_to_the_run_that_todays_code_would_train(page, unpacked):
+    folder = unpacked / page.stem
     assert zipfile.ZipFile(page).namelist() == list(PAGE)
-    (tmp_path / "run.json").write_bytes(content["run.json"])
-    assert read_run(tmp_path / "run.json").folder(tmp_path).name == page.stem
-    assert ledger._COMMIT.fullmatch(json.loads(content[TRAINED])["commit"])
+    assert read_run(folder / "run.json").folder(unpacked) == folder
+    assert ledger._COMMIT.fullmatch(trained_by(folder)["commit"])
 
 
-def test_committed_tables_say_what_the_pages_say(tmp_path):
+def test_committed_tables_say_what_the_pages_say(unpacked):
     """Every cell of a table whose run has a page, and whose column is one test split, is the mean of its answers."""
-    unpack(ROOT / ledger.LEDGER, tmp_path)
     splits = {"ImageNet": "studio", **{split.capitalize(): split for split in SHIFTS}}
     checked = 0
     for path in sorted((ROOT / "papers/dad/results").glob("table_*.json")):
@@ -178,11 +184,54 @@ def test_committed_tables_say_what_the_pages_say(tmp_path):
         for row, (column, split) in ((row, item) for row in table["rows"] for item in splits.items()):
             seeds = row["cells"].get(column, {}).get("seeds", {}) if path.stem not in ("table_07", "table_12") else {}
             for seed, told in seeds.items():
-                kept = tmp_path / row["runs"].get(seed, "none") / "correct" / f"{split}.npy"
+                kept = unpacked / row["runs"].get(seed, "none") / "correct" / f"{split}.npy"
                 if kept.is_file():
                     assert told == round(100 * float(np.load(kept).mean()), 2), (path.name, row["row"], column, seed)
                     checked += 1
     assert checked > 100
+
+
+@pytest.fixture
+def taught(tmp_path) -> Run:
+    """A run, with answers, of a student whose teacher was trained beside it; the teacher's weights are made up."""
+    runs_dir = tmp_path / "there"
+    teacher = Run(make_profile(), "augmix", "resnet_m", 1000)
+    (folder := teacher.folder(runs_dir)).mkdir(parents=True)
+    teacher.weights(runs_dir).write_bytes(b"weights of a teacher")
+    write_json(folder / "run.json", dataclasses.asdict(teacher))
+    run = dataclasses.replace(RUN, profile=make_profile(teacher=str(teacher.weights(runs_dir))))
+    made(runs_dir, run)
+    return run
+
+
+def test_a_teacher_that_was_trained_for_a_run_comes_with_its_answers(tmp_path, taught):
+    (page,) = pack(tmp_path / "there", tmp_path / "ledger")
+    assert str(tmp_path).encode() not in read_page(page)["run.json"]
+    shutil.rmtree(tmp_path / "there")
+    (folder,) = unpack(tmp_path / "ledger", tmp_path / "here")
+    run = read_run(folder / "run.json")
+    assert run.folder(tmp_path / "here") == folder
+    assert Path(run.profile.teacher).read_bytes() == b"weights of a teacher"
+    assert read_run(Path(run.profile.teacher).with_name("run.json")).method == "augmix"
+    assert answered(run, tmp_path / "here", SHIFTS, corruptions=True)
+    assert verify(tmp_path / "here", tmp_path / "ledger").empty
+
+
+def test_a_teacher_that_is_there_stays(tmp_path, taught):
+    pack(tmp_path / "there", tmp_path / "ledger")
+    own = tmp_path / "here" / Path(taught.profile.teacher).relative_to(tmp_path / "there")
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"weights of mine")
+    unpack(tmp_path / "ledger", tmp_path / "here")
+    assert own.read_bytes() == b"weights of mine"
+
+
+def test_teachers_from_elsewhere_are_not_copied(tmp_path, taught):
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    shutil.copyfile(taught.profile.teacher, elsewhere)
+    made(tmp_path / "other", dataclasses.replace(taught, profile=make_profile(teacher=str(elsewhere))))
+    assert pack(tmp_path / "other", tmp_path / "ledger")
+    assert not (tmp_path / "ledger" / ledger.TEACHERS).exists()
 
 
 TOY = Run(make_profile(limit=20, epochs=1, batch=10, views=1), "plain")

@@ -209,6 +209,7 @@ class Loop:
     def _save(self) -> None:
         state = {name: part.state_dict() for name, part in self._parts().items()}
         told = {"progress": vars(self.progress), "precision": self.accelerator.mixed_precision}
+        told["loss"] = METHODS[self.run.method].code
         save_snapshot(self.checkpoint, {**state, **told})
 
     def _restore(self) -> None:
@@ -216,6 +217,10 @@ class Loop:
             return
         saved = load_snapshot(self.checkpoint)
         check_precision(self.checkpoint, saved, self.accelerator.mixed_precision)
+        if saved.get("loss", now := METHODS[self.run.method].code) != now:
+            raise ValueError(
+                f"{self.checkpoint}: begun before the loss of {self.run.method!r} was changed; delete it to start again"
+            )
         restore(self.checkpoint, self._parts(), saved)
         self.progress = Progress(**saved["progress"])
         self.progress.loss = self._to_device(self.progress.loss)

@@ -38,7 +38,8 @@ def commit(folder: Path = Path(__file__).parent) -> str:
 def trained_by(folder: Path) -> dict[str, str]:
     """Commit and machine that trained a run, from its folder; both `unknown` of a run from before they were kept.
 
-    And the precision, as Accelerate names it (`no`, `bf16`, `fp16`), of runs that are younger still.
+    And the precision, as Accelerate names it (`no`, `bf16`, `fp16`), and the code of the method's loss
+    (`dadlab.methods`), of runs that are younger still.
     """
     path = Path(folder) / TRAINED
     return json.loads(path.read_text()) if path.is_file() else {"commit": "unknown", "machine": "unknown"}

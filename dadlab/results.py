@@ -37,7 +37,7 @@ from dadlab.files import atomic_path, write_json
 from dadlab.profile import Profile, nearest
 from dadlab.provenance import commit, machine
 from dadlab.run import Run
-from dadlab.train import train
+from dadlab.train import train, warn_of_another_loss
 
 Correct = dict[str, np.ndarray]
 Errors = dict[str, dict[str, dict[str, float]]]  # method → seed → corruption → error
@@ -50,6 +50,7 @@ def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
         ValueError: something is wrong with the splits' images; before any training, all at once.
     """
     folder, data, images = run.folder(runs_dir), run.profile.data, _images(run)
+    warn_of_another_loss(run, folder)
     if missing := [split for split in splits if not _is_kept(folder, split, images)]:
         check(data, [run.profile.train, *missing])
         student = trained(run, runs_dir)  # before any answer is read: training drops those of other weights

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from dadlab.files import write_json
 from dadlab.loop import Loop, Service
 from dadlab.materials import prepare
 from dadlab.methods import METHODS
-from dadlab.provenance import TRAINED, commit, machine
+from dadlab.provenance import TRAINED, commit, machine, trained_by
 from dadlab.run import Run
 from dadlab.steps import Steps, check_split
 from dadlab.students import WEIGHTS, Student, begin_student, check_start, check_student, load_student, save_student
@@ -50,7 +51,7 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
     Raises:
         ValueError: unknown method, student, data, teacher, discretizer, optimizer or tracker, or a student that cannot
             be trained so, before any work; or another launch of several processes is training this run; or it was
-            begun in another precision.
+            begun in another precision, or before its method's loss was changed.
     """
     service = service or Service()
     check_student(run.student)
@@ -65,7 +66,18 @@ def train(run: Run, runs_dir: Path = Path("runs"), service: Service | None = Non
     with _one_launch(folder, accelerator):
         if not _agreed(weights.is_file(), accelerator):
             _train(run, runs_dir, folder, accelerator, service)
+    warn_of_another_loss(run, folder)
     return load_student(weights)
+
+
+def warn_of_another_loss(run: Run, folder: Path) -> None:
+    """Warn if a run was trained by another loss than its method has now, which its name does not know."""
+    then, now = trained_by(folder).get("loss"), METHODS[run.method].code
+    if then and now and then != now:
+        warnings.warn(
+            f"{folder}: trained before the loss of {run.method!r} was changed; delete the folder to train it anew",
+            stacklevel=2,
+        )
 
 
 def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, service: Service) -> None:
@@ -74,7 +86,7 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
         _check_pass(run.student, profile.image_size, count, profile.dropout, profile.drop_path)
     loop = begin_training(run, runs_dir, folder, accelerator, service)
     made = {"commit": commit(), "machine": machine()}  # before the code may change
-    made |= {"precision": accelerator.mixed_precision}
+    made |= {"precision": accelerator.mixed_precision, "loss": METHODS[run.method].code}
     if accelerator.is_main_process:
         write_json(folder / "run.json", dataclasses.asdict(run))
     loop.fit()

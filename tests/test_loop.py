@@ -79,7 +79,7 @@ def test_a_resumed_run_does_not_repeat_what_is_in_its_checkpoint(profile, tmp_pa
     assert done == list(range(9, 15))
 
 
-def test_a_run_is_not_finished_in_another_precision(profile, tmp_path, monkeypatch):
+def test_a_run_is_not_finished_in_another_precision_or_with_another_loss(profile, tmp_path, monkeypatch):
     run = Run(replace(profile, epochs=1), "plain")
     with monkeypatch.context() as patch:
         stop_at(patch, 3)
@@ -91,6 +91,12 @@ def test_a_run_is_not_finished_in_another_precision(profile, tmp_path, monkeypat
     save_snapshot(path, {**saved, "precision": "fp16"})
     with pytest.raises(ValueError, match=r"training\.safetensors: begun in precision 'fp16'.*MIXED_PRECISION=fp16, or"):
         train(run, tmp_path)
+    save_snapshot(path, {**saved, "loss": "another"})
+    with pytest.raises(
+        ValueError, match=r"training\.safetensors: begun before the loss of 'plain' was changed; delete"
+    ):
+        train(run, tmp_path)
+    assert saved.pop("loss")
     save_snapshot(path, saved)  # as one was before it said so
     train(run, tmp_path)
     assert not path.exists()

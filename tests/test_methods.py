@@ -1,4 +1,6 @@
+import ast
 import dataclasses
+import inspect
 import math
 
 import pytest
@@ -8,8 +10,9 @@ from torch import nn
 
 from dadlab.auxiliary import add_auxiliary
 from dadlab.batch import Batch, Tools
+from dadlab.files import fingerprint
 from dadlab.losses import dist_loss, jensen_shannon, kd_loss
-from dadlab.methods import METHODS
+from dadlab.methods import METHODS, Method
 from dadlab.profile import Profile
 from dadlab.students import Student
 
@@ -43,6 +46,31 @@ def batch() -> Batch:
 def kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     p = (teacher / 2).softmax(1)
     return 4 * (p * (p.log() - (student / 2).log_softmax(1))).sum(1).mean()
+
+
+def one(student, batch, tools):
+    """A loss."""
+    return student(batch.images).mean()  # of nothing
+
+
+def same(student, batch, tools):
+    return student(
+        batch.images,
+    ).mean()
+
+
+def other(student, batch, tools):
+    return student(batch.images).sum()
+
+
+def test_the_code_of_a_loss_is_what_it_does_not_how_it_looks():
+    codes = [Method("", loss).code for loss in (one, other)]
+    assert len(set(codes)) == 2
+    assert METHODS["kd"].code != METHODS["plain"].code
+    assert METHODS["dad"].code == METHODS["dad_q"].code
+    renamed = ast.unparse(ast.parse(inspect.getsource(same))).replace("same", "one")
+    assert codes[0] == fingerprint(renamed)
+    assert Method("", len).code == ""  # whose source cannot be read
 
 
 def test_losses_by_hand(student, batch, tools):

@@ -8,9 +8,10 @@ from toy_training import ATTACKING, losses
 
 from dadlab import train as module
 from dadlab.loop import Service
-from dadlab.methods import METHODS
+from dadlab.methods import METHODS, Method
 from dadlab.profile import make_profile
 from dadlab.provenance import commit, machine, trained_by
+from dadlab.results import measure
 from dadlab.run import Run
 from dadlab.train import train
 
@@ -133,6 +134,7 @@ def test_finished_run_is_loaded_exactly_and_leaves_no_checkpoint(profile, tmp_pa
         "run.json", "loss.jsonl", "student.safetensors", "trained.json",
     }  # fmt: skip
     told = {"commit": commit(), "machine": machine(), "precision": module.precision()}
+    told["loss"] = METHODS["plain"].code
     assert trained_by(run.folder(tmp_path)) == told
 
 
@@ -155,3 +157,26 @@ def test_images_that_change_meanwhile_do_not_part_weights_from_their_record(prof
     (folder,) = tmp_path.glob("plain-*")
     assert folder.name.endswith("begun")
     assert {"run.json", "trained.json", "student.safetensors"} <= {path.name for path in folder.iterdir()}
+
+
+def mine(student, batch, tools):
+    """Of nobody's."""
+    return METHODS["plain"].loss(student, batch, tools)
+
+
+def mine_changed(student, batch, tools):
+    return 2 * METHODS["plain"].loss(student, batch, tools)
+
+
+def test_a_method_of_ones_own_is_trained_and_says_when_its_loss_has_changed_since(profile, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", Method("Mine", mine, uses_teacher=False))
+    run = Run(replace(profile, epochs=1), "mine")
+    first = measure(run, tmp_path, ["val"])
+    measure(run, tmp_path, ["val"])  # says nothing
+    monkeypatch.setitem(METHODS, "mine", Method("Mine", mine_changed, uses_teacher=False))
+    said = r"mine-.*: trained before the loss of 'mine' was changed; delete the folder"
+    with pytest.warns(UserWarning, match=said):
+        train(run, tmp_path)
+    with pytest.warns(UserWarning, match=said):
+        again = measure(run, tmp_path, ["val"])
+    assert (again["val"] == first["val"]).all()

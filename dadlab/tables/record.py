@@ -80,7 +80,8 @@ def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
 
 
 def _trained(by_seed: Mapping[int, dict[str, str]]) -> list[dict[str, Any]]:
-    """Each commit and machine that trained runs of a row, and which seeds."""
+    """Each commit and machine that trained runs of a row, and which seeds; the commit says what the loss was."""
+    by_seed = {seed: {key: told for key, told in made.items() if key != "loss"} for seed, made in by_seed.items()}
     kinds = {tuple(made.items()): made for made in by_seed.values()}
     return [{**made, "seeds": [seed for seed, found in by_seed.items() if found == made]} for made in kinds.values()]
 

@@ -167,13 +167,12 @@ def corruption_score(errors: dict[str, np.ndarray], baseline: dict[str, float] |
     return np.mean([each / (baseline[kind] if baseline else 1.0) for kind, each in errors.items()], axis=0)
 
 
-def mce(errors: dict[str, float], baseline: dict[str, float] | None = None) -> float:
+def mce(errors: dict[str, float], baseline: dict[str, float]) -> float:
     """Mean corruption error: 100 · mean over kinds of error / baseline error (Hendrycks & Dietterich, 2019, §4.2).
 
     >>> mce({"fog": 0.2}, {"fog": 0.4})
     50.0
     """
-    baseline = baseline or mce_baseline() or {}
     return 100 * float(np.mean([error / baseline[kind] for kind, error in errors.items()]))
 
 

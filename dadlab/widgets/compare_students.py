@@ -31,7 +31,7 @@ class CompareStudents(View):
     def __init__(self, runs_dir: Path):
         self.runs_dir = Path(runs_dir)
         self._shown: tuple[Pair, np.ndarray, Dataset, tuple[Student, Student]] | None = None
-        runs = [r for r in pairs.find_runs(runs_dir) if r.splits() and (r.folder / WEIGHTS).is_file()]
+        runs = [r for r in pairs.find_runs(runs_dir) if r.splits() and r.trained]
         options = [(run.title, run) for run in runs]
         self.first = control(widgets.Dropdown, "first", options=options, width="420px")
         self.second = control(widgets.Dropdown, "second", options=options, width="420px")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from dadlab.data import Dataset
+from dadlab.data import Dataset, load_split
 from dadlab.estimates import difference
 from dadlab.pictures import canvas, thumbnail
 from dadlab.saliency import overlay, saliency
-from dadlab.students import Student
+from dadlab.students import WEIGHTS, Student
 from dadlab.style import KEPT, REJECTED, title_of
 from dadlab.widgets.latest import Tick
 
@@ -48,6 +49,11 @@ class Kept:
     def title(self) -> str:
         return f"{title_of(self.method)}, {self.student}, seed {self.seed}, {self.folder.name[-6:]}"
 
+    @property
+    def trained(self) -> bool:
+        """Whether its weights are there."""
+        return (self.folder / WEIGHTS).is_file()
+
     def splits(self) -> list[str]:
         """Splits whose per-sample correctness is kept."""
         return sorted(path.stem for path in (self.folder / "correct").glob("*.npy"))
@@ -66,6 +72,17 @@ def find_runs(runs_dir: Path) -> list[Kept]:
             found.append(Kept(path.parent, read["method"], read["student"], read["seed"], read["profile"]))
         except (OSError, ValueError, KeyError):
             continue  # being written, or not a run's
+    return found
+
+
+def training_data(runs: Sequence[Kept]) -> list[Dataset]:
+    """What runs were trained on, each once; what is no longer there is left out."""
+    names = ("data", "train", "limit", "image_size")
+    wanted = dict.fromkeys(tuple(run.profile[name] for name in names) for run in runs if set(names) <= set(run.profile))
+    found = []
+    for data, split, limit, size in wanted:
+        with contextlib.suppress(ValueError, OSError):
+            found.append(load_split(data, split, limit=limit, image_size=size))
     return found
 
 

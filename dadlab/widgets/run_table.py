@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dadlab.estimates import difference
-from dadlab.evaluate import SHIFTS, mce
+from dadlab.evaluate import SHIFTS, mce, mce_baseline, mean_error
 from dadlab.students import WEIGHTS
 from dadlab.style import COLOURS
 from dadlab.widgets.latest import Tick
@@ -36,7 +36,7 @@ class State:
         losses: one an epoch.
         seconds: of training so far.
         epochs: as planned.
-        done: whether the weights are there.
+        done: whether the weights are there, or nothing but answers (`dadlab.ledger`).
     """
 
     losses: tuple[float, ...]
@@ -46,7 +46,7 @@ class State:
 
     @property
     def word(self) -> str:
-        return "done" if self.done else f"{len(self.losses)}/{self.epochs}"
+        return ("done" if self.losses else "answers") if self.done else f"{len(self.losses)}/{self.epochs}"
 
 
 def state(run: Kept) -> State:
@@ -60,18 +60,22 @@ def state(run: Kept) -> State:
             seconds += float(entry.get("seconds", 0))
         except (ValueError, KeyError, TypeError):
             continue
-    done = (run.folder / WEIGHTS).is_file()
+    done = run.trained or (not losses and bool(run.splits()))
     return State(tuple(losses), seconds, int(run.profile.get("epochs", len(losses))), done)
 
 
 def measured(run: Kept) -> dict[str, float]:
-    """Top-1 in percent on each split it was tested on, in the paper's order, and mCE where it was measured."""
+    """Top-1 in percent on each split it was tested on, in the paper's order, and mCE where it was measured.
+
+    Images without a baseline of their own have the mean error in mCE's place.
+    """
     order = {split: k for k, split in enumerate(SHIFTS)}
     splits = sorted(run.splits(), key=lambda split: (order.get(split, len(order)), split))
     found = {split: 100 * float(run.correct(split).mean()) for split in splits}
     path = run.folder / "corruptions.json"
     if path.is_file():
-        found["mCE ↓"] = mce(json.loads(path.read_text()))
+        errors, baseline = json.loads(path.read_text()), mce_baseline(run.profile.get("data", "fashion"))
+        found |= {"mCE ↓": mce(errors, baseline)} if baseline else {"C, error ↓": mean_error(errors)}
     return found
 
 
@@ -118,7 +122,7 @@ def draw(runs: Sequence[Kept]) -> Figure:
         look = {"color": COLOURS.get(run.method, "#8A8A8A"), "linestyle": _LINES[same % len(_LINES)]}
         now = state(run)
         curves.plot(range(1, len(now.losses) + 1), now.losses, marker=".", linewidth=1.3, **look)
-        found = {name: value for name, value in measured(run).items() if "mCE" not in name}
+        found = {name: value for name, value in measured(run).items() if "↓" not in name}
         shifts.plot(list(found), list(found.values()), marker="o", markersize=4, linewidth=1.3, label=run.title, **look)
     curves.set(xlabel="epoch", ylabel="loss (each method has its own)")
     curves.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -24,7 +24,7 @@ from dadlab.widgets.frame import View, button, control, said, themed
 from dadlab.widgets.gallery import Entry, Gallery
 from dadlab.widgets.latest import Tick
 from dadlab.widgets.live_attack import embedded_discretizers
-from dadlab.widgets.store_index import SORTS, Query, StoreIndex, find_stores
+from dadlab.widgets.store_index import SORTS, Query, StoreIndex, find_stores, told
 
 PAGE = 24
 _ALL = -1  # a menu cannot hold None
@@ -68,7 +68,7 @@ class StoreBrowser(View):
 
     def _controls(self) -> None:
         stores = find_stores(self.runs_dir)
-        names = [(str(p.relative_to(self.runs_dir)) if p != self.runs_dir else p.name, p) for p in stores]
+        names = [(told(p, self.runs_dir), p) for p in stores]
         students = sorted(self.runs_dir.rglob(WEIGHTS))
         self.store = control(widgets.Dropdown, "store", options=names)
         self.label = control(widgets.Dropdown, "class", options=[("all", _ALL)])

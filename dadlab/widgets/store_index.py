@@ -226,6 +226,16 @@ def find_stores(runs_dir: Path) -> list[Path]:
     return [p.parent for p in sorted(manifests, key=lambda p: p.stat().st_mtime, reverse=True)]
 
 
+def told(folder: Path, runs_dir: Path) -> str:
+    """A store's place below `runs_dir`, and the attack that made it."""
+    try:
+        attack = json.loads((folder / "manifest.json").read_text())["attack"]
+        how = f", {attack['norm']}, ε {attack['epsilon']:.3g}" if attack["epsilon"] else ", no attack"
+    except (OSError, ValueError, KeyError, TypeError):
+        how = ""  # being written
+    return (str(folder.relative_to(runs_dir)) if folder != runs_dir else folder.name) + how
+
+
 def _matrix(column: pa.ListArray) -> np.ndarray:
     """(B, C) float32 of a column of lists of equal length."""
     return column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(column), -1)

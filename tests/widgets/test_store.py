@@ -22,7 +22,7 @@ from dadlab.store import REASONS, open_store, write_shard
 from dadlab.students import save_student
 from dadlab.widgets import StoreBrowser, samples
 from dadlab.widgets.latest import Stopped
-from dadlab.widgets.store_index import Query, StoreIndex, find_stores
+from dadlab.widgets.store_index import Query, StoreIndex, find_stores, told
 
 MILLION = 1_000_000
 
@@ -182,6 +182,11 @@ def test_bad_stores_are_named(tmp_path: Path) -> None:
 
 def test_stores_are_found_below(small: Path) -> None:
     assert find_stores(small.parent) == [small]
+    assert told(small, small.parent) == "small"  # made without an attack to tell of
+
+
+def test_a_store_is_told_by_its_attack(runs: Path) -> None:
+    assert told(runs / "stores" / "a", runs) == f"{Path('stores', 'a')}, l2, ε 1"
 
 
 @pytest.fixture(scope="module")

@@ -145,6 +145,34 @@ def test_a_log_that_is_being_written_is_read(tmp_path: Path, tiny_student: Stude
     assert (state.losses, state.seconds, state.word) == ((2.5,), 30.0, "1/3")
 
 
+def test_answers_without_weights_are_neither_unfinished_nor_compared(tmp_path: Path, tiny_student: Student) -> None:
+    folder = keep(tmp_path / "run", "kd", tiny_student)
+    for name in ("student.safetensors", "loss.jsonl"):
+        (folder / name).unlink()
+    run = run_of(tmp_path)
+    assert (run_table.state(run).done, run_table.state(run).word, run.trained) == (True, "answers", False)
+    assert "fewer than two tested runs" in CompareStudents(tmp_path).problem.value
+
+
+def test_images_of_ones_own_have_an_error_in_the_place_of_mce(tmp_path: Path, tiny_student: Student) -> None:
+    folder = keep(tmp_path / "run", "kd", tiny_student)
+    (folder / "corruptions.json").write_text(json.dumps({"fog": 0.2, "snow": 0.4}))
+    assert "mCE ↓" in run_table.measured(run_of(tmp_path))
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "profile": {**run["profile"], "data": str(tmp_path)}}))
+    assert run_table.measured(run_of(tmp_path))["C, error ↓"] == pytest.approx(30)
+
+
+def test_training_data_of_runs_are_found_once(tmp_path: Path, tiny_student: Student) -> None:
+    for name in ("a", "b", "gone"):
+        keep(tmp_path / name, "kd", tiny_student, tested=False)
+    path = tmp_path / "gone" / "run.json"
+    run = json.loads(path.read_text())
+    path.write_text(json.dumps({**run, "profile": {**run["profile"], "data": str(tmp_path / "nowhere")}}))
+    (found,) = pairs.training_data(pairs.find_runs(tmp_path))
+    assert len(found) == 9000
+
+
 def test_the_table_has_cost_and_shifts(runs: Path) -> None:
     table = run_table.table(pairs.find_runs(runs))
     assert table["minutes"].tolist() == [3.0, 3.0]

@@ -6,8 +6,9 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,6 +44,14 @@ def trained_by(folder: Path) -> dict[str, str]:
     """
     path = Path(folder) / TRAINED
     return json.loads(path.read_text()) if path.is_file() else {"commit": "unknown", "machine": "unknown"}
+
+
+def by_whom(trained: Mapping[int, Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Each commit and machine that trained runs, and which seeds, from `trained_by` of every seed; the commit says what
+    the loss was."""
+    told = {seed: {key: value for key, value in made.items() if key != "loss"} for seed, made in trained.items()}
+    kinds = {tuple(made.items()): made for made in told.values()}
+    return [{**made, "seeds": [seed for seed, found in told.items() if found == made]} for made in kinds.values()]
 
 
 def made_by(module: str, arguments: Sequence[str] | None = None) -> dict[str, str]:

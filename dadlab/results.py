@@ -35,7 +35,7 @@ from dadlab.evaluate import (
 )
 from dadlab.files import atomic_path, write_json
 from dadlab.profile import Profile, nearest
-from dadlab.provenance import commit, machine
+from dadlab.provenance import by_whom, commit, machine, trained_by
 from dadlab.run import Run
 from dadlab.train import train, warn_of_another_loss
 
@@ -215,7 +215,8 @@ def compare(
         JSON-ready: `rows` (method, split, top-1 with interval, every seed's value, n), `differences` (first, second,
         split, mean, low, high, and `corrected`: the ends of an interval for all pairs of a split at once),
         `corruption_error` (method: every seed's mean error in percent), `mce` (likewise, where there is a named
-        baseline), profile and machine.
+        baseline), `corruption_differences` (as `differences`, of that error in points, over seeds alone), `trained`
+        (method: on what its runs were trained), profile and machine.
 
     Raises:
         ValueError: splits or images that cannot be read, or a pair of methods outside the grid; before any training.
@@ -225,10 +226,12 @@ def compare(
     _check_images(profile, plain_splits, corruptions)
     measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
     errors: Errors = {method: {} for method in methods}
+    trainers: dict[str, dict[int, dict[str, str]]] = {method: {} for method in methods}
     for seed in seeds:
         for method in methods:
             run = Run(profile, method, student, seed)
             measured[method][seed] = measure(run, runs_dir, plain_splits)
+            trainers[method][seed] = trained_by(run.folder(runs_dir))
             if corruptions:
                 errors[method][str(seed)] = measure_corruptions(run, runs_dir)
     baseline = mce_baseline(profile.data)
@@ -242,12 +245,22 @@ def compare(
         ],
         "corruption_error": _each(errors, mean_error) if corruptions else {},
         "mce": _each(errors, lambda found: mce(found, baseline)) if corruptions and baseline else {},
+        "corruption_differences": [
+            {"first": a, "second": b, **_apart(_column(errors[a]), _column(errors[b]), len(pairs))}
+            for a, b in (pairs if corruptions else ())
+        ],
+        "trained": {method: by_whom(found) for method, found in trainers.items()},
     }
 
 
 def _apart(first: np.ndarray, second: np.ndarray, pairs: int) -> dict[str, Any]:
     widened = rounded(difference(first, second, level=1 - 0.05 / pairs))  # Bonferroni
     return {**rounded(difference(first, second)), "corrected": [widened.get("low"), widened.get("high")]}
+
+
+def _column(errors: dict[str, dict[str, float]]) -> np.ndarray:
+    """(S, 1) mean error over corruptions, in [0, 1]."""
+    return np.array([[np.mean(list(found.values()))] for found in errors.values()])
 
 
 def check_pairs(pairs: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:

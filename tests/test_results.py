@@ -108,11 +108,26 @@ def test_table_says_what_made_it(grid, profile):
     assert grid["seeds"] == [2, 0]
     assert grid["mce"] == {}
     assert grid["corruption_error"] == {}
+    assert grid["corruption_differences"] == []
+    assert [found["seeds"] for found in grid["trained"]["plain"]] == [[2, 0]]
+
+
+def test_errors_under_corruption_differ_seed_by_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "measure", lambda run, runs_dir, splits: {split: np.ones(4, bool) for split in splits})
+    monkeypatch.setattr(module, "check", lambda *args: None)
+    told = {("kd", 0): 0.5, ("kd", 1): 0.6, ("plain", 0): 0.7, ("plain", 1): 0.9}
+    errors = lambda run, runs_dir: {"fog": told[run.method, run.seed], "snow": 0.0}  # noqa: E731
+    monkeypatch.setattr(module, "measure_corruptions", errors)
+    grid = ["kd", "plain"], [0, 1], ["val"], [("kd", "plain")]
+    (found,) = compare(make_profile(), *grid, tmp_path, corruptions=True)["corruption_differences"]
+    assert (found["first"], found["second"], found["mean"]) == ("kd", "plain", -12.5)
+    assert found["low"] == pytest.approx(-12.5 - 12.706 * 2.5, abs=0.01)  # Student's t with one degree of freedom
 
 
 @pytest.mark.parametrize(("data", "has_mce"), [("fashion", True), ("my_photos", False), ("imagenet:/data", True)])
 def test_raw_error_always_mce_where_there_is_a_baseline(data, has_mce, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "measure", lambda run, runs_dir, splits: {split: np.ones(4, bool) for split in splits})
+    monkeypatch.setattr("dadlab.run.identity", lambda *_: "made up")
     monkeypatch.setattr(module, "check", lambda *args: None)
     monkeypatch.setattr(module, "home_split", lambda data: "val")
     errors = dict.fromkeys(mce_baseline("imagenet:/data"), 0.5)

@@ -7,7 +7,6 @@ they were trained; the table its profile, seeds, and the commit and machine that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dadlab.estimates import Estimate, difference, rounded
-from dadlab.provenance import commit, machine
+from dadlab.provenance import by_whom, commit, machine
 from dadlab.tables.measured import Measured
 from dadlab.tables.rows import SEPARATOR, Row
 
@@ -76,14 +75,7 @@ def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
     method = row.method or ("change" if row.change else "teacher")
     line = {"row": list(row.name), "method": method, "student": row.student, "profile": differs}
     told = {"what": row.what, "missing": measured.missing.get(row.key, ""), "runs": runs}
-    return {**line, **told, "trained": _trained(measured.trained.get(row.key, {})), "cells": cells}
-
-
-def _trained(by_seed: Mapping[int, dict[str, str]]) -> list[dict[str, Any]]:
-    """Each commit and machine that trained runs of a row, and which seeds; the commit says what the loss was."""
-    by_seed = {seed: {key: told for key, told in made.items() if key != "loss"} for seed, made in by_seed.items()}
-    kinds = {tuple(made.items()): made for made in by_seed.values()}
-    return [{**made, "seeds": [seed for seed, found in by_seed.items() if found == made]} for made in kinds.values()]
+    return {**line, **told, "trained": by_whom(measured.trained.get(row.key, {})), "cells": cells}
 
 
 def _cell(measured: Measured, row: str, column: str, first: str) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def pyramid_at(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
 
     M is one draw of dropout and stochastic depth, the same in both passes ("matched"); `perturb_pyramid` makes xᵃ,
     in 5 steps towards a random wrong class. Step 1/255 and ε 6/255 are its code's, whose pixels lie in [−1, 1]; here
-    they are halved. Its attack draws dropout too; ours runs in eval mode.
+    they are halved. Its attack draws dropout too, goes towards any class, the true one included, and clips after each
+    scale; ours runs in eval mode, goes towards another class and clips the sum, as in Eq. 4.
     """
     generators = sample_generators(batch.rows.cpu(), tools.seed)
     draws = torch.tensor([float(torch.rand((), generator=generator)) for generator in generators])

@@ -44,6 +44,12 @@ class Batch:
     def pin_memory(self) -> Batch:
         return self.each(Tensor.pin_memory)
 
+    def both(self, student: nn.Module) -> tuple[Tensor, Tensor]:
+        """A student's logits of the clean and of the second images, in one pass."""
+        logits = student(torch.cat([self.images, self.second_images])).float()
+        clean, second = logits.split([len(self.images), len(self.second_images)])
+        return clean, second
+
 
 @dataclass(frozen=True)
 class Tools:

@@ -2,7 +2,7 @@
 
 Half precision, memory-mapped, in shards that are written whole or not at all: any number of processes may fill one
 cache, and each can be killed at any moment. The folder's name is the fingerprint of data and teacher; a cache whose
-views are no longer drawn as they were is refused.
+views are no longer drawn as they were is refused, as far as the first view of four samples tells.
 
 With `top` = k, a sample keeps its k largest logits and the mean of exp(φ/T) over all others, at the temperature T of
 the losses. Read back, the others share one logit: softmax(φ/T) is as it was for the top k, and what is left of it is

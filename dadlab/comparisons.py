@@ -24,7 +24,7 @@ def dad_augmentation(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     l₁(θ(x), y) + l₁(θ(Q(x')), y): Eq. 5, the samples being the teacher's; all divergences are gone. The paper gives no
     weights; as in Eq. 5 they are 1.
     """
-    clean, adversarial = _both(student, batch)
+    clean, adversarial = batch.both(student)
     return F.cross_entropy(clean, batch.labels) + F.cross_entropy(adversarial, batch.second_labels)
 
 
@@ -38,13 +38,13 @@ def dist(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
 
 def ard(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """ARD (Goldblum et al., 2020) on DAD samples: `ard_loss`."""
-    clean, adversarial = _both(student, batch)
+    clean, adversarial = batch.both(student)
     return ard_loss(clean, batch.labels, adversarial, batch.second_teacher, **tools.weights)
 
 
 def rslad(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """RSLAD (Zi et al., 2021) on DAD samples: `rslad_loss`."""
-    clean, adversarial = _both(student, batch)
+    clean, adversarial = batch.both(student)
     return rslad_loss(clean, batch.teacher, adversarial, batch.second_teacher, **tools.weights)
 
 
@@ -80,13 +80,6 @@ def debiased(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
         clean, mixed = student(torch.cat([batch.images, conflicting])).float().chunk(2)
     shape, texture = (_shares(labels, clean.shape[1]) for labels in (batch.labels, batch.second_labels))
     return F.cross_entropy(clean, batch.labels) + F.cross_entropy(mixed, texture.lerp(shape, SHAPE_SHARE))
-
-
-def _both(student: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits of the clean and of the second images, in one pass."""
-    logits = student(torch.cat([batch.images, batch.second_images])).float()
-    clean, second = logits.split([len(batch.images), len(batch.second_images)])
-    return clean, second
 
 
 def _shares(labels: Tensor, classes: int) -> Tensor:

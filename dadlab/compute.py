@@ -83,6 +83,11 @@ def with_towers(module: _M, compute: Compute) -> _M:
     return made
 
 
+def in_precision(module: _M, precision: str) -> _M:
+    """A frozen model whose towers compute in `bfloat16`, or as it is in `float32`, where it lies and uncompiled."""
+    return with_towers(module, Compute(precision, compiled=False))
+
+
 def compile_towers(*modules: nn.Module) -> None:
     """Compile every tower in place, for the one batch size it will see."""
     for tower in (part for module in modules for part in module.modules() if isinstance(part, Tower)):

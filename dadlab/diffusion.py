@@ -226,7 +226,10 @@ def _pipeline(place: str, text: bool) -> Any:
 
     kind = AutoPipelineForText2Image if text else AutoPipelineForImage2Image
     try:
-        return kind.from_pretrained(place)
+        pipeline = kind.from_pretrained(place)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"diffusers:{place}: give a model of the hub or a pipeline's folder ({reason})") from None
+    if getattr(pipeline, "safety_checker", None) is not None:
+        pipeline.safety_checker = None  # it would give a black image for each that it takes for indecent
+    return pipeline

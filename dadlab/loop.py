@@ -3,7 +3,8 @@
 What a step sees is a function of seed and step (`Steps`), and a checkpoint holds everything else, so any step can be
 the last one before a stop. A batch is split over processes and parts. Gradients are weighted by samples and batch norm
 looks at all processes, so the number of processes changes rounding alone, but for what is random or relative within a
-process: dropout's and stochastic depth's draws, and DIST's relations in a batch. Parts are passed one after the other,
+process: dropout's and stochastic depth's draws, DIST's relations in a batch, and, where a batch cannot be shared
+evenly, the balance of Fast AdvProp's gradients behind batch norm. Parts are passed one after the other,
 and batch norm sees each of them alone.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import threading
 import time
@@ -70,9 +72,15 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
     def close_epoch(self, steps: int) -> dict[str, float]:
-        """Add the epoch's mean loss, its seconds and those spent waiting for data to the curve; begin new sums."""
-        times = {"seconds": round(self.seconds, 2), "waiting": round(self.waiting, 2)}
-        self.curve.append({"epoch": len(self.curve), "loss": float(self.loss) / steps, **times})
+        """Add the epoch's mean loss, its seconds and those spent waiting for data to the curve; begin new sums.
+
+        Raises:
+            ValueError: the loss is infinite or not a number.
+        """
+        times, loss = {"seconds": round(self.seconds, 2), "waiting": round(self.waiting, 2)}, float(self.loss) / steps
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss of epoch {len(self.curve) + 1} is {loss}: the training diverged; lower lr")
+        self.curve.append({"epoch": len(self.curve), "loss": loss, **times})
         self.loss, self.seconds, self.waiting = torch.zeros_like(self.loss), 0.0, 0.0
         return self.curve[-1]
 
@@ -94,8 +102,8 @@ class Loop:
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             self.profile.lr,
-            max(40, len(steps)),  # its warm-up must last two steps
-            pct_start=0.05,
+            whole := max(4, len(steps)),
+            pct_start=max(0.05, 2 / whole),  # its warm-up must last two steps
             cycle_momentum=bool({"momentum", "betas"} & set(self.optimizer.defaults)),
         )
         decay = self.profile.ema
@@ -217,7 +225,8 @@ class Loop:
             return
         saved = load_snapshot(self.checkpoint)
         check_precision(self.checkpoint, saved, self.accelerator.mixed_precision)
-        if saved.get("loss", now := METHODS[self.run.method].code) != now:
+        begun, now = saved.get("loss"), METHODS[self.run.method].code
+        if begun and now and begun != now:
             raise ValueError(
                 f"{self.checkpoint}: begun before the loss of {self.run.method!r} was changed; delete it to start again"
             )

@@ -2,7 +2,7 @@
 
 A method says what it needs beside the clean view (`second`), so that controls are matched by construction: KD with
 two clean views, DAD on Q(x) without attack (all its samples, or just those that DAD keeps too), and DAD all make two
-student passes of equal size a step.
+student passes of equal size a step. Without attack x' is Q(x) and a sample Q(Q(x)): DAD's way but for the step.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,8 +36,7 @@ def kd(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
 
 def kd_two_views(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """The compute-matched control: Eq. 7 summed over two clean views of every photograph."""
-    logits = student(torch.cat([batch.images, batch.second_images])).float()
-    first, second = logits.split([len(batch.images), len(batch.second_images)])
+    first, second = batch.both(student)
     return kd_loss(first, batch.teacher, batch.labels, **tools.weights) + kd_loss(
         second, batch.second_teacher, batch.second_labels, **tools.weights
     )
@@ -46,8 +44,7 @@ def kd_two_views(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
 
 def dad(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Discrete adversarial distillation (Eq. 9); clean and discretized samples share one pass."""
-    logits = student(torch.cat([batch.images, batch.second_images])).float()
-    clean, adversarial = logits.split([len(batch.images), len(batch.second_images)])
+    clean, adversarial = batch.both(student)
     return dad_loss(clean, batch.teacher, batch.labels, adversarial, batch.second_teacher, **tools.weights)
 
 
@@ -71,6 +68,8 @@ class Method:
         passes: how often an image passes the student, attack and second stream apart.
         auxiliary_norm: give the student a second set of its batch norms, where it has any.
         needs_batch_norm: refuse a student that has none.
+        code: twelve digits that stand for the loss as it was written when the method was made, but comments, layout and
+            docstring; empty where that cannot be read. What it calls does not count.
     """
 
     title: str
@@ -87,23 +86,25 @@ class Method:
     passes: float = 1.0
     auxiliary_norm: bool = False
     needs_batch_norm: bool = False
+    code: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "code", _code(self.loss))
 
     @property
     def stored(self) -> bool:
         """Whether the second stream comes out of a store."""
         return self.second in ("discretized", "matched", "adversarial")
 
-    @property
-    def code(self) -> str:
-        """Twelve digits that stand for the loss as it is written, but comments, layout and docstring; empty where that
-        cannot be read. What it calls does not count."""
-        try:
-            (written,) = ast.parse(textwrap.dedent(inspect.getsource(self.loss))).body
-        except (OSError, SyntaxError, TypeError, ValueError):
-            return ""
-        if isinstance(written, ast.FunctionDef) and ast.get_docstring(written) is not None:
-            del written.body[0]
-        return fingerprint(ast.unparse(written))
+
+def _code(loss: Callable[..., Tensor]) -> str:
+    try:
+        (written,) = ast.parse(textwrap.dedent(inspect.getsource(loss))).body
+    except (OSError, SyntaxError, TypeError, ValueError):
+        return ""
+    if isinstance(written, ast.FunctionDef) and ast.get_docstring(written) is not None:
+        del written.body[0]
+    return fingerprint(ast.unparse(written))
 
 
 METHODS = {

@@ -7,6 +7,7 @@ Parquet they can be memory-mapped, so a training reads any row without a copy of
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +22,10 @@ from datasets import ClassLabel, Features, Image, Value
 from PIL import Image as Pillow
 
 from dadlab.claims import fill
-from dadlab.compute import compute_on, with_towers
+from dadlab.compute import in_precision
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path, module_fingerprint
-from dadlab.store import Store, draw, open_store, read_manifest, read_shard, whole_store
+from dadlab.store import Store, draw, open_store, precisions, read_manifest, read_shard, whole_store
 
 _OPTIONS: dict[str, dict[str, Any]] = {"webp": {"lossless": True}, "png": {}}
 _AT_ONCE = 64
@@ -43,8 +44,8 @@ def write_images(
 
     Args:
         folder: the store.
-        discretizer: Q that made it; where its weights lie is where images are drawn, on an accelerator in the precision
-            that samples were judged in.
+        discretizer: Q that made it; where its weights lie is where images are drawn, each shard in the precision that
+            its samples were judged in.
         classes: class names in label order.
         out: where the images go; `dadlab.samples.images_folder(folder)` is where trainings look.
         encoding: `webp`, `png` or `jpeg`.
@@ -62,11 +63,10 @@ def write_images(
         image=Image(), label=ClassLabel(names=list(classes)), index=Value("int64"), variant=Value("int32")
     )
     column = "codes" if isinstance(discretizer, VQGAN) else "pixels"
-    q = discretizer
-    if isinstance(q, VQGAN):
-        q = with_towers(q, compute_on(q.quantize.embedding.weight.device))
+    judged, drawer = precisions(store), functools.cache(functools.partial(in_precision, discretizer))
 
     def make(shard: int) -> None:
+        q = drawer(judged[shard])
         rows = read_shard(store, shard, ["index", "variant", "label", "accepted", column]).filter(pc.field("accepted"))
         encoded = _encode(rows.column(column).combine_chunks(), q, encoding, options)
         columns = {"image": [{"bytes": image, "path": None} for image in encoded]}

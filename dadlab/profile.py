@@ -67,7 +67,7 @@ class Profile:
         epochs, batch, lr, weight_decay: optimization (AdamW). One cycle: the rate rises for 5 % of the steps and
             falls, both by a cosine, and β₁ (or momentum) falls from 0.95 to 0.85 and rises meanwhile. AugReg's own
             warm-up is linear and its β₁ stays at 0.9. The default rate suits the embedded ResNets; the ViTs want 1e-3
-            (`papers/LOG.md`).
+            (`papers/LOG.md`). Gradients are clipped to norm 1 for all methods alike.
         temperature, alpha: T and a of the distillation losses (paper, appendix C).
         optimizer: any of timm's; weight decay acts on all parameters.
         accumulate: parts that a batch is computed in, one after the other (and split over processes beside).

@@ -25,13 +25,14 @@ from PIL import Image
 from torch import Tensor
 
 from dadlab.ahead import local_device
+from dadlab.compute import in_precision
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.disk.encoded import threads
 from dadlab.files import atomic_path, fingerprint, module_fingerprint
 from dadlab.generate import read_variants
 from dadlab.progress import say
-from dadlab.store import draw, materialize, open_dataset, read_manifest, read_shard, to_bytes, whole_store
+from dadlab.store import draw, materialize, open_dataset, precisions, read_manifest, read_shard, to_bytes, whole_store
 from dadlab.views import square_views
 
 IN_MEMORY = 4 * 2**30
@@ -131,7 +132,8 @@ def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dat
     accepted = sum(open_dataset(folder, ["accepted"])["accepted"])
     if accepted * source.images(torch.zeros(1, dtype=torch.int64)).numel() <= IN_MEMORY:
         wanted = ["label", "accepted", "codes" if isinstance(discretizer, VQGAN) else "pixels"]
-        return materialize(open_dataset(folder, wanted), discretizer.to(local_device()), source)
+        drawer = _as_judged(folder, discretizer.to(local_device()))
+        return materialize(open_dataset(folder, wanted), drawer, source)
     if isinstance(discretizer, VQGAN):
         say(
             f"{accepted:,} samples are decoded on the CPU each time they are read: to train on them write them as "
@@ -175,8 +177,14 @@ def stored_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> S
     with codes.open("rb") as opened:
         key = fingerprint(hashlib.file_digest(opened, "sha256").hexdigest(), module_fingerprint(discretizer))
     found = torch.from_numpy(np.load(labels))
-    name, rows = f"{source.name} discretized", torch.arange(len(found))
-    return StoredSamples(name, source.classes, rows, found, read=CodeReader(codes, discretizer), key=key)
+    name, rows, reader = f"{source.name} discretized", torch.arange(len(found)), _as_judged(folder, discretizer)
+    return StoredSamples(name, source.classes, rows, found, read=CodeReader(codes, reader), key=key)
+
+
+def _as_judged(folder: Path, discretizer: Discretizer) -> Discretizer:
+    """A discretizer in the precision that a store's samples were judged in; in float32 where that differs."""
+    precision, *others = set(precisions(whole_store(folder)))
+    return discretizer if others else in_precision(discretizer, precision)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from dadlab.files import atomic_path, public, write_json
 from dadlab.profile import Profile
-from dadlab.store import open_dataset, read_manifest, tally, whole_store
+from dadlab.store import open_dataset, precisions, read_manifest, tally, whole_store
 
 _SUMS = "sha256.json"
 _CARD = """---
@@ -180,7 +180,7 @@ def card(folder: Path, profile: Profile, title: str, licence: str) -> str:
         "seed": manifest["seed"],
         "acceptance rate": f"{counts['kept'] / samples:.1%} of {samples:,}",
         "median distance ‖Q(x′) − x‖₂": f"{distance:.2f}",
-        "arithmetic": ", ".join(sorted(_precisions(folder))),
+        "arithmetic": ", ".join(sorted(set(precisions(whole_store(folder))))),
         "licence": licence,
     }
     data = DatasetCardData(
@@ -200,11 +200,6 @@ def card(folder: Path, profile: Profile, title: str, licence: str) -> str:
             )
         )
     )
-
-
-def _precisions(folder: Path) -> set[str]:
-    noted = ((pq.read_schema(path).metadata or {}).get(b"precision", b"float32") for path in whole_store(folder).paths)
-    return {precision.decode() for precision in noted}
 
 
 def _sha256(path: Path) -> str:

@@ -97,6 +97,12 @@ def write_shard(store: Store, shard: int, rows: Mapping[str, Sequence[Any]], *, 
         pq.write_table(table, temporary, compression="zstd", use_dictionary=_REPEATING)
 
 
+def precisions(store: Store) -> list[str]:
+    """In which precision the samples of each shard were judged, from a finished store."""
+    noted = [pq.read_schema(path).metadata or {} for path in store.paths]
+    return [found.get(b"precision", b"float32").decode() for found in noted]
+
+
 def whole_store(folder: Path, suffix: str = "parquet") -> Store:
     """Find a finished store.
 

@@ -214,7 +214,6 @@ def test_text_to_image_keeps_nothing_of_the_image_but_the_key_of_its_noise(photo
     images = photos40.images(torch.arange(2))
     keys = [images + change for change in (0, 1e-4)]  # below half a level: the same bytes
     torch.testing.assert_close(*(q(key.clamp(0, 1)) for key in keys), atol=1e-4, rtol=0)
-    assert 0 < STRENGTH < 1
 
 
 def test_patches_and_back(photos40):
@@ -236,6 +235,15 @@ def test_a_store_of_pixels(photos40, tiny_teacher, weights, tmp_path):
 def test_missing_weights_are_named():
     with pytest.raises(ValueError, match=r"absent\.safetensors"):
         load_discretizer("diffusion:absent.safetensors")
+
+
+def test_no_image_is_censored(monkeypatch):
+    published = SimpleNamespace(safety_checker="gives black images")
+    kind = SimpleNamespace(from_pretrained=lambda place: published)
+    monkeypatch.setattr(module, "find_spec", lambda name: True)
+    monkeypatch.setattr(diffusers, "AutoPipelineForImage2Image", kind)
+    monkeypatch.setattr(diffusers, "AutoPipelineForText2Image", kind)
+    assert module._pipeline("anything", text=False).safety_checker is None
 
 
 def test_a_missing_pipeline_is_named(monkeypatch):

@@ -234,6 +234,20 @@ def test_lines_tell_of_every_epoch(profile, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 4, 5])
-def test_any_number_of_steps_can_be_scheduled(profile, tmp_path, epochs):
+def test_any_number_of_steps_ends_at_the_bottom_of_the_schedule(profile, tmp_path, monkeypatch, epochs):
     """5 steps an epoch: shorter than the warm-up's twentieth, exactly as long (20 steps), longer."""
+    rates, real = [], Loop.learn
+    monkeypatch.setattr(
+        Loop, "learn", lambda loop, batches: rates.append(loop.schedule.get_last_lr()[0]) or real(loop, batches)
+    )
     train(Run(replace(profile, epochs=epochs), "plain"), tmp_path)
+    assert max(rates) == pytest.approx(profile.lr, rel=0.1)
+    assert rates[-1] < 1e-3 * profile.lr
+
+
+def test_a_training_that_diverges_is_not_kept(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(Loop, "learn", lambda loop, batches: torch.tensor(float("nan")))
+    run = Run(profile, "plain")
+    with pytest.raises(ValueError, match="loss of epoch 1 is nan: the training diverged; lower lr"):
+        train(run, tmp_path)
+    assert not run.weights(tmp_path).exists()

@@ -1,7 +1,9 @@
 import ast
 import dataclasses
+import importlib
 import inspect
 import math
+import os
 
 import pytest
 import torch
@@ -71,6 +73,18 @@ def test_the_code_of_a_loss_is_what_it_does_not_how_it_looks():
     renamed = ast.unparse(ast.parse(inspect.getsource(same))).replace("same", "one")
     assert codes[0] == fingerprint(renamed)
     assert Method("", len).code == ""  # whose source cannot be read
+
+
+def test_the_code_is_that_of_the_loss_that_runs(tmp_path, monkeypatch):
+    """Also when its file is edited while it runs."""
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "edited_while_running.py"
+    file.write_text("def loss(student, batch, tools):\n    return 1\n")
+    method = Method("", importlib.import_module("edited_while_running").loss)
+    before = method.code
+    file.write_text("def loss(student, batch, tools):\n    return 2\n")
+    os.utime(file, (0, 0))
+    assert method.code == before != ""
 
 
 def test_losses_by_hand(student, batch, tools):

@@ -1,15 +1,16 @@
+import shutil
+
 import datasets
 import numpy as np
 import pytest
 import torch
 
-from dadlab.compute import Compute
 from dadlab.discretizer import Identity
 from dadlab.generate import generate
 from dadlab.pixels import write_images
 from dadlab.profile import Attack
-from dadlab.samples import image_samples
-from dadlab.store import materialize, open_dataset, whole_store
+from dadlab.samples import image_samples, open_samples, stored_samples
+from dadlab.store import materialize, open_dataset, read_shard, whole_store, write_shard
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +46,42 @@ def test_hugging_face_opens_the_folder_as_it_is(folder, expected, tiny_vqgan, ph
     assert [(row["index"], row["variant"]) for row in found] == [(row["index"], row["variant"]) for row in rows]
 
 
-def test_an_accelerator_draws_in_the_precision_that_samples_were_judged_in(
-    folder, expected, tiny_vqgan, photos40, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("dadlab.pixels.compute_on", lambda device: Compute())
-    write_images(folder, tiny_vqgan, photos40.classes, tmp_path / "images")
+def judged_in(folder, copy, *precisions):
+    """A copy of a store whose shards say in turn in which precision their samples were judged."""
+    shutil.copytree(folder, copy)
+    store = whole_store(copy)
+    for shard in range(store.shards):
+        rows = read_shard(store, shard)
+        columns = {name: rows.column(name).combine_chunks() for name in rows.column_names}
+        write_shard(store, shard, columns, precision=precisions[shard % len(precisions)])
+    return copy
+
+
+def furthest(found, expected):
+    """In levels of 255, sample by sample."""
+    apart = found.images(torch.arange(len(found))) - expected.images(torch.arange(len(expected)))
+    return 255 * apart.abs().flatten(1).amax(1)
+
+
+def test_samples_are_drawn_in_the_precision_they_were_judged_in(folder, expected, tiny_vqgan, photos40, tmp_path):
+    """As images, all at once, or on demand; bfloat16 keeps eight bits."""
+    half = judged_in(folder, tmp_path / "half", "bfloat16")
+    write_images(half, tiny_vqgan, photos40.classes, tmp_path / "images")
     found = image_samples(tmp_path / "images")
-    difference = (found.images(torch.arange(len(found))) - expected.images(torch.arange(len(expected)))).abs() * 255
-    assert 0.5 < difference.max() < 8  # bfloat16 keeps eight bits
+    assert 1.5 < furthest(found, expected).max() < 8
+    for other in (open_samples(half, tiny_vqgan, photos40), stored_samples(half, tiny_vqgan, photos40)):
+        assert furthest(found, other).max() <= 1.01  # drawn in other batches
     assert next(tiny_vqgan.parameters()).dtype == torch.float32
+
+
+def test_images_of_a_mixed_store_are_drawn_shard_by_shard(folder, expected, tiny_vqgan, photos40, tmp_path):
+    mixed = judged_in(folder, tmp_path / "mixed", "float32", "bfloat16")
+    write_images(mixed, tiny_vqgan, photos40.classes, tmp_path / "images")
+    found = furthest(image_samples(tmp_path / "images"), expected)
+    first = sum(read_shard(whole_store(folder), 0, ["accepted"])["accepted"].to_pylist())
+    assert found[:first].max() <= 1.01
+    assert found[first:].max() > 1.5
+    assert furthest(stored_samples(mixed, tiny_vqgan, photos40), expected).max() <= 1.01
 
 
 def test_it_streams(folder, tiny_vqgan, photos40, tmp_path):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dadlab.auxiliary import routed
 from dadlab.batch import Batch, Tools
-from dadlab.losses import ard_loss, dad_loss, dist_loss, jensen_shannon, rslad_loss
+from dadlab.losses import ard_loss, dad_loss, dist_loss, jensen_shannon, kd_loss, rslad_loss
 
 JENSEN_SHANNON = 12.0  # AugMix's λ
 SHAPE_SHARE = 0.8  # debiased training's γ
@@ -55,6 +55,13 @@ def augmix(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """
     clean, first, second = student(torch.cat([batch.images, batch.mixtures])).float().chunk(3)
     return F.cross_entropy(clean, batch.labels) + JENSEN_SHANNON * jensen_shannon(clean, first, second)
+
+
+def kd_augmix(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
+    """KD + AugMix, in neither paper: Eq. 7 and AugMix's agreement, each as published; the control of `dad_augmix`."""
+    clean, first, second = student(torch.cat([batch.images, batch.mixtures])).float().chunk(3)
+    distilled = kd_loss(clean, batch.teacher, batch.labels, **tools.weights)
+    return distilled + JENSEN_SHANNON * jensen_shannon(clean, first, second)
 
 
 def dad_augmix(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:

@@ -140,6 +140,7 @@ METHODS = {
     "dat_dad": Method("DAT + DAD", adversarial.dat_dad, "adversarial", online=("attack", "discretizer"), passes=2.0),
     "dad_augmentation": Method("DAD as augmentation", comparisons.dad_augmentation, "adversarial", uses_teacher=False),
     "augmix": Method("AugMix", comparisons.augmix, uses_teacher=False, mixtures=True, passes=3.0),
+    "kd_augmix": Method("KD + AugMix", comparisons.kd_augmix, mixtures=True, passes=3.0),
     "dad_augmix": Method("DAD + AugMix", comparisons.dad_augmix, "adversarial", mixtures=True, passes=3.0),
     "debiased": Method(
         "Debiased", comparisons.debiased, "partner", uses_teacher=False, online=("transfer",), auxiliary_norm=True

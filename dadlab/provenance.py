@@ -21,8 +21,18 @@ _RESULTS = [
 
 def machine() -> str:
     """What the numbers were measured on, in words that fit a table's footnote."""
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return f"{card}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return f"{where}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    """`CPU`, with its model where Linux says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"CPU {next(models, '')}".strip()
 
 
 def commit(folder: Path = Path(__file__).parent) -> str:

@@ -11,27 +11,22 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from dadlab import plots
 from dadlab.cost import step_cost
-from dadlab.estimates import Estimate, accuracy
+from dadlab.estimates import Estimate
 from dadlab.methods import METHODS
 from dadlab.profile import make_profile
 from dadlab.style import title_of
 from dadlab.tables.summary import named, read_records, tally, verdicts
 from dadlab.tables.verdicts import FAILS, HOLDS
-from dadlab.tables.view import cell_text
 
 CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}
 
 
 def markdown_table(results: dict[str, Any]) -> str:
-    """Top-1 a method and split as `mean ± half interval`, then errors under corruption, of what `compare` returned.
-
-    Intervals of errors are over seeds alone.
-    """
+    """Top-1 a method and split as `mean ± half interval`, then errors under corruption, of what `compare` returned."""
     splits = _in_order(results, "split")
     count = {row["split"]: row["n"] for row in results["rows"]}
     cells = {(row["method"], row["split"]): row["top1"] for row in results["rows"]}
@@ -40,7 +35,7 @@ def markdown_table(results: dict[str, Any]) -> str:
     lines = []
     for method in _in_order(results, "method"):
         tested = [_top1(cells[method, split]) for split in splits]
-        lines.append([title_of(method), *tested, *(_error(each[method]) for each in errors.values())])
+        lines.append([title_of(method), *tested, *(_top1(each[method]) for each in errors.values())])
     return _table(head, lines)
 
 
@@ -58,7 +53,7 @@ def markdown_methods(results: dict[str, Any], splits: list[str], *, rival: str =
         passes = f"{step_cost(METHODS[method], profile).forward:g}"
         tested = [_top1(cells[method, split]) for split in splits]
         apart = _difference(ahead[method]) if method in ahead else "—"
-        lines.append([title_of(method), passes, *tested, _error(results["corruption_error"][method]), apart])
+        lines.append([title_of(method), passes, *tested, _top1(results["corruption_error"][method]), apart])
     head = ["method", "passes", *splits, CORRUPTION["corruption_error"], f"{title_of(rival)} − it, {splits[0]}"]
     return _table(head, lines)
 
@@ -69,10 +64,6 @@ def _in_order(results: dict[str, Any], what: str) -> list[str]:
 
 def _top1(cell: dict[str, float]) -> str:
     return f"{cell['mean']:.1f} ± {(cell['high'] - cell['low']) / 2:.1f}"
-
-
-def _error(seeds: dict[str, float]) -> str:
-    return cell_text(accuracy(np.array(list(seeds.values()))[:, None], scale=1.0))
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:

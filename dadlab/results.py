@@ -28,9 +28,8 @@ from dadlab.evaluate import (
     SEVERITIES,
     correct,
     corrupted_errors,
-    mce,
+    corruption_score,
     mce_baseline,
-    mean_error,
     wrong_share,
 )
 from dadlab.files import atomic_path, write_json
@@ -40,7 +39,7 @@ from dadlab.run import Run
 from dadlab.train import train, warn_of_another_loss
 
 Correct = dict[str, np.ndarray]
-Errors = dict[str, dict[str, dict[str, float]]]  # method → seed → corruption → error
+Errors = dict[str, np.ndarray]  # corruption → (N,) on which share of the severities an image is wrong
 
 
 def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
@@ -214,9 +213,9 @@ def compare(
     Returns:
         JSON-ready: `rows` (method, split, top-1 with interval, every seed's value, n), `differences` (first, second,
         split, mean, low, high, and `corrected`: the ends of an interval for all pairs of a split at once),
-        `corruption_error` (method: every seed's mean error in percent), `mce` (likewise, where there is a named
-        baseline), `corruption_differences` (as `differences`, of that error in points, over seeds alone), `trained`
-        (method: on what its runs were trained), profile and machine.
+        `corruption_error` (method: mean error in percent with interval, every seed's value, n), `mce` (likewise, where
+        there is a named baseline), `corruption_differences` (as `differences`, of that error in points), `trained`
+        (method: its runs, and on what they were trained), profile and machine.
 
     Raises:
         ValueError: splits or images that cannot be read, or a pair of methods outside the grid; before any training.
@@ -225,7 +224,7 @@ def compare(
     check_pairs(pairs, methods)
     _check_images(profile, plain_splits, corruptions)
     measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
-    errors: Errors = {method: {} for method in methods}
+    errors: dict[str, dict[int, Errors]] = {method: {} for method in (methods if corruptions else ())}
     trainers: dict[str, dict[int, dict[str, str]]] = {method: {} for method in methods}
     for seed in seeds:
         for method in methods:
@@ -233,7 +232,7 @@ def compare(
             measured[method][seed] = measure(run, runs_dir, plain_splits)
             trainers[method][seed] = trained_by(run.folder(runs_dir))
             if corruptions:
-                errors[method][str(seed)] = measure_corruptions(run, runs_dir)
+                errors[method][seed] = measure_corrupted(run, runs_dir)
     baseline = mce_baseline(profile.data)
     return {
         **about_grid(profile, student, seeds),
@@ -243,10 +242,10 @@ def compare(
             for a, b in pairs
             for s in splits
         ],
-        "corruption_error": _each(errors, mean_error) if corruptions else {},
-        "mce": _each(errors, lambda found: mce(found, baseline)) if corruptions and baseline else {},
+        "corruption_error": {method: _cell(_scores(found), seeds) for method, found in errors.items()},
+        "mce": {method: _cell(_scores(found, baseline), seeds) for method, found in errors.items()} if baseline else {},
         "corruption_differences": [
-            {"first": a, "second": b, **_apart(_column(errors[a]), _column(errors[b]), len(pairs))}
+            {"first": a, "second": b, **_apart(_scores(errors[a]), _scores(errors[b]), len(pairs))}
             for a, b in (pairs if corruptions else ())
         ],
         "trained": {method: by_whom(found) for method, found in trainers.items()},
@@ -258,9 +257,9 @@ def _apart(first: np.ndarray, second: np.ndarray, pairs: int) -> dict[str, Any]:
     return {**rounded(difference(first, second)), "corrected": [widened.get("low"), widened.get("high")]}
 
 
-def _column(errors: dict[str, dict[str, float]]) -> np.ndarray:
-    """(S, 1) mean error over corruptions, in [0, 1]."""
-    return np.array([[np.mean(list(found.values()))] for found in errors.values()])
+def _scores(errors: dict[int, Errors], baseline: dict[str, float] | None = None) -> np.ndarray:
+    """(S, N) what each image adds to the mean error, or with a baseline to mCE, over seeds in order."""
+    return np.stack([corruption_score(errors[seed], baseline) for seed in sorted(errors)])
 
 
 def check_pairs(pairs: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:
@@ -282,11 +281,12 @@ def _check_images(profile: Profile, splits: Sequence[str], corruptions: bool) ->
         home_split(profile.data)  # which is what is corrupted
 
 
-def _each(errors: Errors, score: Callable[[dict[str, float]], float]) -> dict[str, dict[str, float]]:
-    """Score of every method and seed."""
-    return {method: {seed: round(score(found), 2) for seed, found in seeds.items()} for method, seeds in errors.items()}
-
-
 def _row(method: str, split: str, found: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
+    cell = _cell(found, seeds)
+    return {"method": method, "split": split, "n": cell.pop("n"), "seeds": cell.pop("seeds"), "top1": cell}
+
+
+def _cell(found: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
+    """Mean and interval of values (S, N) in percent, every seed's mean, and how many images."""
     each = {str(seed): round(100 * float(values.mean()), 2) for seed, values in zip(sorted(seeds), found, strict=True)}
-    return {"method": method, "split": split, "n": found.shape[1], "top1": rounded(accuracy(found)), "seeds": each}
+    return {**rounded(accuracy(found)), "seeds": each, "n": found.shape[1]}

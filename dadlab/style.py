@@ -33,6 +33,7 @@ COLOURS = {
     "dat_dad": "#117733",
     "dad_augmentation": "#88CCEE",
     "augmix": "#DDCC77",
+    "kd_augmix": "#C98B4A",
     "dad_augmix": "#B79F00",
     "debiased": "#AA4499",
     "dist": "#661100",
@@ -44,6 +45,7 @@ MARKERS |= {"at": "X", "advprop": "P", "fast_advprop": "p", "pyramid_at": "8", "
 MARKERS |= {
     "dad_augmentation": ".",
     "augmix": "H",
+    "kd_augmix": "$×$",
     "dad_augmix": "$+$",
     "debiased": "d",
     "dist": "$D$",

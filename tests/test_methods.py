@@ -117,6 +117,8 @@ def test_augmix_by_hand(student, batch, tools):
     agreement = 12 * jensen_shannon(clean, first, second)
     expected = F.cross_entropy(clean, batch.labels) + agreement
     torch.testing.assert_close(METHODS["augmix"].loss(student, batch, tools), expected)
+    expected = METHODS["kd"].loss(student, batch, tools) + agreement
+    torch.testing.assert_close(METHODS["kd_augmix"].loss(student, batch, tools), expected)
     expected = METHODS["dad"].loss(student, batch, tools) + agreement
     torch.testing.assert_close(METHODS["dad_augmix"].loss(student, batch, tools), expected)
 

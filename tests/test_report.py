@@ -16,19 +16,19 @@ from dadlab.tables.summary import VERDICTS
 RESULTS = {
     "rows": [{"method": "kd", "split": "sketch", "n": 2000, "top1": {"mean": 50.0, "low": 48.0, "high": 52.0}}],
     "differences": [{"first": "dad", "second": "kd", "split": "sketch", "mean": 3.0, "low": 1.0, "high": 5.0}],
-    "mce": {"kd": {"0": 80.0, "1": 90.0}},
+    "mce": {"kd": {"mean": 85.0, "low": 83.0, "high": 87.0}},
 }
 
 
 def test_table_shows_mean_half_interval_and_mce():
-    assert "| KD | 50.0 ± 2.0 | 85.0 ± 63.5 |" in markdown_table(RESULTS)  # Student's t of two seeds
+    assert "| KD | 50.0 ± 2.0 | 85.0 ± 2.0 |" in markdown_table(RESULTS)
 
 
 def test_an_ablation_stands_beside_the_main_result():
     rows = [{**RESULTS["rows"][0], "method": method} for method in ("kd", "dad")]
-    ablation = {**RESULTS, "rows": rows, "mce": {"kd": {"0": 1.0}, "dad": {"0": 70.0}}}
+    ablation = {**RESULTS, "rows": rows, "mce": {m: {"mean": 70.0, "low": 69.0, "high": 71.0} for m in ("kd", "dad")}}
     found = beside(RESULTS, ablation, "dad", "DAD, broad")
-    assert "| KD | 50.0 ± 2.0 | 85.0 ± 63.5 |\n| DAD, broad | 50.0 ± 2.0 | 70.0 |" in markdown_table(found)
+    assert "| KD | 50.0 ± 2.0 | 85.0 ± 2.0 |\n| DAD, broad | 50.0 ± 2.0 | 70.0 ± 1.0 |" in markdown_table(found)
     assert "| DAD, broad − KD | +3.0 [+1.0, +5.0] |" in markdown_differences(found, ["sketch"])
 
 
@@ -37,12 +37,12 @@ def test_methods_stand_side_by_side_the_best_first():
     rows = [
         {**RESULTS["rows"][0], "method": m, "top1": {"mean": v, "low": v - 2, "high": v + 2}} for m, v in means.items()
     ]
-    errors = {method: {"0": 80.0, "1": 90.0} for method in means}
+    errors = dict.fromkeys(means, RESULTS["mce"]["kd"])
     results = {**RESULTS, "rows": rows, "corruption_error": errors, "profile": asdict(make_profile())}
     assert markdown_methods(results, ["sketch"]).splitlines()[2:] == [
-        "| DAD | 2 | 53.0 ± 2.0 | 85.0 ± 63.5 | — |",
-        "| KD | 1 | 50.0 ± 2.0 | 85.0 ± 63.5 | +3.0 [+1.0, +5.0] |",
-        "| Adversarial training | 11 | 20.0 ± 2.0 | 85.0 ± 63.5 | — |",
+        "| DAD | 2 | 53.0 ± 2.0 | 85.0 ± 2.0 | — |",
+        "| KD | 1 | 50.0 ± 2.0 | 85.0 ± 2.0 | +3.0 [+1.0, +5.0] |",
+        "| Adversarial training | 11 | 20.0 ± 2.0 | 85.0 ± 2.0 | — |",
     ]
 
 

@@ -1,3 +1,4 @@
+import itertools
 import re
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ from published_imagenet import WNIDS, picture, write_toy_imagenet
 from dadlab import results as module
 from dadlab.disk import imagenet
 from dadlab.disk.imagenet import SPLITS
+from dadlab.estimates import accuracy, difference
 from dadlab.evaluate import mce, mce_baseline
 from dadlab.profile import make_profile
 from dadlab.report import markdown_table
@@ -112,16 +114,23 @@ def test_table_says_what_made_it(grid, profile):
     assert [found["seeds"] for found in grid["trained"]["plain"]] == [[2, 0]]
 
 
-def test_errors_under_corruption_differ_seed_by_seed(tmp_path, monkeypatch):
+def test_errors_under_corruption_differ_image_by_image(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "measure", lambda run, runs_dir, splits: {split: np.ones(4, bool) for split in splits})
     monkeypatch.setattr(module, "check", lambda *args: None)
-    told = {("kd", 0): 0.5, ("kd", 1): 0.6, ("plain", 0): 0.7, ("plain", 1): 0.9}
-    errors = lambda run, runs_dir: {"fog": told[run.method, run.seed], "snow": 0.0}  # noqa: E731
-    monkeypatch.setattr(module, "measure_corruptions", errors)
-    grid = ["kd", "plain"], [0, 1], ["val"], [("kd", "plain")]
-    (found,) = compare(make_profile(), *grid, tmp_path, corruptions=True)["corruption_differences"]
-    assert (found["first"], found["second"], found["mean"]) == ("kd", "plain", -12.5)
-    assert found["low"] == pytest.approx(-12.5 - 12.706 * 2.5, abs=0.01)  # Student's t with one degree of freedom
+    wrong = {
+        key: np.random.default_rng(k).random(50) for k, key in enumerate(itertools.product(("kd", "plain"), (1, 0)))
+    }
+    errors = lambda run, runs_dir: {"fog": wrong[run.method, run.seed], "snow": np.zeros(50)}  # noqa: E731
+    monkeypatch.setattr(module, "measure_corrupted", errors)
+    results = compare(make_profile(), ["kd", "plain"], [1, 0], ["val"], [("kd", "plain")], tmp_path, corruptions=True)
+    (found,) = results["corruption_differences"]
+    kd, plain = (np.stack([wrong[method, seed] / 2 for seed in (0, 1)]) for method in ("kd", "plain"))
+    expected = difference(kd, plain)
+    assert (found["first"], found["second"]) == ("kd", "plain")
+    assert (found["mean"], found["low"]) == (round(expected.mean, 2), round(expected.low, 2))
+    told = results["corruption_error"]["kd"]
+    assert (told["mean"], told["high"]) == (round(accuracy(kd).mean, 2), round(accuracy(kd).high, 2))
+    assert told["seeds"] == {"0": round(100 * kd[0].mean(), 2), "1": round(100 * kd[1].mean(), 2)}
 
 
 @pytest.mark.parametrize(("data", "has_mce"), [("fashion", True), ("my_photos", False), ("imagenet:/data", True)])
@@ -131,10 +140,12 @@ def test_raw_error_always_mce_where_there_is_a_baseline(data, has_mce, tmp_path,
     monkeypatch.setattr(module, "check", lambda *args: None)
     monkeypatch.setattr(module, "home_split", lambda data: "val")
     errors = dict.fromkeys(mce_baseline("imagenet:/data"), 0.5)
-    monkeypatch.setattr(module, "measure_corruptions", lambda run, runs_dir: errors)
+    wrong = {kind: np.array([0.0, 1.0]) for kind in errors}
+    monkeypatch.setattr(module, "measure_corrupted", lambda run, runs_dir: wrong)
     found = compare(make_profile(data=data), ["kd"], [0], ["val"], [], tmp_path, corruptions=True)
-    assert found["corruption_error"] == {"kd": {"0": 50.0}}
-    assert found["mce"] == ({"kd": {"0": round(mce(errors, mce_baseline(data)), 2)}} if has_mce else {})
+    assert found["corruption_error"]["kd"]["mean"] == 50.0
+    told = {"kd": round(mce(errors, mce_baseline(data)), 2)} if has_mce else {}
+    assert {method: cell["mean"] for method, cell in found["mce"].items()} == told
     assert ("mCE" in markdown_table(found)) == has_mce
     assert "C, error ↓ |" in markdown_table(found)
 
@@ -211,8 +222,10 @@ def test_a_student_trained_on_imagenet_is_tested_on_all_its_shifts(toy_imagenet,
     }
     top1 = {row["split"]: row["top1"]["mean"] for row in found["rows"]}
     assert top1["a"] >= top1["a-1000"]
-    assert 0 < found["corruption_error"]["plain"]["0"] <= 100
-    assert found["mce"]["plain"]["0"] > found["corruption_error"]["plain"]["0"]  # AlexNet's errors are below 100 %
+    assert 0 < found["corruption_error"]["plain"]["mean"] <= 100
+    assert (
+        found["mce"]["plain"]["mean"] > found["corruption_error"]["plain"]["mean"]
+    )  # AlexNet's errors are below 100 %
 
 
 SHARES = np.array([0.25, 0.75])

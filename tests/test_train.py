@@ -36,7 +36,7 @@ def test_a_vit_is_attacked_too(profile, method, tmp_path):
     assert [math.isfinite(loss) for loss in losses(run, tmp_path)] == [True]
 
 
-NEW = ("dad_augmentation", "augmix", "dad_augmix", "debiased", "dist", "ard", "rslad")
+NEW = ("dad_augmentation", "augmix", "kd_augmix", "dad_augmix", "debiased", "dist", "ard", "rslad")
 
 
 @pytest.mark.parametrize("method", NEW)

@@ -21,7 +21,7 @@ from dadlab.tables.plots import published_measured_each
 from dadlab.tables.report_figures import SHOWN
 from dadlab.tables.report_parts import absent_part, figure_part, image, scrolled, table_part
 from dadlab.tables.sentences import NOT_MEASURED
-from dadlab.tables.summary import FIGURES, all_gains, named, rank_correlations, read_records, verdicts
+from dadlab.tables.summary import AGAINST, ENOUGH, FIGURES, all_gains, named, rank_correlations, read_records, verdicts
 
 TABLE_NAMES, FIGURE_NAMES = [f"table_{number:02d}" for number in range(1, 13)], list(SHOWN)
 _STYLE = """body { font: 14px/1.45 sans-serif; margin: 2em auto; max-width: 78em; padding: 0 1em; color: #222 }
@@ -82,21 +82,22 @@ def _summary(records: dict[str, dict[str, Any]], figures: dict[str, dict[str, An
     return [
         f"<h2>Claims</h2><p>{len(said)} claims: {told or 'none yet'}. Effects are paired differences, in points unless "
         "a measure is named, with their intervals at the level that is corrected for the number of comparisons of "
-        f"their table; where a claim is open, how much more would tell.</p>{_claims(here)}",
+        "their table; where a claim is open, how many in all would tell, in 80 % of all cases if the effect is as "
+        f"measured.</p>{_claims(here)}",
         f"<details><summary>{len(not_here)} claims that are not measured</summary>{_claims(not_here)}</details>",
         "<h2>Gains</h2><p>A point a row and column, over the first row of its block; up is better; dotted: both agree."
         "</p>",
         image(_png(published_measured_each(together)), "published and measured gains"),
         "<p>Rank correlation of methods, published against measured, where three or more have one reference, itself "
-        "included: averaged over columns, with its 95 % interval over these. A run that several tables have counts "
-        "once in <i>all</i>.</p>",
+        f"included: averaged over columns, where there are {ENOUGH} with a 95 % interval over these.</p>",
         ranks.to_html(float_format="{:+.2f}".format, na_rep="—", border=0),
     ]
 
 
 def _claims(said: pd.DataFrame) -> str:
     rows = [
-        f"<tr><td class=text><a href='#{r.table}'>{named(r.table)}</a></td><td class=text>{html.escape(r.claim)}</td>"
+        f"<tr><td class=text><a href='#{r.table}'>{named(r.table)}</a></td>"
+        f"<td class=text>{html.escape(r.claim + AGAINST * r.against)}</td>"
         f"<td class='text {r.verdict.replace(' ', '-')}'>{html.escape(r.verdict)}</td>"
         f"<td class=text>{'<br>'.join(map(html.escape, r.effects)) or '—'}</td></tr>"
         for r in said.itertuples()

@@ -45,6 +45,11 @@ def table_part(name: str, record: dict[str, Any], where: str) -> str:
     told = f"Measured ± half its 95 % interval, below it the <span class=printed>published</span> value{_lower(less)}."
     source = f"<a href='{where}/{name}.json'>{name}.json</a>"
     turns = f"seeds {record['seeds']}" if "seeds" in record else f"{len(record['rounds'])} rounds"
+    if "epsilon" in record:
+        counts = {
+            column: max((row["cells"][column].get("n", 0) for row in record["rows"]), default=0) for column in columns
+        }
+        told += f" ε = {record['epsilon']:.3g} of pixels in [0, 1]; photographs: {_listed(counts)}."
     made = f"{turns}, commit {record['commit']}, {html.escape(record['machine'])}"
     title = f"<h2 id='{name}'>{named(name)}: {html.escape(record['title'])}</h2>"
     return f"{title}<p class=note>{told}</p>{scrolled(body)}<p class=note>{source}: {made}</p>"
@@ -105,6 +110,10 @@ def _bold(record: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:
 
 def _bolded(text: str, bold: bool) -> str:
     return f"<b>{text}</b>" if bold else text
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{html.escape(name)} {count:,}" for name, count in counts.items())
 
 
 def _lower(columns: str) -> str:

@@ -155,7 +155,7 @@ def verdict_table(judged: Sequence[Judged]) -> Styler:
         {
             "claim": found.sentence.text,
             "verdict": found.verdict,
-            "comparison": f"{claim.first} − {claim.second}",
+            "comparison": " − ".join(f"({n})" if LESS in n else n for n in (claim.first, claim.second)),
             "on": claim.on,
             "effect (points)": _effect(claim, verdict),
             "by itself": NOT_MEASURED if verdict is None else verdict.verdict,

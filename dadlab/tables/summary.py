@@ -17,13 +17,17 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from dadlab.estimates import Estimate, accuracy
-from dadlab.tables.sentences import NOT_MEASURED, ONE_SEED
+from dadlab.tables.rows import SEPARATOR
+from dadlab.tables.sentences import LESS, NOT_MEASURED, ONE_SEED
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, printed
 
 GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high", "over", "runs"]
 TABLES = ("table_*",)
 FIGURES = ("figure_*", "theory", "implication", "open_questions")
 VERDICTS = (HOLDS, FAILS, OPEN, NOT_MEASURED)
+OWN = "our own"  # in the text of a claim that is no sentence of the paper
+AGAINST = " (the paper's own numbers speak against it)"  # said of a sentence
+ENOUGH = 5  # columns, for an interval over them
 
 
 def read_records(folder: Path, names: Sequence[str] = TABLES) -> dict[str, dict[str, Any]]:
@@ -58,15 +62,16 @@ def rank_correlations(found: pd.DataFrame) -> pd.DataFrame:
     """Spearman's ρ of published and measured gains: how well methods keep their order in each table, and in all.
 
     Methods are ranked within a block and column over one reference, itself included as zero, where they are three or
-    more; rows that are each over a reference of their own are no methods to be ranked. ρ is averaged over the blocks of
-    a column, then over columns, with a 95 % interval over these (Student's t; columns share their runs, so that it is
-    rather too narrow). A run that several tables show counts once in `all`.
+    more; rows that are each over a reference of their own are no methods to be ranked, and neither are rows of a single
+    seed. ρ is averaged over the blocks of a column, then over columns, where there are `ENOUGH` with a 95 % interval
+    over these (Student's t; columns share their runs, so that it is rather too narrow). A run that several tables show
+    stands for another published row in each, and counts in each.
 
     Columns: `rank correlation`, `low`, `high`, `methods` (runs of one kind, references not counted), `columns`,
     `rankings` (a block and column each).
     """
-    once = found.drop_duplicates(["runs", "column"])
-    lines = [{"table": table, **_ranked(part)} for table, part in [*found.groupby("table"), ("all", once)]]
+    found = found[found["low"].notna()]
+    lines = [{"table": table, **_ranked(part)} for table, part in [*found.groupby("table"), ("all", found)]]
     return pd.DataFrame(lines).set_index("table")
 
 
@@ -78,7 +83,7 @@ def _ranked(found: pd.DataFrame) -> dict[str, float]:
         return unknown | dict.fromkeys(("methods", "columns", "rankings"), 0)
     ranked = pd.DataFrame({"column": [group["column"].iloc[0] for group, _ in told], "rho": [rho for _, rho in told]})
     by_column = ranked.groupby("column")["rho"].mean().to_numpy()
-    mean = accuracy(by_column[:, None], scale=1.0)
+    mean = accuracy(by_column[:, None], scale=1.0) if len(by_column) >= ENOUGH else Estimate(float(by_column.mean()))
     methods = pd.concat([group["runs"] for group, _ in told]).nunique()
     counts = {"methods": methods, "columns": len(by_column), "rankings": len(told)}
     low, high = (float(np.clip(end, -1.0, 1.0)) for end in (mean.low, mean.high))
@@ -93,23 +98,40 @@ def _rho(group: pd.DataFrame) -> float:
 
 
 def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Every claim of every table and its verdict, with the effects behind it: a list, a line a comparison."""
+    """Every claim of every table and its verdict, with the effects behind it: a list, a line a comparison.
+
+    `against` is whether the paper's own numbers lie outside of what one of the comparisons says.
+    """
     lines = [
         {
             "table": name,
             "claim": claim["claim"],
             "verdict": claim["verdict"],
-            "effects": _effects(claim["comparisons"], record.get("lower_is_better") or ()),
+            "effects": _effects(claim["comparisons"], record),
+            "against": any(_against(found, record) for found in claim["comparisons"]),
         }
         for name, record in records.items()
         for claim in record.get("claims", ())
     ]
-    return pd.DataFrame(lines, columns=["table", "claim", "verdict", "effects"])
+    return pd.DataFrame(lines, columns=["table", "claim", "verdict", "effects", "against"])
+
+
+def _against(comparison: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Whether the published numbers contradict a comparison; not where one of them is missing."""
+    if "effect" not in comparison:
+        return False
+    cells = {SEPARATOR.join(row["row"]): row["cells"].get(comparison["on"], {}) for row in record.get("rows", ())}
+    parts = [[cells.get(row, {}).get("published") for row in comparison[k].split(LESS)] for k in ("first", "second")]
+    if None in parts[0] + parts[1]:
+        return False
+    first, second = (part[0] - sum(part[1:]) for part in parts)
+    return not comparison.get("above", -math.inf) < first - second < comparison.get("below", math.inf)
 
 
 def tally(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """How many sentences a table has, how many of which verdict, and its rank correlation with interval, as text."""
+    """How many of the paper's sentences a table has, how many of which verdict, and its rank correlation, as text."""
     said, ranks = verdicts(records), rank_correlations(all_gains(records))
+    said = said[~said["claim"].str.contains(OWN)]
     counts = pd.crosstab(said["table"], said["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
     counts.insert(0, "sentences", counts.sum(axis=1))
     counts.loc["all"] = counts.sum()
@@ -136,20 +158,20 @@ def named(stem: str) -> str:
     return f"{kind.capitalize()} {number.lstrip('0')}" if number.isdigit() else stem.replace("_", " ").capitalize()
 
 
-def _effects(comparisons: Sequence[dict[str, Any]], lower_is_better: Sequence[str]) -> list[str]:
+def _effects(comparisons: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[str]:
     """`DAD − KD on Sketch: +4.3 [+1.9, +7.1] at 99.5 %` of those that were measured; if open, what would tell.
 
-    That less is better is said of columns in which it is, and of claims that something is less.
+    That less is better is said of columns in which it is, and of claims that something is less. What is timed has
+    rounds in the place of seeds.
     """
-    return [
-        _effect(found, found["on"] in lower_is_better or "above" not in found)
-        for found in comparisons
-        if "effect" in found
-    ]
+    lower = record.get("lower_is_better") or ()
+    told = [_effect(found, found["on"] in lower or "above" not in found) for found in comparisons if "effect" in found]
+    return [line.replace(" seeds ", " rounds ") for line in told] if "rounds" in record else told
 
 
 def _effect(found: dict[str, Any], lower: bool) -> str:
     effect = printed(Estimate(**found["effect"]), found["scale"]) + ONE_SEED * (found.get("seeds") == 1)
-    told = f"{found['first']} − {found['second']} on {found['on']}: {effect} at {100 * found['level']:.4g} %"
+    first, second = (f"({name})" if LESS in name else name for name in (found["first"], found["second"]))
+    told = f"{first} − {second} on {found['on']}: {effect} at {100 * found['level']:.4g} %"
     told += ", lower is better" if lower else ""
     return told + (f"; {found['would_tell']} would tell" if found["would_tell"] else "")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
+from torch.optim.lr_scheduler import LambdaLR
 
 from dadlab.cost import step_cost
 from dadlab.loop import Service
@@ -61,6 +62,7 @@ def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
     """Train on and on, yielding the seconds of every step."""
     accelerator = Accelerator(mixed_precision=precision())
     loop = begin_training(run, runs_dir, Path(runs_dir) / "timing", accelerator, Service())
+    loop.schedule = LambdaLR(loop.optimizer, lambda step: 1.0)  # a run's own ends with the run
     loop.model.train()
     clock = time.perf_counter if accelerator.device.type == "cuda" else time.process_time
     for step in itertools.count():

@@ -23,11 +23,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
 from dadlab.ahead import local_device
 from dadlab.files import atomic_path, fill, load_weights, save_weights, write_json
-from dadlab.loop import terminated
+from dadlab.loop import one_cycle, terminated
 from dadlab.progress import track
 from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
 from dadlab.steps import epoch_order
@@ -141,7 +141,7 @@ class Loop:
         else:
             optimizer = SGD(trained, momentum=0.9, weight_decay=decay)
         if self.run.recipe == "one-cycle" or self.tuned:
-            return optimizer, OneCycleLR(optimizer, rates, max(40, self.steps), pct_start=0.05)
+            return optimizer, one_cycle(optimizer, rates, self.steps)
         return optimizer, MultiStepLR(optimizer, [self.steps // 3, 2 * self.steps // 3], 0.1)
 
     def fit(self) -> None:

@@ -79,27 +79,57 @@ def of_table(table: str, block: str, over: str, *rows: tuple[str, float, float],
 ORDERED = (("a", 1.0, 1.0), ("b", 2.0, 2.0), ("c", 3.0, 3.0))
 
 
-def test_rank_correlation_has_an_interval_over_columns():
-    found = rank_correlations(of_table("t", "N", "r", *ORDERED)).loc["t"]
-    assert found["rank correlation"] == pytest.approx(1 / 3)  # 1, 1 and −1
-    reach = 4.303 * np.std([1, 1, -1], ddof=1) / 3**0.5  # t of two degrees of freedom: past both ends of ρ
-    assert reach > 4 / 3
-    assert (found["low"], found["high"]) == (-1, 1)
-    assert (found["methods"], found["columns"], found["rankings"]) == (3, 3, 3)
+def test_rank_correlation_has_an_interval_over_columns_where_they_are_enough():
+    found = rank_correlations(of_table("t", "N", "r", *ORDERED, columns="vwxyz")).loc["t"]
+    assert found["rank correlation"] == pytest.approx(3 / 5)  # four times 1, and −1
+    reach = 2.776 * np.std([1, 1, 1, 1, -1], ddof=1) / 5**0.5  # t of four degrees of freedom
+    assert found["low"] == pytest.approx(3 / 5 - reach, abs=1e-3)
+    assert found["high"] == 1
+    assert (found["methods"], found["columns"], found["rankings"]) == (3, 5, 5)
+    few = rank_correlations(of_table("t", "N", "r", *ORDERED, columns="wxyz")).loc["t"]
+    assert few["rank correlation"] == 1 / 2
+    assert np.isnan(few["low"])
 
 
 def test_columns_that_agree_are_no_certainty():
-    found = rank_correlations(of_table("t", "N", "r", *ORDERED, columns="xy")).loc["t"]
+    found = rank_correlations(of_table("t", "N", "r", *ORDERED, columns="abcxy")).loc["t"]
     assert found["rank correlation"] == 1
     assert np.isnan(found["low"])
 
 
-def test_what_two_tables_show_counts_once_in_all():
+def test_the_order_of_tables_does_not_count():
     first, again = of_table("t", "N", "r", *ORDERED), of_table("u", "", "r", *ORDERED[:2], ("d", 9.0, 1.5))
-    found = rank_correlations(pd.concat([first, again]))
-    assert found["rankings"].tolist() == [3, 3, 3]
-    assert found.loc["all", "rank correlation"] == found.loc["t", "rank correlation"]
-    assert found.loc["all", "methods"] == 3
+    one, other = (rank_correlations(pd.concat(pair)).loc["all"] for pair in ((first, again), (again, first)))
+    assert one["rank correlation"] == pytest.approx(other["rank correlation"])
+    assert (one["methods"], one["rankings"]) == (4, 6)
+
+
+def test_a_single_seed_is_not_ranked():
+    found = of_table("t", "N", "r", *ORDERED)
+    found.loc[found["row"] == "c", ["low", "high"]] = np.nan
+    assert rank_correlations(found).loc["t", "methods"] == 2
+
+
+def test_published_numbers_may_speak_against_a_sentence():
+    rows = [{"row": ["N", name], "cells": {"C": {"published": value}}} for name, value in (("a", 5.0), ("b", 3.0))]
+    rows += [{"row": ["N", "c"], "cells": {"C": {"published": None}}}]
+    shared = {"on": "C", "level": 0.95, "scale": 100.0, "would_tell": "", "effect": {"mean": 1.0}, "verdict": "x"}
+    claims = [("N · a", "N · b", 0.0), ("N · b", "N · a", 0.0), ("N · b", "N · a", -3.0), ("N · c", "N · a", 0.0)]
+    claims += [("N · a − N · b", "N · a", 0.0)]
+    said = [
+        {"claim": str(k), "verdict": "x", "comparisons": [{**shared, "first": first, "second": second, "above": above}]}
+        for k, (first, second, above) in enumerate(claims)
+    ]
+    found = verdicts({"t": {"rows": rows, "claims": said}})
+    assert found["against"].tolist() == [False, True, False, False, True]
+    assert found["effects"][4][0].startswith("(N · a − N · b) − N · a on C")
+
+
+def test_what_is_timed_has_rounds():
+    compared = {"first": "a", "second": "b", "on": "C", "level": 0.95, "scale": 1.0, "effect": {"mean": 1.0}}
+    claim = {"claim": "c", "verdict": "x", "comparisons": [{**compared, "would_tell": "101 seeds", "above": 0.0}]}
+    (told,) = verdicts({"t": {"rounds": [0, 1], "claims": [claim]}})["effects"]
+    assert told[0].endswith("; 101 rounds would tell")
 
 
 def test_rows_over_references_of_their_own_are_not_ranked():

@@ -20,7 +20,10 @@ SHOWN = {
             "codes it has, in how many x′ differs from x, and Q(x), without attack"
         )
     },
-    "figure_02": {"rank_correlation": "Rank correlation of distance and performance"},
+    "figure_02": {
+        "rank_correlation": "Rank correlation of distance and performance",
+        "slopes": "Slope of DAD's gain along the distance of shifts, points a unit, over all and over all but one",
+    },
     "figure_03": {"kinds": "Over the photographs chosen among"},
     "theory": {
         "risks": "r(P) and r(P′): zero-one risk of every method on every distribution",

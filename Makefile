@@ -12,6 +12,7 @@ PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3
 USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 PROFILE := fashion
+SHARED := {}
 
 .PHONY: help demo answers plan tables test test-slow test-browser lint lab app doctor lock hooks clean
 
@@ -25,10 +26,10 @@ answers: $(STAMP) ## put the committed answers of our runs under runs/, so that 
 	@$(BIN)/python -m dadlab.ledger unpack
 
 plan: $(STAMP) ## which runs Tables 1–12 still need, and their hours; PROFILE=imagenet
-	@$(BIN)/python -m dadlab.tables.plan --profile $(PROFILE)
+	@$(BIN)/python -m dadlab.tables.plan --profile $(PROFILE) --shared '$(SHARED)'
 
 tables: $(STAMP) ## run the first paper's tables and figures and write papers/dad/report.html; PROFILE=imagenet
-	@$(BIN)/python -m dadlab.tables.overnight --profile $(PROFILE)
+	@$(BIN)/python -m dadlab.tables.overnight --profile $(PROFILE) -p shared '$(SHARED)'
 
 test: lint ## linter, formatter, type checker, then the tests
 	@$(BIN)/python -m pytest

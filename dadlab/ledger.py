@@ -165,7 +165,10 @@ def _trained(runs_dir: Path) -> list[Path]:
     """Folders of runs that belong in the ledger and whose weights are there."""
     found = []
     for path in sorted(Path(runs_dir).glob("*/run.json")):
-        run = read_run(path)
+        try:
+            run = read_run(path)
+        except ValueError:  # of a method that this code does not know
+            continue
         whole = (run.profile.data, run.profile.limit) == ("fashion", 0)
         same = run.folder(runs_dir) == path.parent  # not so where a teacher's file is gone, or the code names it anew
         there = run.weights(runs_dir).is_file() and all((path.parent / name).is_file() for name in PAGE)

@@ -95,6 +95,16 @@ def test_uncommitted_code_gets_no_page_and_neither_do_its_neighbours(tmp_path, c
     assert not list((tmp_path / "ledger").glob("*"))
 
 
+def test_runs_of_methods_that_are_not_here_are_passed_over(tmp_path):
+    folder = made(tmp_path / "runs")
+    other = made(tmp_path / "runs", dataclasses.replace(RUN, seed=4))
+    told = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**told, "method": "mine"}))
+    (page,) = pack(tmp_path / "runs", tmp_path / "ledger")
+    assert page.stem == folder.name
+    assert set(verify(tmp_path / "runs", tmp_path / "ledger")["run"]) == {folder.name}
+
+
 def test_runs_that_are_there_are_left_alone(tmp_path):
     made(tmp_path / "there")
     pack(tmp_path / "there", tmp_path / "ledger")

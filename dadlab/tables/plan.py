@@ -36,6 +36,7 @@ def plan(
     seeds: Sequence[int] = range(5),
     tables: Sequence[int] = TABLES,
     runs_dir: Path = Path("runs"),
+    shared: Mapping[str, Any] | None = None,
     cost: Path = COST,
 ) -> pd.DataFrame:
     """What would be trained for tables, one line a training.
@@ -45,6 +46,7 @@ def plan(
         seeds: of every row.
         tables: some of the twelve.
         runs_dir: where runs live.
+        shared: fields of the profile for all rows.
         cost: what `benchmarks.method_cost` wrote.
 
     Returns:
@@ -60,7 +62,7 @@ def plan(
     needed: dict[tuple[str, Profile], _Need] = {}
     for number in tables:
         columns = () if number == UNDER_ATTACK else [*load_table(number).columns]
-        for row in (row for row in read_rows(number, profile) if row.method and not row.missing):
+        for row in (row for row in read_rows(number, profile, shared=shared) if row.method and not row.missing):
             ready = with_teacher(row, runs_dir, train=False)
             if ready.missing and row.teacher:
                 _need(needed, row.teacher).add(number, {TEACHER_SEED})
@@ -107,10 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--tables", nargs="+", type=int, default=[*TABLES])
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
+    parser.add_argument("--shared", type=json.loads, default={}, help="JSON: fields of the profile for all rows")
     given = parser.parse_args(arguments)
     try:
         nearest(given.profile, PROFILES, "profile")
-        found = plan(given.profile, seeds=given.seeds, tables=given.tables, runs_dir=given.runs_dir)
+        about = {"seeds": given.seeds, "tables": given.tables, "runs_dir": given.runs_dir, "shared": given.shared}
+        found = plan(given.profile, **about)
     except ValueError as error:
         print(f"dadlab.tables.plan: {error}", file=sys.stderr)
         return 1

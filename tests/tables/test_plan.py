@@ -56,3 +56,10 @@ def test_the_command_sums_up(tmp_path, capsys):
     assert "table 7: no runs stand behind it" in capsys.readouterr().err
     assert main(["--profile", "fashon"]) == 1
     assert "fashion" in capsys.readouterr().err
+
+
+def test_fields_of_all_rows_are_found_in_what_is_needed(tmp_path, cost, capsys):
+    told = ["--tables", "3", "--seeds", "0", "--runs-dir", str(tmp_path), "--shared", '{"views": 0}']
+    assert main(told) == 1
+    assert "views must be at least 1" in capsys.readouterr().err
+    assert len(plan(seeds=[0], tables=[3], runs_dir=tmp_path, cost=cost, shared={"views": 2}))

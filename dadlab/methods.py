@@ -2,7 +2,7 @@
 
 A method says what it needs beside the clean view (`second`), so that controls are matched by construction: KD with
 two clean views, DAD on Q(x) without attack (all its samples, or just those that DAD keeps too), and DAD all make two
-student passes of equal size a step. Without attack x' is Q(x) and a sample Q(Q(x)): DAD's way but for the step.
+student passes of equal size a step. Without attack x' is Q(x) and a sample Q(Q(x)): DAD's way but its step.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Method:
         title: in tables.
         loss: from a batch to its loss.
         second: the second stream: `none`, another `view`, a `partner` of the batch, or stored samples: `discretized`
-            without attack, of all views or (`matched`) of just those that survive the filter under attack, or
+            without attack, of all views or (`matched`) of just those that survive the filter with and without, or
             `adversarial`.
         uses_teacher: whether the loss asks for the teacher's logits.
         online: what of the profile it uses while it trains: `attack`, `discretizer` (both on the student), `transfer`.

@@ -45,8 +45,8 @@ lint: $(STAMP) ## linter, formatter and type checker
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 
-lab: $(STAMP) ## JupyterLab on notebooks/
-	@$(BIN)/python -m jupyterlab notebooks
+lab: $(STAMP) ## JupyterLab, at notebooks/
+	@$(BIN)/python -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
 
 app: $(STAMP) ## the views of notebooks/inspect.ipynb without the code, served by Voilà
 	@$(BIN)/python -m voila notebooks/inspect.ipynb --TagRemovePreprocessor.remove_cell_tags=static

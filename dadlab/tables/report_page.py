@@ -21,7 +21,17 @@ from dadlab.tables.plots import published_measured_each
 from dadlab.tables.report_figures import SHOWN
 from dadlab.tables.report_parts import absent_part, figure_part, image, scrolled, table_part
 from dadlab.tables.sentences import NOT_MEASURED
-from dadlab.tables.summary import AGAINST, ENOUGH, FIGURES, all_gains, named, rank_correlations, read_records, verdicts
+from dadlab.tables.summary import (
+    AGAINST,
+    ENOUGH,
+    FIGURES,
+    OWN,
+    all_gains,
+    named,
+    rank_correlations,
+    read_records,
+    verdicts,
+)
 
 TABLE_NAMES, FIGURE_NAMES = [f"table_{number:02d}" for number in range(1, 13)], list(SHOWN)
 _STYLE = """body { font: 14px/1.45 sans-serif; margin: 2em auto; max-width: 78em; padding: 0 1em; color: #222 }
@@ -74,16 +84,16 @@ def _facts(records: Mapping[str, dict[str, Any]]) -> str:
 
 def _summary(records: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]]) -> list[str]:
     said, together = verdicts(records | figures), all_gains(records)
-    counts = Counter(said["verdict"])
+    counts, own = Counter(said["verdict"]), int(said["claim"].str.contains(OWN).sum())
     told = ", ".join(f"{count} {html.escape(verdict)}" for verdict, count in counts.most_common())
     here, not_here = said[said["verdict"] != NOT_MEASURED], said[said["verdict"] == NOT_MEASURED]
     ranks = rank_correlations(together).rename(index=lambda name: "all" if name == "all" else named(name))
     together = together.assign(table=together["table"].map(named))
     return [
-        f"<h2>Claims</h2><p>{len(said)} claims: {told or 'none yet'}. Effects are paired differences, in points unless "
-        "a measure is named, with their intervals at the level that is corrected for the number of comparisons of "
-        "their table; where a claim is open, how many in all would tell, in 80 % of all cases if the effect is as "
-        f"measured.</p>{_claims(here)}",
+        f"<h2>Claims</h2><p>{len(said)} claims, {own} of them our own: {told or 'none yet'}. Effects are paired "
+        "differences, in points unless a measure is named, with their intervals at the level that is corrected for the "
+        "number of comparisons of their table; where a claim is open, how many in all would tell, in 80 % of all cases "
+        f"if the effect is as measured.</p>{_claims(here)}",
         f"<details><summary>{len(not_here)} claims that are not measured</summary>{_claims(not_here)}</details>",
         "<h2>Gains</h2><p>A point a row and column, over the first row of its block; up is better; dotted: both agree."
         "</p>",

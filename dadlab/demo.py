@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -47,9 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def typed(text: str) -> Any:
-    """A number, True, False or None where the text reads as one, else the text."""
-    with contextlib.suppress(ValueError, SyntaxError):
-        return ast.literal_eval(text)
+    """A value where the text reads as one of Python's or of JSON's, else the text."""
+    for read in (ast.literal_eval, json.loads):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return read(text)
     return text
 
 

@@ -69,7 +69,8 @@ class Method:
         auxiliary_norm: give the student a second set of its batch norms, where it has any.
         needs_batch_norm: refuse a student that has none.
         code: twelve digits that stand for the loss as it was written when the method was made, but comments, layout and
-            docstring; empty where that cannot be read. What it calls does not count.
+            docstring, and for the module's constants that it names; empty where that cannot be read. What it calls does
+            not count.
     """
 
     title: str
@@ -104,7 +105,9 @@ def _code(loss: Callable[..., Tensor]) -> str:
         return ""
     if isinstance(written, ast.FunctionDef) and ast.get_docstring(written) is not None:
         del written.body[0]
-    return fingerprint(ast.unparse(written))
+    names = {name: loss.__globals__.get(name) for name in loss.__code__.co_names}
+    constants = {name: value for name, value in names.items() if isinstance(value, int | float | str | tuple)}
+    return fingerprint(ast.unparse(written), *[constants] * bool(constants))
 
 
 METHODS = {

@@ -23,21 +23,23 @@ def gains(
     drop: Mapping[str, float],
     reference: str = "kd",
     home: str = "studio",
+    loser: str = "plain",
     width: float = 4.6,
 ) -> Figure:
     """Gain over a reference method on every shift, with 95 % intervals.
 
     Args:
         found: method, or anything else by its title, → split → paired difference to the reference, in points.
-        drop: split → points that the plain student loses from `home`; sorts the shifts, smallest drop on top.
+        drop: split → points that a student of `loser` loses from `home`; sorts the shifts, smallest drop on top.
         reference: the method that zero stands for.
         home: the split in distribution.
+        loser: the method whose losses sort the shifts.
         width: of the figure, in inches.
     """
     order = sorted(drop, key=lambda split: drop[split])
     figure, ax = plt.subplots(figsize=(width, 0.55 + (0.24 + 0.09 * len(found)) * len(order)))
     plt.close(figure)
-    ax.axvline(0, color=COLOURS[reference], linewidth=1.2, zorder=0)
+    ax.axvline(0, color=COLOURS.get(reference, "#8A8A8A"), linewidth=1.2, zorder=0)
     for place, (method, by_split) in enumerate(found.items()):
         shift = min(0.22, 0.8 / len(found)) * (place - (len(found) - 1) / 2)
         estimates = [by_split[split] for split in order]
@@ -53,7 +55,7 @@ def gains(
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.set_xlabel(
         f"gain over {title_of(reference)} in top-1 points, 95 % interval\n"
-        f"in brackets: points that {title_of('plain')} loses there, from its top-1 on {home}"
+        f"in brackets: points that {title_of(loser)} loses there, from its top-1 on {home}"
     )
     ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     ax.set_axisbelow(True)
@@ -92,7 +94,7 @@ def distance_gain(
     figure, panels = plt.subplots(1, len(series), sharex=True, sharey=True, squeeze=False, figsize=size)
     plt.close(figure)
     for ax, (title, points) in zip(panels[0], series.items(), strict=True):
-        ax.axhline(0, color=COLOURS[reference], linewidth=1.2, zorder=0)
+        ax.axhline(0, color=COLOURS.get(reference, "#8A8A8A"), linewidth=1.2, zorder=0)
         errors = [[p.gain.mean - p.gain.low for p in points], [p.gain.high - p.gain.mean for p in points]]
         ax.errorbar([p.distance for p in points], [p.gain.mean for p in points], yerr=errors, fmt="o",
                     color=COLOURS["dad"], elinewidth=0.9)  # fmt: skip

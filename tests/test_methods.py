@@ -75,6 +75,20 @@ def test_the_code_of_a_loss_is_what_it_does_not_how_it_looks():
     assert Method("", len).code == ""  # whose source cannot be read
 
 
+WEIGHT = 2.0
+
+
+def weighted(student, batch, tools):
+    return WEIGHT * student(batch.images).mean()
+
+
+def test_a_constant_that_the_loss_names_counts(monkeypatch):
+    before = Method("", weighted).code
+    assert Method("", weighted).code == before
+    monkeypatch.setitem(globals(), "WEIGHT", 3.0)
+    assert Method("", weighted).code != before
+
+
 def test_the_code_is_that_of_the_loss_that_runs(tmp_path, monkeypatch):
     """Also when its file is edited while it runs."""
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,6 +1,7 @@
 """Sentences: what a paper says of a table, put as comparisons and judged by `dadlab.tables.verdicts`.
 
-They are data (`papers/dad/rows.json`), written down before the results of this version, or marked as later. A sentence
+They are data (`papers/dad/rows.json`), written down after a first run of six methods had been seen and before all other
+rows, or marked as later. A sentence
 holds if all its comparisons hold and does not hold if one of them does not. Comparisons with rows that nobody can train
 here are left out, and the sentence says so; every comparison of a table counts in the correction, those that could not
 be made included, but once where several sentences make it. `A − B` in a row's place is the gain of A over B.

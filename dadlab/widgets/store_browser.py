@@ -101,7 +101,10 @@ class StoreBrowser(View):
                                          disabled=True, layout=widgets.Layout(width="auto"))  # fmt: skip
         self.mark_page = button("mark page", "mark every sample of this page", self._mark_page)
         self.clear = button("clear marks", "forget all marks", self._clear)
-        self.file = control(widgets.Text, "file", value="marks.csv", tip="ends in .csv or .json", width="260px")
+        home = self.runs_dir.resolve()
+        home = home.relative_to(Path.cwd()) if home.is_relative_to(Path.cwd()) else home
+        marks = str(home / "marks.csv")
+        self.file = control(widgets.Text, "file", value=marks, tip="ends in .csv or .json", width="260px")
         self.save = button("export", "write the marked samples", self._export)
         self.saved = widgets.HTML()
 

@@ -215,7 +215,7 @@ def compare(
         split, mean, low, high, and `corrected`: the ends of an interval for all pairs of a split at once),
         `corruption_error` (method: mean error in percent with interval, every seed's value, n), `mce` (likewise, where
         there is a named baseline), `corruption_differences` (as `differences`, of that error in points), `trained`
-        (method: its runs, and on what they were trained), profile and machine.
+        (method: commit and machine of its runs), profile and machine.
 
     Raises:
         ValueError: splits or images that cannot be read, or a pair of methods outside the grid; before any training.
@@ -223,17 +223,14 @@ def compare(
     plain_splits = sorted({name for split in splits for name in split.split("+")})
     check_pairs(pairs, methods)
     _check_images(profile, plain_splits, corruptions)
+    runs = {method: {seed: Run(profile, method, student, seed) for seed in seeds} for method in methods}
     measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
     errors: dict[str, dict[int, Errors]] = {method: {} for method in (methods if corruptions else ())}
-    trainers: dict[str, dict[int, dict[str, str]]] = {method: {} for method in methods}
-    for seed in seeds:
-        for method in methods:
-            run = Run(profile, method, student, seed)
-            measured[method][seed] = measure(run, runs_dir, plain_splits)
-            trainers[method][seed] = trained_by(run.folder(runs_dir))
-            if corruptions:
-                errors[method][seed] = measure_corrupted(run, runs_dir)
-    baseline = mce_baseline(profile.data)
+    for seed, method in itertools.product(seeds, methods):
+        measured[method][seed] = measure(runs[method][seed], runs_dir, plain_splits)
+        if corruptions:
+            errors[method][seed] = measure_corrupted(runs[method][seed], runs_dir)
+    trained = {m: by_whom({seed: trained_by(run.folder(runs_dir)) for seed, run in runs[m].items()}) for m in methods}
     return {
         **about_grid(profile, student, seeds),
         "rows": [_row(method, split, stack(measured[method], split), seeds) for method in methods for split in splits],
@@ -242,13 +239,26 @@ def compare(
             for a, b in pairs
             for s in splits
         ],
-        "corruption_error": {method: _cell(_scores(found), seeds) for method, found in errors.items()},
-        "mce": {method: _cell(_scores(found, baseline), seeds) for method, found in errors.items()} if baseline else {},
+        **_under_corruption(errors, pairs, seeds, mce_baseline(profile.data)),
+        "trained": trained,
+    }
+
+
+def _under_corruption(
+    errors: dict[str, dict[int, Errors]],
+    pairs: Sequence[tuple[str, str]],
+    seeds: Sequence[int],
+    baseline: dict[str, float] | None,
+) -> dict[str, Any]:
+    """What `compare` says of errors under corruption; everything is empty where none were measured."""
+    plain = {method: _scores(found) for method, found in errors.items()}
+    relative = {method: _scores(found, baseline) for method, found in errors.items()} if baseline else {}
+    return {
+        "corruption_error": {method: _cell(found, seeds) for method, found in plain.items()},
+        "mce": {method: _cell(found, seeds) for method, found in relative.items()},
         "corruption_differences": [
-            {"first": a, "second": b, **_apart(_scores(errors[a]), _scores(errors[b]), len(pairs))}
-            for a, b in (pairs if corruptions else ())
+            {"first": a, "second": b, **_apart(plain[a], plain[b], len(pairs))} for a, b in (pairs if plain else ())
         ],
-        "trained": {method: by_whom(found) for method, found in trainers.items()},
     }
 
 

@@ -11,10 +11,11 @@ from dadlab.discretizer import VQGAN, Identity, load_discretizer
 from dadlab.estimates import Estimate, accuracy, difference
 from dadlab.evaluate import correct, corrupted, mce, shifts_of, top1
 from dadlab.examples import Made, discretize_adversarially
+from dadlab.grids import compare
 from dadlab.losses import dad_loss, kd_loss, kl_divergence
 from dadlab.methods import METHODS, Method
 from dadlab.profile import ATTACKS, Attack, Profile, make_profile
-from dadlab.results import compare, measure
+from dadlab.results import measure
 from dadlab.run import Run
 from dadlab.store import materialize, open_dataset, tally
 from dadlab.students import STUDENTS, Student, load_student, save_student

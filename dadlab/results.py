@@ -1,4 +1,4 @@
-"""Results: what runs measured, kept image by image, and grids of runs tabulated.
+"""Results: what runs measured, kept image by image.
 
 A run keeps per-sample correctness, so any difference between methods is a paired one: the same test images, the same
 seeds. What it answered to images of ImageNet or Hugging Face's that have changed since is not taken for today's.
@@ -7,12 +7,9 @@ seeds. What it answered to images of ImageNet or Hugging Face's that have change
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +18,16 @@ from dadlab.ahead import local_device
 from dadlab.data import has_corruptions, home_split, images_of, load_split
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
-from dadlab.estimates import accuracy, difference, rounded
 from dadlab.evaluate import (
     C_PHOTOS,
     CORRUPTIONS,
     SEVERITIES,
     correct,
     corrupted_errors,
-    corruption_score,
-    mce_baseline,
     wrong_share,
 )
 from dadlab.files import atomic_path, write_json
-from dadlab.profile import Profile, nearest
-from dadlab.provenance import by_whom, commit, machine, trained_by
+from dadlab.profile import Profile
 from dadlab.run import Run
 from dadlab.train import train, warn_of_another_loss
 
@@ -71,7 +64,7 @@ def answered(run: Run, runs_dir: Path, splits: Sequence[str], *, corruptions: bo
     """Whether all that `measure`, and with corruptions `measure_corrupted`, would say of a run is kept already."""
     folder, data, images = run.folder(runs_dir), run.profile.data, _images(run)
     drawn = corruptions and not has_corruptions(data)
-    read = _published_splits() if corruptions and not drawn else []
+    read = published_splits() if corruptions and not drawn else []
     kept = all(_is_kept(folder, split, images) for split in (*splits, *read))
     return kept and (not drawn or _kept_corrupted(folder, data).is_file())
 
@@ -149,7 +142,7 @@ def measure_corrupted(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
     """
     folder = run.folder(runs_dir)
     if has_corruptions(run.profile.data):
-        right = measure(run, runs_dir, _published_splits())
+        right = measure(run, runs_dir, published_splits())
         found = {kind: wrong_share([right[corruption(kind, level)] for level in SEVERITIES]) for kind in CORRUPTIONS}
     else:
         path = _kept_corrupted(folder, run.profile.data)
@@ -168,7 +161,8 @@ def kept_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[s
         return dict(found)
 
 
-def _published_splits() -> list[str]:
+def published_splits() -> list[str]:
+    """ImageNet-C's 75."""
     return [corruption(kind, severity) for kind in CORRUPTIONS for severity in SEVERITIES]
 
 
@@ -186,117 +180,3 @@ def combined(measured: Correct, split: str) -> np.ndarray:
 def stack(measured: dict[int, Correct], split: str) -> np.ndarray:
     """(S, N) over seeds in order."""
     return np.stack([combined(measured[seed], split) for seed in sorted(measured)])
-
-
-def compare(
-    profile: Profile,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    splits: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
-    runs_dir: Path,
-    *,
-    student: str = "resnet_s",
-    corruptions: bool = False,
-) -> dict[str, Any]:
-    """Run a grid of methods and seeds and tabulate it.
-
-    Args:
-        profile: what all runs share.
-        methods, seeds: the grid; runs that exist are loaded.
-        splits: what to test on; `a+b` averages two splits photograph by photograph.
-        pairs: (first, second) methods whose paired difference is wanted.
-        runs_dir: where runs live.
-        student: student name.
-        corruptions: also measure errors under corruption.
-
-    Returns:
-        JSON-ready: `rows` (method, split, top-1 with interval, every seed's value, n), `differences` (first, second,
-        split, mean, low, high, and `corrected`: the ends of an interval for all pairs of a split at once),
-        `corruption_error` (method: mean error in percent with interval, every seed's value, n), `mce` (likewise, where
-        there is a named baseline), `corruption_differences` (as `differences`, of that error in points), `trained`
-        (method: commit and machine of its runs), profile and machine.
-
-    Raises:
-        ValueError: splits or images that cannot be read, or a pair of methods outside the grid; before any training.
-    """
-    plain_splits = sorted({name for split in splits for name in split.split("+")})
-    check_pairs(pairs, methods)
-    _check_images(profile, plain_splits, corruptions)
-    runs = {method: {seed: Run(profile, method, student, seed) for seed in seeds} for method in methods}
-    measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
-    errors: dict[str, dict[int, Errors]] = {method: {} for method in (methods if corruptions else ())}
-    for seed, method in itertools.product(seeds, methods):
-        measured[method][seed] = measure(runs[method][seed], runs_dir, plain_splits)
-        if corruptions:
-            errors[method][seed] = measure_corrupted(runs[method][seed], runs_dir)
-    trained = {m: by_whom({seed: trained_by(run.folder(runs_dir)) for seed, run in runs[m].items()}) for m in methods}
-    return {
-        **about_grid(profile, student, seeds),
-        "rows": [_row(method, split, stack(measured[method], split), seeds) for method in methods for split in splits],
-        "differences": [
-            {"first": a, "second": b, "split": s, **_apart(stack(measured[a], s), stack(measured[b], s), len(pairs))}
-            for a, b in pairs
-            for s in splits
-        ],
-        **_under_corruption(errors, pairs, seeds, mce_baseline(profile.data)),
-        "trained": trained,
-    }
-
-
-def _under_corruption(
-    errors: dict[str, dict[int, Errors]],
-    pairs: Sequence[tuple[str, str]],
-    seeds: Sequence[int],
-    baseline: dict[str, float] | None,
-) -> dict[str, Any]:
-    """What `compare` says of errors under corruption; everything is empty where none were measured."""
-    plain = {method: _scores(found) for method, found in errors.items()}
-    relative = {method: _scores(found, baseline) for method, found in errors.items()} if baseline else {}
-    return {
-        "corruption_error": {method: _cell(found, seeds) for method, found in plain.items()},
-        "mce": {method: _cell(found, seeds) for method, found in relative.items()},
-        "corruption_differences": [
-            {"first": a, "second": b, **_apart(plain[a], plain[b], len(pairs))} for a, b in (pairs if plain else ())
-        ],
-    }
-
-
-def _apart(first: np.ndarray, second: np.ndarray, pairs: int) -> dict[str, Any]:
-    widened = rounded(difference(first, second, level=1 - 0.05 / pairs))  # Bonferroni
-    return {**rounded(difference(first, second)), "corrected": [widened.get("low"), widened.get("high")]}
-
-
-def _scores(errors: dict[int, Errors], baseline: dict[str, float] | None = None) -> np.ndarray:
-    """(S, N) what each image adds to the mean error, or with a baseline to mCE, over seeds in order."""
-    return np.stack([corruption_score(errors[seed], baseline) for seed in sorted(errors)])
-
-
-def check_pairs(pairs: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:
-    """Raise a `ValueError` unless all methods to be compared are in the grid."""
-    for method in itertools.chain.from_iterable(pairs):
-        nearest(method, dict.fromkeys(methods), "method of a pair")
-
-
-def about_grid(profile: Profile, student: str, seeds: Sequence[int]) -> dict[str, Any]:
-    """What all numbers of a grid share, and what they were measured with."""
-    about = {"profile": asdict(profile), "student": student, "seeds": list(seeds)}
-    return {**about, "machine": machine(), "commit": commit()}
-
-
-def _check_images(profile: Profile, splits: Sequence[str], corruptions: bool) -> None:
-    published = _published_splits() if corruptions and has_corruptions(profile.data) else []
-    check(profile.data, [profile.train, *splits, *published])
-    if corruptions and not published:
-        home_split(profile.data)  # which is what is corrupted
-
-
-def _row(method: str, split: str, found: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
-    cell = _cell(found, seeds)
-    return {"method": method, "split": split, "n": cell.pop("n"), "seeds": cell.pop("seeds"), "top1": cell}
-
-
-def _cell(found: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
-    """Mean and interval of values (S, N) in percent, every seed's mean, and how many images."""
-    each = {str(seed): round(100 * float(values.mean()), 2) for seed, values in zip(sorted(seeds), found, strict=True)}
-    return {**rounded(accuracy(found)), "seeds": each, "n": found.shape[1]}

@@ -26,9 +26,10 @@ from dadlab.data import Dataset, home_split, images_of, load_split
 from dadlab.estimates import accuracy, difference, rounded
 from dadlab.files import atomic_path, fingerprint
 from dadlab.generate import sample_generators
+from dadlab.grids import about_grid, check_pairs
 from dadlab.profile import Attack, Profile, nearest
 from dadlab.progress import track
-from dadlab.results import about_grid, check_pairs, trained
+from dadlab.results import trained
 from dadlab.run import Run
 
 EPSILONS = tuple(round(level / 255, 6) for level in (0.5, 1, 2, 4, 8))

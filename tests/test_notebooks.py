@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,13 @@ def test_quickstart_draws_its_figures_and_warns_of_nothing(ran: Path) -> None:
     assert [out for out in outputs if out.output_type == "error" or out.get("name") == "stderr"] == []
     assert sum("image/png" in out.get("data", {}) for out in outputs) == 5
     assert "<img" in (ran / "quickstart.html").read_text()
+
+
+def test_inspect_waits_for_every_view_it_shows() -> None:
+    cells = nbformat.read(demo.ROOT / "notebooks" / "inspect.ipynb", as_version=4).cells
+    shown = [match[1] for cell in cells if (match := re.fullmatch(r"(\w+) = [A-Z]\w+\(.*\)\n\1", cell.source))]
+    assert len(shown) == 5
+    assert f"for view in ({', '.join(shown)}):\n    view.wait()" in cells[-1].source
 
 
 def test_demo_refuses_unknown_parameters(capsys: pytest.CaptureFixture[str]) -> None:

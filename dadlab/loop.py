@@ -26,8 +26,6 @@ from accelerate import Accelerator
 from timm.optim import create_optimizer_v2
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dadlab.adain import load_style_transfer
@@ -38,6 +36,7 @@ from dadlab.files import atomic_path
 from dadlab.methods import METHODS
 from dadlab.norms import synchronize
 from dadlab.progress import track
+from dadlab.schedules import SCHEDULES
 from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
 from dadlab.steps import Steps
 from dadlab.students import Student
@@ -101,7 +100,7 @@ class Loop:
         self.optimizer = create_optimizer_v2(
             list(student.parameters()), self.profile.optimizer, self.profile.lr, weight_decay=self.profile.weight_decay
         )
-        self.schedule: LRScheduler = one_cycle(self.optimizer, self.profile.lr, len(steps))
+        self.schedule = SCHEDULES[self.profile.schedule](self.optimizer, len(steps))
         decay = self.profile.ema
         average = get_ema_multi_avg_fn(decay)
         self.average = AveragedModel(student, multi_avg_fn=average, use_buffers=True) if decay else None
@@ -229,12 +228,6 @@ class Loop:
         restore(self.checkpoint, self._parts(), saved)
         self.progress = Progress(**saved["progress"])
         self.progress.loss = self._to_device(self.progress.loss)
-
-
-def one_cycle(optimizer: Optimizer, lr: float | list[float], steps: int) -> LRScheduler:
-    """The rate rises to `lr` for 5 % of the steps, two at least, and falls to nothing; momentum goes the other way."""
-    whole, momentum = max(4, steps), bool({"momentum", "betas"} & set(optimizer.defaults))
-    return OneCycleLR(optimizer, lr, whole, pct_start=max(0.05, 2 / whole), cycle_momentum=momentum)
 
 
 @contextlib.contextmanager

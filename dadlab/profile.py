@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from timm.optim import list_optimizers
 
+from dadlab.schedules import SCHEDULES
+
 _T = TypeVar("_T")
 
 
@@ -64,12 +66,11 @@ class Profile:
         attack: how adversarial examples are made.
         variants: adversarial examples a photograph, each of another replayable view of it.
         views: distinct augmented views of a sample in training; epoch e uses view e mod views.
-        epochs, batch, lr, weight_decay: optimization (AdamW). One cycle: the rate rises for 5 % of the steps and
-            falls, both by a cosine, and β₁ (or momentum) falls from 0.95 to 0.85 and rises meanwhile. AugReg's own
-            warm-up is linear and its β₁ stays at 0.9. The default rate suits the embedded ResNets; the ViTs want 1e-3
-            (`papers/LOG.md`). Gradients are clipped to norm 1 for all methods alike.
+        epochs, batch, lr, weight_decay: optimization (AdamW). The default rate suits the embedded ResNets; the ViTs
+            want 1e-3 (`papers/LOG.md`). Gradients are clipped to norm 1 for all methods alike.
         temperature, alpha: T and a of the distillation losses (paper, appendix C).
         optimizer: any of timm's; weight decay acts on all parameters.
+        schedule: of the rate, whose peak is `lr` (`dadlab.schedules`): `one_cycle`, or AugReg's `warm_cosine`.
         accumulate: parts that a batch is computed in, one after the other (and split over processes beside).
         ema: decay a step of the weight average that becomes the student; 0 keeps the last weights.
         augreg: one of `AUGREG`, on top of the views' crops and mirrors.
@@ -96,6 +97,7 @@ class Profile:
     temperature: float = 4.0
     alpha: float = 0.5
     optimizer: str = "adamw"
+    schedule: str = "one_cycle"
     accumulate: int = 1
     ema: float = 0.0
     augreg: str = "none"
@@ -122,6 +124,7 @@ class Profile:
         if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
             raise ValueError("profile: dropout and drop_path must lie in [0, 1)")
         nearest(self.optimizer, {str(name): name for name in list_optimizers()}, "optimizer")
+        nearest(self.schedule, SCHEDULES, "schedule")
         if nearest(self.augreg, AUGREG, "augreg").mixup and self.batch % 2:
             raise ValueError(f"profile: Mixup pairs the samples of a batch, so batch must be even, got {self.batch}")
 
@@ -229,6 +232,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "batch": 4096,
         "lr": 1e-3,
         "weight_decay": 0.1,
+        "schedule": "warm_cosine",
         "augreg": "strong2",
         "dropout": 0.1,
         "drop_path": 0.1,

@@ -20,7 +20,9 @@ from dadlab.profile import ATTACKS, Profile, check_types, make_profile, nearest,
 from dadlab.students import WEIGHTS, check_student
 
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
-_LATER = ("optimizer", "accumulate", "ema", "augreg", "top_logits", "dropout", "drop_path", "start", "transfer")
+_LATER = (
+    "optimizer", "schedule", "accumulate", "ema", "augreg", "top_logits", "dropout", "drop_path", "start", "transfer",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

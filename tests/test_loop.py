@@ -21,7 +21,8 @@ from dadlab.students import Student
 from dadlab.train import train
 
 pytestmark = pytest.mark.usefixtures("materials_made_once")
-ALL_AT_ONCE = {"ema": 0.7, "accumulate": 2, "augreg": "medium2", "top_logits": 4, "optimizer": "lamb"}
+ALL_AT_ONCE = {"ema": 0.7, "accumulate": 2, "augreg": "medium2", "top_logits": 4}
+ALL_AT_ONCE |= {"optimizer": "lamb", "schedule": "warm_cosine"}
 
 
 @pytest.mark.parametrize("method", ["augmix", "dad_augmix", "debiased"])

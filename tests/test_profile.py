@@ -31,6 +31,7 @@ from dadlab.profile import nearest
         ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
         ({"ema": 1.0}, "ema must lie in"),
         ({"top_logits": -1}, "top_logits must not be negative"),
+        ({"schedule": "cosine"}, "unknown schedule 'cosine': did you mean 'warm_cosine'"),
         ({"optimizer": "adamww"}, "unknown optimizer 'adamww': did you mean 'adamw"),
         ({"augreg": "medium3"}, "unknown augreg 'medium3': did you mean 'medium"),
         ({"augreg": "light2", "batch": 7}, "batch must be even, got 7"),

@@ -138,6 +138,7 @@ def test_a_run_that_searched_for_codes_in_half_precision_is_not_found_again(meth
     "change",
     [
         {"optimizer": "sgd"},
+        {"schedule": "warm_cosine"},
         {"accumulate": 2},
         {"ema": 0.9},
         {"augreg": "light1"},

@@ -27,8 +27,9 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
 from dadlab.ahead import local_device
 from dadlab.files import atomic_path, fill, load_weights, save_weights, write_json
-from dadlab.loop import one_cycle, terminated
+from dadlab.loop import terminated
 from dadlab.progress import track
+from dadlab.schedules import one_cycle
 from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
 from dadlab.steps import epoch_order
 from dadlab.students import WEIGHTS, Student, load_student, save_student
@@ -141,7 +142,7 @@ class Loop:
         else:
             optimizer = SGD(trained, momentum=0.9, weight_decay=decay)
         if self.run.recipe == "one-cycle" or self.tuned:
-            return optimizer, one_cycle(optimizer, rates, self.steps)
+            return optimizer, one_cycle(optimizer, self.steps)
         return optimizer, MultiStepLR(optimizer, [self.steps // 3, 2 * self.steps // 3], 0.1)
 
     def fit(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets as widgets
-import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -30,7 +30,7 @@ class CompareStudents(View):
 
     def __init__(self, runs_dir: Path):
         self.runs_dir = Path(runs_dir)
-        self._shown: tuple[Pair, np.ndarray, Dataset, tuple[Student, Student]] | None = None
+        self._shown: Callable[[], Figure] | None = None
         runs = [r for r in pairs.find_runs(runs_dir) if r.splits() and r.trained]
         options = [(run.title, run) for run in runs]
         self.first = control(widgets.Dropdown, "first", options=options, width="420px")
@@ -73,9 +73,7 @@ class CompareStudents(View):
         self.wait()
         if self._shown is None:
             raise ValueError("nothing to draw yet: see the message in the view")
-        pair, rows, dataset, students = self._shown
-        titles = short(self.first.value, self.second.value)
-        return pairs.draw_pair(pair, rows, dataset, students, titles, self.group.value)
+        return self._shown()
 
     def _offer(self) -> None:
         common = [split for split in self.first.value.splits() if split in self.second.value.splits()]
@@ -104,15 +102,15 @@ class CompareStudents(View):
         positions = pair.group(group)
         self.page.max = max(1, -(-len(positions) // PAGE))
         rows = positions[(page - 1) * PAGE : page * PAGE]
-        students = _student(first.folder), _student(second.folder)
-        self._shown = pair, rows, dataset, students
-        drawn = pairs.draw_pair(pair, rows, dataset, students, short(first, second), group)
+        students = _student(first.folder, _written(first.folder)), _student(second.folder, _written(second.folder))
+        draw = functools.partial(pairs.draw_pair, pair, rows, dataset, students, short(first, second), group)
+        drawn = draw()
         line = f"{split}: {pair.summary()}"
         stale = max(float(((found[k] == pair.labels).numpy() != kept).mean())
                     for k, kept in enumerate((pair.first, pair.second)))  # fmt: skip
         if stale > 0.005:
             line += f" · the weights now answer {100 * stale:.1f} % of the images otherwise than when they were tested"
-        self.picture.value = themed(drawn, line)
+        self._shown, self.picture.value = draw, themed(drawn, line)
         self.status.value = said(line)
 
 
@@ -137,8 +135,13 @@ def short(first: Kept, second: Kept) -> tuple[str, str]:
     return first.title.replace(", ", "\n", 1), second.title.replace(", ", "\n", 1)
 
 
+def _written(folder: Path) -> int:
+    """When a run's weights were written: one that was trained anew is another student."""
+    return (folder / WEIGHTS).stat().st_mtime_ns
+
+
 @functools.lru_cache(maxsize=4)
-def _student(folder: Path) -> Student:
+def _student(folder: Path, written: int) -> Student:
     return load_student(folder / WEIGHTS)
 
 
@@ -151,11 +154,12 @@ def _split(data: str, split: str, image_size: int) -> Dataset:
     return load_split(data, split, image_size=image_size)
 
 
-_known: dict[tuple[Path, str], Tensor] = {}
+_known: dict[tuple[Path, int, str], Tensor] = {}
 
 
 def _guesses(run: Kept, split: str, tick: Tick) -> Tensor:
     """A student's answers on a split, asked for once."""
-    if (run.folder, split) not in _known:
-        _known[run.folder, split] = pairs.guesses(_student(run.folder), _dataset(run, split), tick)
-    return _known[run.folder, split]
+    key = run.folder, _written(run.folder), split
+    if key not in _known:
+        _known[key] = pairs.guesses(_student(*key[:2]), _dataset(run, split), tick)
+    return _known[key]

@@ -53,7 +53,7 @@ class RunList(View):
         self.on(self._list, self.words)
         self.on(self._watch, self.follow)
         with self.telling():
-            self._all = pairs.find_runs(self.runs_dir)
+            self._stamp, self._all = run_table.stamp(self.runs_dir), pairs.find_runs(self.runs_dir)
             if not self._all:
                 raise ValueError(f"no run below {runs_dir}: run a notebook that trains, or `make demo`")
             self._list()
@@ -118,5 +118,7 @@ class RunList(View):
 
     def _look_now_and_then(self, enough: threading.Event) -> None:
         while not enough.wait(_SECONDS):
-            with self.telling():
+            try:
                 self.refresh()
+            except Exception as error:  # what was told before stays, for nobody has acted since
+                self.tell(error)

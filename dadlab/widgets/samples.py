@@ -132,8 +132,8 @@ def _frame(ax: Axes, row: Row, x: float, y: float, size: float) -> None:
     ax.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor=colour, linewidth=1.8, zorder=2))
 
 
-def export(marks: Sequence[Row], path: Path, classes: Sequence[str]) -> str:
-    """Write marked samples as `.csv` or `.json`, one entry a sample with its class by name; returns what was written.
+def export(marks: Sequence[Row], path: Path) -> str:
+    """Write marked samples as `.csv` or `.json`, one entry a sample; returns what was written.
 
     Raises:
         ValueError: another suffix, or nothing to write.
@@ -142,8 +142,7 @@ def export(marks: Sequence[Row], path: Path, classes: Sequence[str]) -> str:
         raise ValueError(f"{path}: marks are written as .csv or .json")
     if not marks:
         raise ValueError("no sample is marked: open one and press mark")
-    entries = [{**row, "class": classes[row["label"]], "says": classes[row["guess"]]} for row in marks]
-    text = pd.DataFrame(entries).to_csv(index=False) if path.suffix == ".csv" else json.dumps(entries, indent=1)
+    text = pd.DataFrame(marks).to_csv(index=False) if path.suffix == ".csv" else json.dumps(marks, indent=1)
     with atomic_path(path) as temporary:
         temporary.write_text(text)
     return text

@@ -22,7 +22,7 @@ from dadlab.style import KEPT, REJECTED
 from dadlab.widgets import samples
 from dadlab.widgets.frame import View, button, control, said, themed
 from dadlab.widgets.gallery import Entry, Gallery
-from dadlab.widgets.latest import Tick
+from dadlab.widgets.latest import Job, Tick
 from dadlab.widgets.live_attack import embedded_discretizers
 from dadlab.widgets.store_index import SORTS, Query, StoreIndex, find_stores, told
 
@@ -124,12 +124,15 @@ class StoreBrowser(View):
 
     @property
     def marks(self) -> list[dict[str, Any]]:
-        """The marked samples, each with its store."""
-        return [{"store": store, **row} for (store, _), row in sorted(self._marks.items())]
+        """The marked samples, each with its store and its classes by name."""
+        return [row for _, row in sorted(self._marks.items())]
 
     def figure(self) -> Figure:
         self.wait()
-        title = f"{self.store.label}: {len(self._found):,} samples match, page {self.page.value} of {self.page.max}"
+        if self._index is None:
+            raise ValueError("nothing to draw yet: see the message in the view")
+        name = told(self._index.folder, self.runs_dir)
+        title = f"{name}: {len(self._found):,} samples match, page {self.page.value} of {self.page.max}"
         return samples.draw_page(self._images, self._rows, self._classes(), title)
 
     def _open(self) -> None:
@@ -139,6 +142,7 @@ class StoreBrowser(View):
         self.start(lambda tick: self._load(folder, tick))
 
     def _load(self, folder: Path, tick: Tick) -> None:
+        self._empty()  # first, so that nothing of the store before stands under another's name
         self._index = StoreIndex(folder, tick)
         names = self._classes()
         self.label.options = [("all", _ALL), *((name, k) for k, name in enumerate(names))]
@@ -150,13 +154,26 @@ class StoreBrowser(View):
         self.status.value = said(" · ".join(parts))
         self._look_up(self.query(), 1, tick)
 
+    def _empty(self) -> None:
+        self._index, self._found, self._rows, self._images = None, np.arange(0), [], torch.zeros(0, 3, 1, 1)
+        self._chosen, self.mark.value, self.mark.disabled = None, False, True
+        self.detail.value = self.count.value = self.status.value = ""
+        self._dress()
+
     def _search(self) -> None:
         query = self.query()
-        self.start(lambda tick: self._look_up(query, 1, tick))
+        self._within(lambda tick: self._look_up(query, 1, tick))
 
     def _turn(self) -> None:
         page = self.page.value
-        self.start(lambda tick: self._show(page, tick))
+        self._within(lambda tick: self._show(page, tick))
+
+    def _within(self, job: Job) -> None:
+        """Start a job on the chosen store; open that instead where it is not open yet, or could not be read."""
+        if self._index is None or self._index.folder != self.store.value:
+            self._open()
+        else:
+            self.start(job)
 
     def _step(self, by: int) -> None:
         self.page.value = min(max(1, self.page.value + by), self.page.max)
@@ -177,14 +194,15 @@ class StoreBrowser(View):
             tick(k / len(content))
             parts.append(samples.images_of(content[k : k + 8], self._discretizer()))
         self._images = torch.cat(parts) if parts else torch.zeros(0, 3, 1, 1)
-        self._rows = [{**row, "logits": part["logits"]} for row, part in zip(rows, content, strict=True)]
+        here = {"store": str(self._index.folder)}
+        self._rows = [{**here, **row, "logits": part["logits"]} for row, part in zip(rows, content, strict=True)]
         self._dress()
 
     def _dress(self) -> None:
         """Put the page's pictures into the gallery, marked ones with a star."""
         names, entries = self._classes(), []
         for row, image in zip(self._rows, self._images, strict=True):
-            star = "★ " if (str(self.store.value), row["position"]) in self._marks else ""
+            star = "★ " if _key(row) in self._marks else ""
             colour = KEPT if row["reason"] == REASONS[0] else REJECTED
             words, tip = star + samples.caption(row, names), samples.describe(row, names)
             entries.append(Entry(image, words, tip, colour))
@@ -195,7 +213,7 @@ class StoreBrowser(View):
             row, image = self._rows[place], self._images[place]
             self._chosen, names = row, self._classes()
             self.mark.disabled = False
-            self.mark.value = (str(self.store.value), row["position"]) in self._marks
+            self.mark.value = _key(row) in self._marks
             line, source = samples.describe(row, names), self._source()
             clean = None
             if source is not None:
@@ -214,10 +232,11 @@ class StoreBrowser(View):
         self._dress()
 
     def _put_mark(self, row: dict[str, Any], on: bool) -> None:
-        key = str(self.store.value), row["position"]
-        self._marks.pop(key, None)
+        names = self._classes()
+        self._marks.pop(_key(row), None)
         if on:
-            self._marks[key] = {name: value for name, value in row.items() if name != "logits"}
+            kept = {name: value for name, value in row.items() if name != "logits"}
+            self._marks[_key(row)] = {**kept, "class": names[row["label"]], "says": names[row["guess"]]}
         self.saved.value = said(f"{len(self._marks)} marked")
 
     def _clear(self) -> None:
@@ -229,7 +248,7 @@ class StoreBrowser(View):
     def _export(self) -> None:
         with self.telling():
             path = Path(self.file.value)
-            text = samples.export(self.marks, path, self._classes())
+            text = samples.export(self.marks, path)
             content = f"data:text/plain,{urllib.parse.quote(text)}"
             look = "color: inherit; text-decoration: underline"
             link = f'<a style="{look}" download="{path.name}" href="{content}">download</a>'
@@ -240,7 +259,7 @@ class StoreBrowser(View):
         with self.telling():
             if not path:
                 raise ValueError("choose a student to ask first")
-            self.start(lambda tick: self._answer(path, tick))
+            self._within(lambda tick: self._answer(path, tick))
 
     def _answer(self, path: Path, tick: Tick) -> None:
         assert self._index is not None
@@ -266,6 +285,10 @@ class StoreBrowser(View):
     def _discretizer(self) -> Discretizer | None:
         assert self._index is not None
         return _made_by(self._index.manifest.get("discretizer", ""), self.discretizers, self._classes())
+
+
+def _key(row: dict[str, Any]) -> tuple[str, int]:
+    return row["store"], row["position"]
 
 
 @functools.lru_cache(maxsize=4)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -274,6 +276,49 @@ def test_marks_survive_paging_and_are_exported(view: StoreBrowser, tmp_path: Pat
     view.clear.click()
     view.save.click()
     assert "no sample is marked" in view.problem.value
+
+
+def test_nothing_of_one_store_is_filed_under_another(runs: Path, tmp_path: Path, photos40: Dataset, files) -> None:
+    for name in ("a", "b", "damaged"):
+        shutil.copytree(runs / "stores" / "a", tmp_path / name)
+    for shard in (tmp_path / "damaged").glob("shard-*"):
+        shard.write_bytes(b"")
+    view = StoreBrowser(tmp_path, sources=[photos40], discretizers=[str(files["vqgan"])])
+    view.store.value = tmp_path / "a"
+    assert view.wait()
+    view.gallery.cells[1].click()
+    view.store.value = tmp_path / "b"
+    assert view.wait()
+    assert view.mark.disabled
+    assert view.detail.value == ""
+    view.gallery.cells[2].click()
+    view.mark.value = True
+    view.store.value = tmp_path / "damaged"
+    assert view.wait()
+    view.mark_page.click()
+    assert [(mark["store"], mark["index"]) for mark in view.marks] == [(str(tmp_path / "b"), 2)]
+    view.label.value = 3
+    assert view.wait()
+    assert "shard cannot be read" in view.problem.value
+    with pytest.raises(ValueError, match="nothing to draw yet"):
+        view.figure()
+    view.store.value, view.label.value = tmp_path / "b", -1
+    assert view.wait()
+    assert view.problem.value == ""
+    assert view.gallery.cells[2].description.startswith("★")
+
+
+def test_a_filter_moved_while_a_store_opens_waits_for_it(runs: Path, tmp_path: Path, photos40, files) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(runs / "stores" / "a", tmp_path / name)
+    view = StoreBrowser(tmp_path, sources=[photos40], discretizers=[str(files["vqgan"])])
+    view.store.value = tmp_path / "a"
+    assert view.wait()
+    view.start(lambda tick: time.sleep(0.2))  # keeps the opening waiting
+    view.store.value = tmp_path / "b"
+    view.reason.value = REASONS[0]
+    assert view.wait()
+    assert {row["store"] for row in view._rows} == {str(tmp_path / "b")}
 
 
 def test_marks_go_to_csv_or_json_alone(view: StoreBrowser, tmp_path: Path) -> None:

@@ -81,46 +81,55 @@ def over_seeds(audited: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return groups.agg(lambda values: accuracy(values.to_numpy()[:, None], scale=1)).unstack("split")
 
 
-def above_the_line(audited: pd.DataFrame, home: str, baseline: pd.DataFrame) -> pd.DataFrame:
+def above_the_line(audited: pd.DataFrame, home: str, baseline: pd.DataFrame, beyond: str = "") -> pd.DataFrame:
     """Effective robustness in points, a row a method and a column a split: an `Estimate`, or why there is none.
 
     A method lies above or below the line of students without interventions that differ in how well they are trained.
-    The 95 % interval is a jackknife over seeds (Student's t), each left out of the method and of the line at once, so
-    that the line's own doubt is in it; test photographs are taken as given. `NOT_ESTIMABLE` stands where the line's
-    students lie too close together in distribution to say anything of the method's, or one seed is all there is.
+    The 95 % interval is a jackknife over seeds (Student's t), each left out of the method and of the line at once; test
+    photographs are taken as given. That students without interventions may not lie on a line is not in it: `beyond`
+    takes off how far those of one kind lie above it themselves. `NOT_ESTIMABLE` stands where the line's students lie
+    too close together in distribution to say anything of the method's, or one seed is all there is.
 
     Args:
         audited: `method`, `seed`, `split`, `top-1` in per cent, as from `audit`.
         home: the split in distribution.
         baseline: the same of the line's students, whatever their `method` is called.
+        beyond: a method of `baseline`, such as the training of the same length; or nothing.
     """
     known = baseline.pivot(index=["method", "seed"], columns="split", values="top-1")
+    zero = known.loc[beyond] if beyond else known.iloc[:0].droplevel(0)
     found: dict[str, dict[str, Estimate | str]] = {}
     for method, part in audited.groupby("method", sort=False):
         top1 = part.pivot(index="seed", columns="split", values="top-1")
         away = [split for split in part["split"].unique() if split != home]
-        found[str(method)] = {split: _above(top1[[home, split]], known[[home, split]]) for split in away}
+        found[str(method)] = {s: _above(*(frame[[home, s]] for frame in (top1, known, zero))) for s in away}
     return pd.DataFrame(found).T
 
 
-def _above(top1: pd.DataFrame, known: pd.DataFrame) -> Estimate | str:
-    """Of one method and split; both frames have the columns home and away."""
+def _above(top1: pd.DataFrame, known: pd.DataFrame, zero: pd.DataFrame) -> Estimate | str:
+    """Of one method and split; all frames have the columns home and away."""
     line_seeds = known.index.get_level_values("seed")
     seeds = sorted({*top1.index, *line_seeds})
-    without = [(top1.drop(seed, errors="ignore"), known[line_seeds != seed]) for seed in seeds]
+    without = [
+        (top1.drop(seed, errors="ignore"), known[line_seeds != seed], zero.drop(seed, errors="ignore"))
+        for seed in seeds
+    ]
     inside = ((known > 0) & (known < 100)).all(axis=None) and ((top1 > 0) & (top1 < 100)).all(axis=None)
-    enough = all(len(part) and line.iloc[:, 0].nunique() > 1 for part, line in without)
+    enough = all(len(part) and line.iloc[:, 0].nunique() > 1 for part, line, _ in without)
     if not (inside and enough and in_reach(top1.iloc[:, 0], known.iloc[:, 0])):
         return NOT_ESTIMABLE
     left = np.array([_residual(*parts) for parts in without])
-    mean, error = _residual(top1, known), float(np.sqrt((len(seeds) - 1) * left.var()))
+    mean, error = _residual(top1, known, zero), float(np.sqrt((len(seeds) - 1) * left.var()))
     reach = error * float(student_t.ppf(0.975, len(seeds) - 1))
     return Estimate(mean, mean - reach, mean + reach)
 
 
-def _residual(top1: pd.DataFrame, known: pd.DataFrame) -> float:
+def _residual(top1: pd.DataFrame, known: pd.DataFrame, zero: pd.DataFrame) -> float:
     line = baseline_line(known.iloc[:, 0], known.iloc[:, 1])
-    return float((top1.iloc[:, 1] - expected_away(top1.iloc[:, 0], line)).mean())
+    above, own = (
+        float((f.iloc[:, 1] - expected_away(f.iloc[:, 0], line)).mean()) if len(f) else 0.0 for f in (top1, zero)
+    )
+    return above - own
 
 
 def spread_over(runs: Mapping[tuple[str, str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:

@@ -52,16 +52,23 @@ def selective_accuracy(logits: np.ndarray, labels: np.ndarray, coverage: float) 
 def shared_errors(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """How far a student's errors are its teacher's, from both logits (N, C).
 
+    `shared` cannot exceed the teacher's errors over the student's, so a better student shares more of its errors,
+    biased or not; `consistency` is free of both accuracies.
+
     Returns:
         `shared`: per cent of the student's errors on which the teacher errs too; `expected`: were they unrelated, that
-        would be the teacher's error rate; `same answer`: per cent of the errors both make that are the same one.
+        would be the teacher's error rate; `repeated`: per cent of the teacher's errors that the student makes too;
+        `consistency`: 100 κ, per cent of the agreement in right and wrong that chance leaves open (Geirhos et al.,
+        2020, §2); `same answer`: per cent of the errors both make that are the same one. NaN of nothing.
     """
     said, told = student.argmax(1), teacher.argmax(1)
     wrong, misled = said != labels, told != labels
-    both = wrong & misled
+    both, by_chance = wrong & misled, wrong.mean() * misled.mean() + (~wrong).mean() * (~misled).mean()
     return {
         "shared": _percent(misled[wrong]),
         "expected": _percent(misled),
+        "repeated": _percent(wrong[misled]),
+        "consistency": _percent(wrong == misled, by_chance),
         "same answer": _percent(said[both] == told[both]),
     }
 
@@ -126,5 +133,6 @@ def _confidence(logits: np.ndarray) -> np.ndarray:
     return softmax(logits.astype(float), axis=1).max(1)
 
 
-def _percent(found: np.ndarray) -> float:
-    return 100 * float(np.mean(found)) if len(found) else float("nan")
+def _percent(found: np.ndarray, by_chance: float = 0.0) -> float:
+    """Of the share that chance leaves open."""
+    return 100 * float((np.mean(found) - by_chance) / (1 - by_chance)) if len(found) and by_chance < 1 else float("nan")

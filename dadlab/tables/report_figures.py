@@ -36,6 +36,7 @@ SHOWN = {
     "implication": {"gains": "Gain of students over those without teacher, points", "variation": "Over shifts, points"},
     "open_questions": {
         "effective_robustness": "Effective robustness: points above the line of plain students",
+        "beyond_the_same_length": "The same, less what plain students trained as long lie above that line themselves",
         "classes": "Top-1 on each class over all shifts, %",
         "corruptions": "Error under each corruption, %",
         "others": "Spread over teachers and discretizers: top-1, %",
@@ -50,9 +51,10 @@ _AUDITED = {
     ("top-1", "top-1 of surest 80%", "top-1 of surest 50%"): (
         "Selective accuracy: top-1 on all photographs and on those that a student is surest of, %"
     ),
-    ("shared", "expected", "same answer"): (
-        "Teacher bias: of a student's errors the share on which the teacher errs as well, that share were the two "
-        "unrelated, and how many of the errors that both make are the same, %"
+    ("shared", "expected", "repeated", "consistency", "same answer"): (
+        "Teacher bias: of a student's errors the share on which the teacher errs as well, and that share were the two "
+        "unrelated; of the teacher's errors the share that the student repeats; 100 κ, agreement in right and wrong "
+        "beyond chance; of the errors that both make, how many are the same, %"
     ),
 }
 

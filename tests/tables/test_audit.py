@@ -25,7 +25,7 @@ def test_a_row_a_method_seed_and_split(monkeypatch, tmp_path):
     found = audit.audit(RUNS, ["a"], tmp_path).set_index(["method", "seed"])
     assert found.loc["kd", "top-1"].tolist() == [100.0, 100.0]
     assert found.loc["plain", "ECE"].tolist() == pytest.approx([100.0, 100.0])
-    assert found.loc[("plain", 0), ["shared", "expected", "same answer"]].tolist() == [100.0, 100.0, 100.0]
+    assert found.loc[("plain", 0), ["shared", "expected", "repeated", "same answer"]].tolist() == [100.0] * 4
 
 
 def test_answers_count_among_the_labels_of_the_split(monkeypatch, tmp_path):
@@ -73,6 +73,16 @@ def test_the_lines_own_doubt_widens_the_interval():
         for known in (sure, doubtful)
     )
     assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
+
+
+def test_what_the_lines_own_students_lie_above_it_is_taken_off():
+    line = pd.DataFrame(lines("plain", [(50, 48), (50, 48), (60, 66), (60, 66), (80, 78), (80, 78)]))
+    method = pd.DataFrame(lines("dad", [(60, 76), (60, 76)]))
+    own = audit.above_the_line(line.query("method == 'plain 1'"), "h", line).loc["plain 1", "x"].mean
+    assert own > 1
+    whole, beyond = (audit.above_the_line(method, "h", line, name).loc["dad", "x"].mean for name in ("", "plain 1"))
+    assert whole == pytest.approx(10 + own)
+    assert beyond == pytest.approx(10)
 
 
 @pytest.mark.parametrize(

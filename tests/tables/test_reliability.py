@@ -30,7 +30,8 @@ def test_the_surest_half_is_judged_alone():
 def test_errors_shared_with_the_teacher():
     found = reliability.shared_errors(said(1, 2, 1, 0), said(1, 1, 0, 1), LABELS)
     # the student errs on samples 0, 1 and 3, the teacher on 0, 1 and 2; on 0 alone they say the same
-    assert found == pytest.approx({"shared": 200 / 3, "expected": 75.0, "same answer": 50.0})
+    told = {"shared": 200 / 3, "expected": 75.0, "repeated": 200 / 3, "consistency": -100 / 3, "same answer": 50.0}
+    assert found == pytest.approx(told)
     assert np.isnan(reliability.shared_errors(said(0, 0, 1, 1), said(0, 0, 1, 1), LABELS)["shared"])
 
 

@@ -42,7 +42,7 @@ def test_calibration_and_selective_accuracy_are_means_over_seeds_in_the_records_
 
 
 def test_what_teacher_and_student_share_may_be_unknown():
-    rows = audited("shared", "expected", "same answer")
+    rows = audited("shared", "expected", "repeated", "consistency", "same answer")
     for row in rows:
         row["same answer"] = float("nan")
     found = only("Teacher bias", figure_tables("open_questions", {"rows": rows}))

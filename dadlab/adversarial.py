@@ -28,7 +28,7 @@ FAST_ADVPROP = Attack(norm="linf", epsilon=1 / 255, step_size=1 / 255, steps=1, 
 PYRAMID = Attack(norm="linf", epsilon=3 / 255, step_size=0.5 / 255, steps=5)
 FAST_ATTACKED = 0.2  # Fast AdvProp's p_adv
 GRIDS = {7: 20.0, 14: 10.0, 0: 1.0}  # cells a side (0: pixels) and m_s
-_CHOICE = 2**40  # stream of `counter_hash`, apart from all others
+_CHOICE = 2**40  # stream of `counter_hash`, above all those of seeds and steps
 
 
 def at(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:

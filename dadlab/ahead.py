@@ -24,7 +24,10 @@ class _Calls(Items):
         return len(self.items)
 
     def __getitem__(self, position: int) -> Any:
-        return self.function(self.items[position])
+        try:
+            return self.function(self.items[position])
+        except ValueError as error:  # a line for the user, which the loader would bury in a worker's traceback
+            return error
 
 
 def ahead(function: Callable[[Any], _T], items: Sequence[Any], workers: int) -> Iterator[_T]:
@@ -36,7 +39,7 @@ def ahead(function: Callable[[Any], _T], items: Sequence[Any], workers: int) -> 
     if not workers:
         yield from map(function, items)
         return
-    yield from DataLoader(
+    loader = DataLoader(
         _Calls(function, items),
         batch_size=None,
         num_workers=min(workers, max(1, len(items))),
@@ -44,6 +47,10 @@ def ahead(function: Callable[[Any], _T], items: Sequence[Any], workers: int) -> 
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader draws a seed that nobody uses; not from the global generator
     )
+    for found in loader:
+        if isinstance(found, ValueError):
+            raise found
+        yield found
 
 
 def usual_workers() -> int:

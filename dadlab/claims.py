@@ -19,12 +19,13 @@ from filelock import FileLock, Timeout
 from dadlab.progress import track
 
 _POLL = 0.5
+_CLAIM = ".claim"
 
 
 @contextlib.contextmanager
 def claim(path: Path) -> Iterator[bool]:
     """Try to claim a file that is to be written: True for the one who may write it, until the block ends."""
-    lock = FileLock(path.with_name(f".{path.name}.claim"), blocking=False)
+    lock = FileLock(path.with_name(f".{path.name}{_CLAIM}"), blocking=False)
     try:
         lock.acquire()
     except Timeout:
@@ -51,7 +52,8 @@ def write_once(path: Path, write: Callable[[], Any]) -> None:
 def clear(path: Path) -> None:
     """Remove the hidden files that killed processes left of a file, for whoever may write it."""
     for leftover in path.parent.glob(f".{path.name}.*"):
-        leftover.unlink(missing_ok=True)
+        if leftover.suffix != _CLAIM:  # may be another's by now; who holds one removes it
+            leftover.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

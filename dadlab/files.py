@@ -23,6 +23,7 @@ _M = TypeVar("_M", bound=torch.nn.Module)
 _MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/)|diffus(?:ers|ion)(?:-text)?(?:-class)?:)(.+)")
 # Names of the package's own.
 _OURS = re.compile(r"fashion|resnet|vit|studio|broad|identity|pretrained|diffusion(?:-\w+)*")
+BESIDE = {"open_clip": "open_clip_config.json", "timm": "config.json"}  # weights, what else says what they are
 _DATA = re.compile(r"((?:imagenet|hf|hf-stream):)(.+)")
 _SLOW_TO_READ = 2**26
 _LONGEST_HEADER = 100_000_000  # bytes that safetensors allows
@@ -77,9 +78,13 @@ def module_fingerprint(module: torch.nn.Module) -> str:
 def content_of(name: str) -> str:
     """A name as it is, or, if it is the path of a file or folder, a stamp of what lies there now.
 
-    Folders count by the names, sizes and times of their files, hidden ones left out. In `open_clip:MODEL/PATH`,
-    `timm:MODEL/PATH`, `…:local-dir:PATH`, `diffusers:PATH` and `diffusion:PATH` the path counts so, the rest by name.
-    A name of the package's own is that, whatever lies in the working directory; `./studio` is a path.
+    Folders count by the names, sizes and times of their files, links followed, hidden ones left out. In
+    `open_clip:MODEL/PATH`, `timm:MODEL/PATH`, `…:local-dir:PATH`, `diffusers:PATH` and `diffusion:PATH` the path counts
+    so, the rest by name; with weights the configuration beside them, which decides how they are read. A name of the
+    package's own is that, whatever lies in the working directory; `./studio` is a path.
+
+    Raises:
+        ValueError: a link in a folder leads nowhere.
     """
     if _OURS.fullmatch(name):
         return name
@@ -87,12 +92,25 @@ def content_of(name: str) -> str:
     if (match := _MODEL_FILE.fullmatch(name)) and not path.exists():
         model, path = match[1], Path(match[2])
     if path.is_file():
-        return model + sha256(path)[:12]
+        beside = path.parent / BESIDE.get(model.partition(":")[0], "")
+        return model + "-".join(sha256(file)[:12] for file in (path, beside) if file.is_file())
     if path.is_dir() and not model.endswith("/"):
-        files = {str(file.relative_to(path)): file.stat() for file in path.rglob("*.*")}
-        shown = {name: stat for name, stat in files.items() if not re.search(r"(^|/)\.", name)}
-        return model + fingerprint(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in shown.items()))
+        return model + fingerprint(sorted(_listing(path)))
     return name
+
+
+def _listing(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of every file with a suffix below a folder, as its reader sees them: through links."""
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(root))
+        folders[:] = [f for f in folders if f[0] != "." and os.path.realpath(os.path.join(root, f)) not in seen]
+        for file in (Path(root, name) for name in files if name[0] != "." and "." in name):
+            try:
+                stat = file.stat()
+            except FileNotFoundError:
+                raise ValueError(f"{file}: a link that leads nowhere; mend or remove it") from None
+            yield str(file.relative_to(folder)), stat.st_size, stat.st_mtime_ns
 
 
 def public(name: str) -> str:

@@ -69,6 +69,8 @@ def generate(
     store = open_store(folder, -(-job.samples // SHARD), job.manifest)
     missing = len(store.missing())
     if missing:
+        if isinstance(discretizer, Identity) and 0 < (faint := attack.rms(dataset.images(ROW_ZERO).shape[-1])) < 0.5:
+            print(f"x′ differs from x by {faint:.2g}/255 a pixel value, most of which 8 bits round away", flush=True)
         compute = compute_on(job.device) if compute is None else compute
         if missing * SHARD < WORTH_COMPILING:
             compute = dataclasses.replace(compute, compiled=False)

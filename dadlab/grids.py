@@ -53,10 +53,14 @@ def compare(
         (method: commit and machine of its runs), profile and machine.
 
     Raises:
-        ValueError: splits or images that cannot be read, or a pair of methods outside the grid; before any training.
+        ValueError: splits or images that cannot be read, a pair of methods outside the grid, or a seed or method named
+            twice; before any training.
     """
     plain_splits = sorted({name for split in splits for name in split.split("+")})
-    check_pairs(pairs, methods)
+    _check_pairs(pairs, methods)
+    for what, named in (("seeds", seeds), ("methods", methods)):
+        if len(set(named)) < len(named):
+            raise ValueError(f"{what} {list(named)}: one is named twice")
     _check_images(profile, plain_splits, corruptions)
     runs = {method: {seed: Run(profile, method, student, seed) for seed in seeds} for method in methods}
     measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
@@ -67,7 +71,7 @@ def compare(
             errors[method][seed] = measure_corrupted(runs[method][seed], runs_dir)
     trained = {m: by_whom({seed: trained_by(run.folder(runs_dir)) for seed, run in runs[m].items()}) for m in methods}
     return {
-        **about_grid(profile, student, seeds),
+        **_about(profile, student, seeds),
         "rows": [_row(method, split, stack(measured[method], split), seeds) for method in methods for split in splits],
         "differences": [
             {"first": a, "second": b, "split": s, **_apart(stack(measured[a], s), stack(measured[b], s), len(pairs))}
@@ -107,13 +111,13 @@ def _scores(errors: dict[int, Errors], baseline: dict[str, float] | None = None)
     return np.stack([corruption_score(errors[seed], baseline) for seed in sorted(errors)])
 
 
-def check_pairs(pairs: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:
+def _check_pairs(pairs: Sequence[tuple[str, str]], methods: Sequence[str]) -> None:
     """Raise a `ValueError` unless all methods to be compared are in the grid."""
     for method in itertools.chain.from_iterable(pairs):
         nearest(method, dict.fromkeys(methods), "method of a pair")
 
 
-def about_grid(profile: Profile, student: str, seeds: Sequence[int]) -> dict[str, Any]:
+def _about(profile: Profile, student: str, seeds: Sequence[int]) -> dict[str, Any]:
     """What all numbers of a grid share, and what they were measured with."""
     about = {"profile": asdict(profile), "student": student, "seeds": list(seeds)}
     return {**about, "machine": machine(), "commit": commit()}

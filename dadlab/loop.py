@@ -31,6 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dadlab.adain import load_style_transfer
 from dadlab.ahead import ahead, usual_workers
 from dadlab.batch import Batch, Tools
+from dadlab.claims import clear
 from dadlab.discretizer import load_discretizer
 from dadlab.files import atomic_path
 from dadlab.methods import METHODS
@@ -105,6 +106,8 @@ class Loop:
         average = get_ema_multi_avg_fn(decay)
         self.average = AveragedModel(student, multi_avg_fn=average, use_buffers=True) if decay else None
         self.progress = Progress(loss=torch.zeros((), device=accelerator.device))
+        if accelerator.is_main_process:
+            clear(self.checkpoint)
         self._restore()
         several = accelerator.num_processes > 1
         wrapped = synchronize(student, accelerator.device) if several else student

@@ -43,7 +43,11 @@ def kd_two_views(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
 
 
 def dad(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
-    """Discrete adversarial distillation (Eq. 9); clean and discretized samples share one pass."""
+    """Discrete adversarial distillation (Eq. 9); clean and discretized samples share one pass.
+
+    Every photograph comes with a sample that the filter kept, its own or another's, so the last term weighs a whatever
+    the filter lets pass. In the paper rejected samples drop out, and a batch has as many as were kept.
+    """
     clean, adversarial = batch.both(student)
     return dad_loss(clean, batch.teacher, batch.labels, adversarial, batch.second_teacher, **tools.weights)
 

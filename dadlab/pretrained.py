@@ -20,7 +20,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor
 
 from dadlab.checkpoints import read_checkpoint
-from dadlab.files import check_file, fill, sha256
+from dadlab.files import BESIDE, check_file, fill, sha256
 from dadlab.progress import say
 from dadlab.wrappers import Preprocess
 
@@ -108,7 +108,7 @@ def _published_clip(model: str, tag: str) -> Any:
 
 def _clip_from_file(model: str, path: Path) -> Any:
     check_file(path)
-    name, beside = f"open_clip:{model}/{path}", path.parent / "open_clip_config.json"
+    name, beside = f"open_clip:{model}/{path}", path.parent / BESIDE["open_clip"]
     if _is_torchscript(path):
         return _openai_archive(model, path)
     if beside.is_file():
@@ -151,7 +151,7 @@ def _timm_from_file(model: str, published: Any, path: Path, classes: int) -> Any
 
 def _described(model: str, folder: Path) -> dict[str, Any]:
     """What timm's `config.json` in a folder says of a model; one of another library's says nothing."""
-    beside = folder / "config.json"
+    beside = folder / BESIDE["timm"]
     try:
         described = json.loads(beside.read_text()) if beside.is_file() else {}
     except ValueError as error:

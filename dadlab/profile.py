@@ -160,7 +160,7 @@ AUGREG: dict[str, AugReg] = {
 
 
 def make_profile(preset: str = "fashion", /, **parameters: Any) -> Profile:
-    """A profile from notebook parameters; `attack` may be a preset's name or a dict of `Attack`'s fields.
+    """A profile from notebook parameters; `attack` may be a preset's name, or a dict of the fields to change.
 
     Args:
         preset: one of `PROFILES`, whose values hold where no parameter says otherwise.
@@ -169,20 +169,25 @@ def make_profile(preset: str = "fashion", /, **parameters: Any) -> Profile:
     Raises:
         ValueError: unknown name (with the nearest valid one), wrong type, value out of range.
     """
-    parameters = nearest(preset, PROFILES, "profile") | parameters
-    attack = parameters.get("attack")
+    usual = nearest(preset, PROFILES, "profile")
+    parameters = {"attack": "fashion"} | usual | parameters
+    attack = parameters["attack"]
     if isinstance(attack, str):
         parameters["attack"] = nearest(attack, ATTACKS, "attack preset")
     elif isinstance(attack, dict):
-        parameters["attack"] = strict(Attack, attack)
+        own = ATTACKS[usual.get("attack", "fashion")]
+        parameters["attack"] = strict(Attack, dataclasses.asdict(own) | attack)
     return strict(Profile, parameters)
 
 
 def strict(kind: type[_T], parameters: dict[str, Any]) -> _T:
     """Build a dataclass from parameters, refusing unknown names."""
-    names = {f.name: f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    what, fields = f"{kind.__name__.lower()} parameter", dataclasses.fields(kind)  # type: ignore[arg-type]
     for name in parameters:
-        nearest(name, names, f"{kind.__name__.lower()} parameter")
+        nearest(name, {f.name: f.name for f in fields}, what)
+    needed = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in parameters]:
+        raise ValueError(f"{what} {missing[0]!r} is missing")
     return kind(**parameters)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import subprocess
@@ -35,8 +36,12 @@ def _processor() -> str:
     return f"CPU {next(models, '')}".strip()
 
 
+@functools.cache
 def commit(folder: Path = Path(__file__).parent) -> str:
-    """Short hash of the code's commit, with `+` if files but results have changed since; `unknown` outside a clone."""
+    """Short hash of the code's commit, with `+` if files but results have changed since; `unknown` outside a clone.
+
+    Asked once, when the package is imported: what is committed or edited later does not run.
+    """
     git = ["git", "-C", str(folder)]
     try:
         found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
@@ -44,6 +49,9 @@ def commit(folder: Path = Path(__file__).parent) -> str:
         return "unknown"
     changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":(top)", *_RESULTS], check=False).returncode
     return found.stdout.strip() + "+" * bool(changed)
+
+
+commit()  # now
 
 
 def trained_by(folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ experiment, `methods` for all methods side by side, `claims` for what became of 
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,8 @@ def markdown_differences(results: dict[str, Any], splits: list[str]) -> str:
 
 
 def _difference(found: dict[str, Any]) -> str:
-    low, high = found.get("corrected", (0, 0))
-    told = f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
+    low, high = (end or 0.0 for end in found.get("corrected", (0.0, 0.0)))  # None of a single image
+    told = Estimate(*(found.get(end, math.nan) for end in ("mean", "low", "high"))).text(1)
     return f"**{told}**" if low > 0 or high < 0 else told
 
 

@@ -115,11 +115,14 @@ def _kept_corrupted(folder: Path, data: str) -> Path:
 
 def trained(run: Run, runs_dir: Path) -> torch.nn.Module:
     """A run's student in eval mode, trained if need be, where this process computes; the last one is kept."""
-    return _trained(run, Path(runs_dir), run.fingerprint)
+    weights = run.weights(runs_dir)
+    if not weights.is_file():
+        _trained.cache_clear()  # deleted, perhaps, to be trained anew
+    return _trained(run, Path(runs_dir), run.fingerprint, weights.stat().st_mtime_ns if weights.is_file() else 0)
 
 
 @functools.lru_cache(maxsize=1)
-def _trained(run: Run, runs_dir: Path, fingerprint: str) -> torch.nn.Module:
+def _trained(run: Run, runs_dir: Path, fingerprint: str, written: int) -> torch.nn.Module:
     """The fingerprint changes with the content of files and folders, whose names alone the run has."""
     return train(run, runs_dir).to(local_device())
 
@@ -155,8 +158,9 @@ def measure_corrupted(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
 def kept_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Arrays by name, made once and kept in a file."""
     if not path.is_file():
+        made = make()
         with atomic_path(path) as temporary, temporary.open("wb") as out:
-            np.savez_compressed(out, allow_pickle=False, **make())
+            np.savez_compressed(out, allow_pickle=False, **made)
     with np.load(path) as found:
         return dict(found)
 

@@ -84,7 +84,7 @@ def _train(run: Run, runs_dir: Path, folder: Path, accelerator: Accelerator, ser
     profile, fast = run.profile, METHODS[run.method].attacked < 1
     for count in (0, 1) if fast else (profile.batch // profile.accumulate,):  # of an attacked share there may be none
         _check_pass(run.student, profile.image_size, count, profile.dropout, profile.drop_path)
-    made = {"commit": commit(), "machine": machine()}  # before the code may change
+    made = {"commit": commit(), "machine": machine()}
     made |= {"precision": accelerator.mixed_precision, "loss": METHODS[run.method].code}
     loop = begin_training(run, runs_dir, folder, accelerator, service)
     if accelerator.is_main_process:

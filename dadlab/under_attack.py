@@ -10,9 +10,8 @@ and after.
 from __future__ import annotations
 
 import importlib.metadata
-import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,10 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from dadlab.attack import described, perturb
-from dadlab.data import Dataset, home_split, images_of, load_split
-from dadlab.estimates import accuracy, difference, rounded
+from dadlab.data import Dataset, images_of, load_split
+from dadlab.examples import sample_generators
 from dadlab.files import atomic_path, fingerprint
-from dadlab.generate import sample_generators
-from dadlab.grids import about_grid, check_pairs
-from dadlab.profile import Attack, Profile, nearest
+from dadlab.profile import Attack, nearest
 from dadlab.progress import track
 from dadlab.results import trained
 from dadlab.run import Run
@@ -171,71 +168,3 @@ def measure_under_attack(
         return np.load(keep).astype(bool)
     dataset = load_split(run.profile.data, split, image_size=run.profile.image_size, limit=limit)
     return robust(trained(run, runs_dir), dataset, attack, epsilon, norm=norm, keep=keep)
-
-
-def compare_under_attack(
-    profile: Profile,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    attacks: Mapping[str, Sequence[float]],
-    runs_dir: Path,
-    *,
-    limits: Mapping[str, int],
-    pairs: Sequence[tuple[str, str]] = (),
-    split: str | None = None,
-    student: str = "resnet_s",
-    norm: str = "linf",
-) -> dict[str, Any]:
-    """Accuracy of a grid of methods and seeds without attack and under every attack and ε; what exists is loaded.
-
-    Args:
-        profile, methods, seeds, student: the grid.
-        attacks: name → radii.
-        runs_dir: where runs live.
-        limits: name → how many test samples, 0 for all.
-        pairs: (first, second) methods whose paired difference is wanted.
-        split: test split, the in-distribution one unless told.
-        norm: `linf` or `l2`.
-
-    Returns:
-        JSON-ready: `rows` (method, attack, epsilon, n, top-1 with interval, every seed's value), `differences`
-        (first, second, attack, epsilon, mean, low, high), profile and machine.
-
-    Raises:
-        ValueError: unknown attack, one without a limit, or a pair of methods outside the grid; before any training.
-    """
-    split = split or home_split(profile.data)
-    check_pairs(pairs, methods)
-    for name in attacks:
-        nearest(name, ATTACKS, "attack")
-        nearest(name, dict(limits), "limit of an attack")
-    limits = {"none": 0 if 0 in limits.values() else max(limits.values()), **limits}
-    found: dict[_Cell, list[np.ndarray]] = {}
-    for method, seed in itertools.product(methods, seeds):
-        run = Run(profile, method, student, seed)
-        for name, epsilon in [("none", 0.0), *((name, radius) for name, radii in attacks.items() for radius in radii)]:
-            right = measure_under_attack(run, Path(runs_dir), name, epsilon, split=split, limit=limits[name], norm=norm)
-            found.setdefault((method, name, epsilon), []).append(right)
-    stacked = {cell: np.stack(each) for cell, each in found.items()}
-    return {
-        **about_grid(profile, student, seeds),
-        "split": split,
-        "norm": norm,
-        "rows": [_row(*cell, right) for cell, right in stacked.items()],
-        "differences": [line for pair in pairs for line in _differences(*pair, stacked)],
-    }
-
-
-def _row(method: str, attack: str, epsilon: float, right: np.ndarray) -> dict[str, Any]:
-    each = [round(100 * float(one.mean()), 2) for one in right]
-    line = {"method": method, "attack": attack, "epsilon": epsilon, "n": right.shape[1]}
-    return {**line, "top1": rounded(accuracy(right)), "seeds": each}
-
-
-def _differences(first: str, second: str, stacked: Mapping[_Cell, np.ndarray]) -> list[dict[str, Any]]:
-    """Paired differences of two methods under every attack."""
-    return [
-        {"first": first, "second": second, "attack": name, "epsilon": epsilon,
-         **rounded(difference(right, stacked[second, name, epsilon]))}
-        for (method, name, epsilon), right in stacked.items() if method == first
-    ]  # fmt: skip

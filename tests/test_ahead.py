@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from dadlab.ahead import cores, usual_workers
+from dadlab.ahead import ahead, cores, usual_workers
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
@@ -20,3 +20,17 @@ def test_workers_share_the_cores_that_a_batch_system_leaves(monkeypatch, allowed
 def test_a_cpu_reads_nothing_ahead(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert usual_workers() == 0
+
+
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError(f"{number}.jpg: cannot be read")
+    return number
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_reader_refuses_is_said_in_its_own_line(workers):
+    found = ahead(_odd, [1, 3, 4, 5], workers)
+    assert [next(found), next(found)] == [1, 3]
+    with pytest.raises(ValueError, match=r"^4\.jpg: cannot be read$"):
+        next(found)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dadlab.claims import claim, fill, sweep, write_once
+from dadlab.claims import claim, clear, fill, sweep, write_once
 
 _HOLD = """
 import sys, time
@@ -39,6 +39,14 @@ def test_one_of_two_has_it_and_then_the_other(paths):
     with claim(paths[0]) as again:
         assert again
     assert hidden(paths[0].parent) == []
+
+
+def test_sweeping_takes_nobodys_claim(paths):
+    """Between a sweeper's look and its hand another may have claimed the file."""
+    with claim(paths[0]):
+        clear(paths[0])
+        with claim(paths[0]) as second:
+            assert not second
 
 
 def test_an_error_ends_the_claim(paths):

@@ -150,6 +150,37 @@ def test_content_of_a_folder_sees_new_files(tmp_path):
     assert content_of(str(tmp_path)) != before
 
 
+def test_content_of_a_folder_is_what_its_links_lead_to(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "owl").mkdir(parents=True)
+        (tmp_path / name / "owl" / "0.jpg").write_text(name * 2)
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "train").symlink_to(tmp_path / name)
+    (tmp_path / "two" / "round").symlink_to(tmp_path / "two")  # no walk without an end
+    one, two = (content_of(str(tmp_path / "data" / name)) for name in ("one", "two"))
+    assert one != two
+    (tmp_path / "one" / "owl" / "1.jpg").write_text("hoot")
+    assert content_of(str(tmp_path / "data" / "one")) != one
+    (tmp_path / "data" / "one" / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"gone\.jpg: a link that leads nowhere"):
+        content_of(str(tmp_path / "data" / "one"))
+
+
+@pytest.mark.parametrize(
+    ("source", "beside"), [("open_clip:RN50/", "open_clip_config.json"), ("timm:resnet50/", "config.json")]
+)
+def test_content_of_weights_is_also_the_configuration_beside_them(source, beside, tmp_path):
+    (tmp_path / "a.safetensors").write_text("weights")
+    name, found = f"{source}{tmp_path / 'a.safetensors'}", []
+    for quick in (None, "true", "false"):
+        if quick:
+            (tmp_path / beside).write_text(f'{{"quick_gelu": {quick}}}')
+        found.append(content_of(name))
+    assert len(set(found)) == 3
+    (tmp_path / "notes.json").write_text("{}")
+    assert content_of(name) == found[-1]
+
+
 @pytest.mark.parametrize("source", ["open_clip:ViT-L-14/", "timm:resnet50.a1_in1k/"])
 def test_content_of_a_models_file_is_its_bytes(source, tmp_path):
     (tmp_path / "a").write_text("one")

@@ -61,6 +61,13 @@ def test_a_pair_outside_the_grid_stops_before_training(profile, tmp_path, monkey
         compare(profile, ["plain", "kd"], [0], ["v2"], [("plain", "kdd")], tmp_path)
 
 
+@pytest.mark.parametrize(("methods", "seeds"), [(["plain"], [0, 0]), (["plain", "plain"], [0])])
+def test_what_is_named_twice_stops_before_training(methods, seeds, profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "measure", lambda *args: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="one is named twice"):
+        compare(profile, methods, seeds, ["v2"], [], tmp_path)
+
+
 def test_nothing_to_corrupt_is_said_before_training(tmp_path, monkeypatch):
     (tmp_path / "train").mkdir()
     monkeypatch.setattr(module, "check", lambda *args: None)

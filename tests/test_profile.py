@@ -1,9 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from dadlab import ATTACKS, Attack, Profile, make_profile
-from dadlab.profile import nearest
+from dadlab.profile import PROFILES, nearest
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,12 @@ def test_attack_out_of_range_is_named(field):
 def test_whole_number_is_a_float_where_one_is_wanted():
     assert make_profile(lr=1) == Profile(lr=1.0)
     assert type(make_profile(lr=1).lr) is float
+
+
+@pytest.mark.parametrize("preset", PROFILES)
+def test_of_an_attack_what_is_not_said_is_the_profiles(preset):
+    usual, found = make_profile(preset).attack, make_profile(preset, attack={"steps": 3, "step_size": 4.0}).attack
+    assert found == replace(usual, steps=3, step_size=4.0)
 
 
 @pytest.mark.parametrize("preset", ATTACKS)

@@ -8,7 +8,9 @@ from dadlab.provenance import TRAINED, commit, machine, made_by, trained_by
 def test_outside_a_clone_or_without_git_the_commit_is_unknown(monkeypatch):
     assert re.fullmatch(r"[0-9a-f]{7,}\+?|unknown", commit())
     monkeypatch.setenv("PATH", "")
+    commit.cache_clear()
     assert commit() == "unknown"
+    commit.cache_clear()
 
 
 def test_changed_code_is_marked_and_renewed_results_are_not(tmp_path):
@@ -22,6 +24,8 @@ def test_changed_code_is_marked_and_renewed_results_are_not(tmp_path):
     clean = commit(code.parent)
     assert re.fullmatch(r"[0-9a-f]{7,}", clean)
     code.write_text("2")
+    assert commit(code.parent) == clean, "what was imported is what runs"
+    commit.cache_clear()
     assert commit(code.parent) == f"{clean}+"
 
 

@@ -48,6 +48,8 @@ def test_methods_stand_side_by_side_the_best_first():
 
 def test_what_survives_the_correction_is_bold():
     (one,) = RESULTS["differences"]
+    bare = {key: value for key, value in one.items() if key not in ("low", "high")}
+    assert "| +3.0 |" in markdown_differences({"differences": [{**bare, "corrected": [None, None]}]}, ["sketch"])
     for ends, told in (([-0.5, 6.5], "| +3.0 [+1.0, +5.0] |"), ([0.5, 5.5], "| **+3.0 [+1.0, +5.0]** |")):
         assert told in markdown_differences({"differences": [{**one, "corrected": ends}]}, ["sketch"])
 

@@ -49,6 +49,14 @@ def test_a_run_whose_file_changed_is_trained_before_it_is_measured(profile, tmp_
         assert (run.folder(tmp_path) / "student.safetensors").is_file()
 
 
+def test_a_run_that_was_deleted_is_trained_anew(profile, tmp_path):
+    run = Run(profile, "plain")
+    for split in ("a", "a"):
+        measure(run, tmp_path, [split])
+        assert run.weights(tmp_path).is_file()
+        shutil.rmtree(run.folder(tmp_path))
+
+
 def test_imagenet_c_is_read_not_drawn(toy_imagenet, tmp_path, monkeypatch):
     """A student that is right on fog alone, split by split, each kept."""
     profile = make_profile(data=f"imagenet:{toy_imagenet}", image_size=64)

@@ -190,6 +190,7 @@ def test_description_is_read_back(tmp_path):
     [
         ("{", "not a readable run description"),
         ("[]", "not a run description"),
+        ('{"profile": {}}', "run parameter 'method' is missing"),
         ('{"profile": {}, "method": "kd", "sed": 1}', "run parameter 'sed': did you mean 'seed'"),
         ('{"profile": {"epoch": 1}, "method": "kd"}', "profile parameter 'epoch': did you mean 'epochs'"),
     ],

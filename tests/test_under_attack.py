@@ -1,4 +1,3 @@
-import json
 import warnings
 
 import numpy as np
@@ -13,9 +12,8 @@ from dadlab.dataset import Dataset
 from dadlab.examples import sample_generators
 from dadlab.profile import Attack, make_profile
 from dadlab.run import Run
-from dadlab.students import save_student
 from dadlab.teacher import load_teacher
-from dadlab.under_attack import ATTACKS, compare_under_attack, fgsm, measure_under_attack, pgd, robust
+from dadlab.under_attack import ATTACKS, fgsm, measure_under_attack, pgd, robust
 
 
 class Linear(nn.Module):
@@ -154,38 +152,13 @@ def test_stopped_measurement_goes_on_where_it_was(data, tmp_path, monkeypatch):
     assert np.array_equal(found, robust(Linear(), data, "pgd", 0.01))
 
 
-@pytest.mark.parametrize(
-    ("attacks", "limits", "pairs", "names"),
-    [
-        ({"fgms": [0.1]}, {"fgms": 5}, [], "unknown attack 'fgms': did you mean 'fgsm'"),
-        ({"fgsm": [0.1]}, {"pgd": 5}, [], "unknown limit of an attack 'fgsm'"),
-        ({"fgsm": [0.1]}, {"fgsm": 5}, [("plain", "kd")], "unknown method of a pair 'kd'"),
-    ],
-)
-def test_bad_grids_stop_before_training(tmp_path, monkeypatch, attacks, limits, pairs, names):
-    monkeypatch.setattr(module, "measure_under_attack", lambda *args, **options: pytest.fail("trained"))
-    with pytest.raises(ValueError, match=names):
-        compare_under_attack(make_profile(), ["plain"], [0], attacks, tmp_path, limits=limits, pairs=pairs)
-
-
-def test_runs_are_compared_and_found_again(tmp_path, tiny_student, monkeypatch):
-    profile = make_profile(epochs=1)
-    for method in ("plain", "kd"):
-        run = Run(profile, method)
-        run.folder(tmp_path).mkdir(parents=True)
-        save_student(run.folder(tmp_path) / "student.safetensors", tiny_student)
+def test_a_run_is_attacked_once(tmp_path, tiny_student, monkeypatch):
+    run, asked = Run(make_profile(epochs=1), "kd"), {"split": "val", "limit": 20}
     monkeypatch.setattr(module, "trained", lambda run, runs_dir: tiny_student)
-    grid = (profile, ["plain", "kd"], [0], {"fgsm": [0.01]}, tmp_path)
-    found = compare_under_attack(*grid, limits={"fgsm": 20}, pairs=[("kd", "plain")], split="val")
-    assert json.loads(json.dumps(found)) == found
-    assert [(row["method"], row["attack"], row["n"]) for row in found["rows"]] == [
-        (method, attack, 20) for method in ("plain", "kd") for attack in ("none", "fgsm")
-    ]
-    assert all(line["mean"] == 0 for line in found["differences"])
-    monkeypatch.setattr(module, "trained", lambda *args: pytest.fail("measured again"))
-    assert compare_under_attack(*grid, limits={"fgsm": 20}, pairs=[("kd", "plain")], split="val") == found
-    kept = measure_under_attack(Run(profile, "kd"), tmp_path, "fgsm", 0.01, split="val", limit=20)
-    assert kept.mean() * 100 == pytest.approx(found["rows"][3]["top1"]["mean"])
+    found = measure_under_attack(run, tmp_path, "fgsm", 0.01, **asked)
+    assert found.shape == (20,)
+    monkeypatch.setattr(module, "trained", lambda *args: pytest.fail("attacked again"))
+    assert np.array_equal(measure_under_attack(run, tmp_path, "fgsm", 0.01, **asked), found)
 
 
 def test_verdicts_under_other_settings_are_not_todays(tmp_path, tiny_student, monkeypatch):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dadlab.discretizer import Discretizer, Identity
-from dadlab.generate import discretize_adversarially, sample_generators
+from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.profile import Attack
 
 KINDS = ("DAD (teacher)", "DAT (student)", "pixel space")

@@ -27,7 +27,7 @@ from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, correct,
 from dadlab.files import atomic_path, content_of, fingerprint
 from dadlab.materials import teacher_of
 from dadlab.profile import Profile, make_profile
-from dadlab.results import kept_arrays
+from dadlab.results import kept_arrays, published_splits
 from dadlab.run import Run
 from dadlab.train import train
 
@@ -48,6 +48,12 @@ def teacher_logits(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
 def teacher_answered(profile: Profile, runs_dir: Path, split: str) -> bool:
     """Whether the teacher's logits on a split are there, so that reading them loads no teacher."""
     return _teacher_path(profile, runs_dir, split).is_file()
+
+
+def corruptions_answered(profile: Profile, runs_dir: Path) -> bool:
+    """Whether the teacher was asked about all of ImageNet-C, where the data have it; drawn corruptions cost little."""
+    asked = (_correct_path(profile, runs_dir, split) for split in published_splits())
+    return not has_corruptions(profile.data) or all(path.is_file() for path in asked)
 
 
 def teacher_correct(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
@@ -75,7 +81,7 @@ def _drawn_errors(profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]:
 
 def _right(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """As `teacher_correct`, without the logits: those of ImageNet-C would be 15 GB."""
-    dataset, kept = _load(profile, split), _teacher_path(profile, runs_dir, split).with_suffix(".correct.npy")
+    dataset, kept = _load(profile, split), _correct_path(profile, runs_dir, split)
     return _kept(kept, lambda: correct(teacher_of(profile, dataset.classes), dataset).numpy())
 
 
@@ -85,14 +91,19 @@ def _teacher_path(profile: Profile, runs_dir: Path, split: str) -> Path:
     return Path(runs_dir) / "teachers" / key / f"{split}.npy"
 
 
+def _correct_path(profile: Profile, runs_dir: Path, split: str) -> Path:
+    return _teacher_path(profile, runs_dir, split).with_suffix(".correct.npy")
+
+
 def _load(profile: Profile, split: str) -> Dataset:
     return load_split(profile.data, split, image_size=profile.image_size)
 
 
 def _kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     if not path.is_file():
+        made = make()
         with atomic_path(path) as temporary, temporary.open("wb") as out:
-            np.save(out, make())
+            np.save(out, made)
     return np.load(path)
 
 
@@ -111,15 +122,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m dadlab.tables.answers", description="ask a profile's teacher")
     parser.add_argument("--profile", default="fashion", help="fashion or imagenet")
     parser.add_argument("--shared", default="{}", help="fields of the profile, as JSON")
-    parser.add_argument("--splits", nargs="+", required=True)
+    parser.add_argument("--splits", nargs="+", required=True, help="C is every image of ImageNet-C")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
     given = parser.parse_args(arguments)
     try:
         profile = make_profile(given.profile, **json.loads(given.shared))
-        check(profile.data, given.splits)
-        for split in given.splits:
+        splits = [split for split in given.splits if split != "C"]
+        published = "C" in given.splits and has_corruptions(profile.data)
+        check(profile.data, [*splits, *(published_splits() if published else [])])
+        for split in splits:
             right = teacher_correct(profile, given.runs_dir, split)
             print(f"{split}: top-1 {100 * right.mean():.2f} % of {len(right):,}", flush=True)
+        if "C" in given.splits:
+            errors = teacher_corrupted(profile, given.runs_dir)
+            print(f"C: error {100 * np.mean([wrong.mean() for wrong in errors.values()]):.2f} %", flush=True)
     except ValueError as error:
         print(f"dadlab.tables.answers: {error}", file=sys.stderr)
         return 1

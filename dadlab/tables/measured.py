@@ -7,6 +7,7 @@ image, so that claims about a table are paired tests (`dadlab.tables.verdicts`).
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from dadlab.profile import nearest
 from dadlab.provenance import trained_by
 from dadlab.results import answered, measure, measure_corrupted
 from dadlab.students import VITS
-from dadlab.tables.answers import teacher_answered, teacher_correct, teacher_corrupted
+from dadlab.tables.answers import corruptions_answered, teacher_answered, teacher_correct, teacher_corrupted
 from dadlab.tables.rows import DISCRETE_VIT, NOT_YET, Row
 from dadlab.train import train as train_run
 
@@ -100,24 +101,26 @@ def measure_rows(
     for name in columns:
         nearest(name, dict.fromkeys(published.columns), "column")
     wanted = [name for name in published.columns if not columns or name in columns]
+    averages = {name: parts for name, parts in published.attrs.get("averages", {}).items() if name in wanted}
+    asked = [name for name in published.columns if name in {*wanted, *itertools.chain(*averages.values())}]
     rows = [with_teacher(row, runs_dir, train=train) for row in rows]
     measured = Measured(published, rows, seeds, {}, {})
     for row in (row for row in rows if not row.change):
         there = [
-            seed for seed in seeds if row.missing or train or is_there(row, seed, runs_dir, () if cells else wanted)
+            seed for seed in seeds if row.missing or train or is_there(row, seed, runs_dir, () if cells else asked)
         ]
         if row.missing or not there:
             measured.missing[row.key] = row.missing or f"{NOT_RUN} ({row.what})"
             continue
         found: Values = {name: {} for name in wanted}
         for seed in there:
-            each = (cells or tested)(row, seed, runs_dir, wanted)
-            for name, parts in published.attrs.get("averages", {}).items():
-                if name in wanted and set(parts) <= set(each):
+            each = (cells or tested)(row, seed, runs_dir, asked)
+            for name, parts in averages.items():
+                if set(parts) <= set(each):
                     lower = published.attrs["lower_is_better"]
                     each[name] = average([1 - each[part] if part in lower else each[part] for part in parts])
-            for name, cell in each.items():
-                found[name][seed] = cell
+            for name in {*wanted} & each.keys():
+                found[name][seed] = each[name]
         measured.values[row.key] = {name: by_seed for name, by_seed in found.items() if by_seed}
         if row.method:
             measured.trained[row.key] = {seed: trained_by(row.run(seed).folder(runs_dir)) for seed in there}
@@ -197,7 +200,8 @@ def is_there(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> boo
     data = row.profile.data
     splits = [split for name in columns if (split := split_of(name, data)) is not None]
     if not row.method:
-        return all(teacher_answered(row.profile, runs_dir, split) for split in splits or [home_split(data)])
+        asked = all(teacher_answered(row.profile, runs_dir, split) for split in splits or [home_split(data)])
+        return asked and ("C" not in columns or corruptions_answered(row.profile, runs_dir))
     run = row.run(seed)
     told = bool(splits) and answered(run, runs_dir, splits, corruptions="C" in columns)
     return told or run.weights(runs_dir).is_file()

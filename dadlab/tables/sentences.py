@@ -23,7 +23,18 @@ from dadlab.profile import nearest
 from dadlab.style import KEPT, REJECTED
 from dadlab.tables.measured import NOT_RUN, Measured
 from dadlab.tables.rows import NOT_YET, ROWS
-from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, claims_record, judge, judge_all, printed
+from dadlab.tables.verdicts import (
+    FAILS,
+    HOLDS,
+    OPEN,
+    Claim,
+    Verdict,
+    claims_record,
+    described,
+    judge,
+    judge_all,
+    printed,
+)
 
 NOT_MEASURED = "not measured"
 ONE_SEED = " (one seed, images alone)"  # said of its interval
@@ -184,7 +195,7 @@ def record_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
             "claim": found.sentence.text,
             "verdict": found.verdict,
             "comparisons": [
-                {"first": claim.first, "second": claim.second, "on": claim.on, "verdict": NOT_MEASURED}
+                {**described(claim), "verdict": NOT_MEASURED}
                 if verdict is None
                 else claims_record([claim], [verdict])[0]
                 for claim, verdict in zip(found.sentence.comparisons, found.verdicts, strict=True)

@@ -118,8 +118,8 @@ def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 def _against(comparison: dict[str, Any], record: dict[str, Any]) -> bool:
     """Whether the published numbers contradict a comparison; not where one of them is missing."""
-    if "effect" not in comparison:
-        return False
+    if not {"above", "below"} & comparison.keys():
+        return False  # an older record, without the range of what was not measured
     cells = {SEPARATOR.join(row["row"]): row["cells"].get(comparison["on"], {}) for row in record.get("rows", ())}
     parts = [[cells.get(row, {}).get("published") for row in comparison[k].split(LESS)] for k in ("first", "second")]
     if None in parts[0] + parts[1]:

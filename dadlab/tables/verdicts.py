@@ -143,14 +143,15 @@ def claims_table(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> pd.Dat
     return pd.DataFrame(lines).set_index("claim")
 
 
+def described(claim: Claim) -> dict[str, Any]:
+    """A claim for a JSON file, without an end of its range that is infinite."""
+    return {key: value for key, value in asdict(claim).items() if value not in (math.inf, -math.inf)}
+
+
 def claims_record(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """The same for a JSON file."""
     return [
-        {
-            **{key: value for key, value in asdict(claim).items() if value not in (math.inf, -math.inf)},
-            **asdict(found),
-            "effect": rounded(found.effect, 4),
-        }
+        {**described(claim), **asdict(found), "effect": rounded(found.effect, 4)}
         for claim, found in zip(claims, verdicts, strict=True)
     ]
 

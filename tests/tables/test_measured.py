@@ -213,6 +213,33 @@ def test_at_imagenets_scale_the_teacher_counts_once_it_was_asked_everything(toy_
     assert set(measured.values[teacher.key]) == set(load_table(1).columns)
 
 
+def test_reading_asks_no_teacher_for_imagenet_c(toy_imagenet, files, tmp_path, monkeypatch):
+    shared = {"data": f"imagenet:{toy_imagenet}", "image_size": 32, "teacher": str(files["teacher"])}
+    teacher, *_ = rows = read_rows(2, "imagenet", shared=shared)
+    command = ["--profile", "imagenet", "--shared", json.dumps(shared), "--runs-dir", str(tmp_path), "--splits"]
+    assert answers.main([*command, "stylized"]) == 0
+    with monkeypatch.context() as nobody:
+        nobody.setattr(answers, "teacher_of", None)
+        measured = module.measure_rows(load_table(2), rows, [0], tmp_path, train=False)
+        assert measured.missing[teacher.key] == "not run (teacher)"
+    assert answers.main([*command, "C"]) == 0
+    measured = module.measure_rows(load_table(2), rows, [0], tmp_path, train=False)
+    assert set(measured.values[teacher.key]) == {"C", "Stylized"}
+
+
+def test_an_average_alone_is_measured_by_way_of_its_parts(tmp_path):
+    def cells(row, seed, runs_dir, asked):
+        assert "Avg" in asked
+        return {name: np.full(4, 0.25 if name == "C" else 0.5) for name in asked if name != "Avg"}
+
+    measured = module.measure_rows(
+        load_table(3), read_rows(3)[:1], [0], tmp_path, cells=cells, train=True, columns=["Avg"]
+    )
+    (found,) = measured.values.values()
+    assert list(found) == ["Avg"]
+    assert found["Avg"][0].mean() == pytest.approx((6 * 0.5 + 0.75) / 7)
+
+
 def test_natural_shifts_are_scored_among_all_classes_too(toy_imagenet, files, tmp_path):
     """Beside the paper's columns, which are among the 200 classes of each."""
     shared = {"data": f"imagenet:{toy_imagenet}", "image_size": 32, "teacher": str(files["teacher"])}

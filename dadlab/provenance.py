@@ -64,12 +64,14 @@ def trained_by(folder: Path) -> dict[str, str]:
     return json.loads(path.read_text()) if path.is_file() else {"commit": "unknown", "machine": "unknown"}
 
 
-def by_whom(trained: Mapping[int, Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Each commit and machine that trained runs, and which seeds, from `trained_by` of every seed; the commit says what
-    the loss was."""
+def by_whom(trained: Mapping[Any, Mapping[str, str]], what: str = "seeds") -> list[dict[str, Any]]:
+    """Each commit and machine that trained runs, and which seeds (or `what`), from `trained_by` of every one.
+
+    The commit says what the loss was.
+    """
     told = {seed: {key: value for key, value in made.items() if key != "loss"} for seed, made in trained.items()}
     kinds = {tuple(made.items()): made for made in told.values()}
-    return [{**made, "seeds": [seed for seed, found in told.items() if found == made]} for made in kinds.values()]
+    return [{**made, what: [seed for seed, found in told.items() if found == made]} for made in kinds.values()]
 
 
 def made_by(module: str, arguments: Sequence[str] | None = None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The record of a table: what its JSON file says, so that any number can be followed to its runs.
+"""The record of a table or figure: what its JSON file says, so that any number can be followed to its runs.
 
 Every cell has the published value, the measured one with its interval (`low` and `high`, which one seed has not) and
 seeds, and the gain over the first row of its block; every row its runs' folders, and by which commit on which machine
@@ -7,6 +7,7 @@ they were trained; the table its profile, seeds, and the commit and machine that
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ import numpy as np
 import pandas as pd
 
 from dadlab.estimates import Estimate, difference, rounded
-from dadlab.provenance import by_whom, commit, machine
+from dadlab.files import write_json
+from dadlab.profile import Profile
+from dadlab.provenance import by_whom, commit, machine, trained_by
+from dadlab.run import Run
 from dadlab.tables.measured import Measured
 from dadlab.tables.rows import SEPARATOR, Row
 
@@ -50,6 +54,25 @@ def record(measured: Measured, **more: Any) -> dict[str, Any]:
     facts = {turns: list(measured.seeds), "machine": machine(), "commit": commit()}
     printed = {name: measured.published.attrs.get(name) for name in ("title", "unit", "lower_is_better")}
     return {**printed, "profile": profile, **facts, "rows": lines, **more}
+
+
+def write_figure(out: str, record: dict[str, Any], profile: Profile, runs: Iterable[Run], runs_dir: str) -> None:
+    """Write a figure's record, with the runs behind it and by whom they were trained, and say where.
+
+    Args:
+        out: the file.
+        record: what the figure says.
+        profile: of its runs, where they do not differ.
+        runs: those it was measured with; none where it lacks some.
+        runs_dir: where they live.
+    """
+    folders = [run.folder(Path(runs_dir)) for run in runs]
+    trained = by_whom({folder.name: trained_by(folder) for folder in folders}, "runs")
+    write_json(
+        Path(out),
+        {**record, "profile": asdict(profile), "trained": trained, "machine": machine(), "commit": commit()},
+    )
+    print(f"written: {out}")
 
 
 def _block(row: Row) -> str:

@@ -80,8 +80,7 @@ class Progress:
             ValueError: the loss is infinite or not a number.
         """
         times, loss = {"seconds": round(self.seconds, 2), "waiting": round(self.waiting, 2)}, float(self.loss) / steps
-        if not math.isfinite(loss):
-            raise ValueError(f"the loss of epoch {len(self.curve) + 1} is {loss}: the training diverged; lower lr")
+        check_loss(loss, len(self.curve) + 1)
         self.curve.append({"epoch": len(self.curve), "loss": loss, **times})
         self.loss, self.seconds, self.waiting = torch.zeros_like(self.loss), 0.0, 0.0
         return self.curve[-1]
@@ -231,6 +230,12 @@ class Loop:
         restore(self.checkpoint, self._parts(), saved)
         self.progress = Progress(**saved["progress"])
         self.progress.loss = self._to_device(self.progress.loss)
+
+
+def check_loss(loss: float, epoch: int) -> None:
+    """Raise a `ValueError` where an epoch's loss is infinite or not a number."""
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss of epoch {epoch} is {loss}: the training diverged; lower lr")
 
 
 @contextlib.contextmanager

@@ -99,7 +99,7 @@ def beside(results: dict[str, Any], ablation: dict[str, Any], method: str, title
 
 
 def markdown_claims(records: dict[str, dict[str, Any]]) -> str:
-    """What became of a paper's sentences: a line a table with its verdicts, then those that hold, and that do not.
+    """What became of a paper's claims: a line a table with its verdicts, then those that hold, and that do not.
 
     Args:
         records: of tables, from `dadlab.tables.summary.read_records`.

@@ -79,7 +79,7 @@ def test_claims_are_counted_by_table_and_those_that_are_told_are_named():
     records = {"table_02": {"rows": [], "claims": said[:2]}, "table_11": {"rows": [], "claims": said}}
     lines = markdown_claims(records).splitlines()
     assert lines[0] == (
-        "| table | sentences | holds | does not hold | cannot be told at this scale | not measured | rank correlation |"
+        "| table | claims | holds | does not hold | cannot be told at this scale | not measured | rank correlation |"
     )
     assert lines[2:5] == [
         "| Table 2 | 2 | 1 | 1 | 0 | 0 | — |",

@@ -129,11 +129,11 @@ def _against(comparison: dict[str, Any], record: dict[str, Any]) -> bool:
 
 
 def tally(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """How many of the paper's sentences a table has, how many of which verdict, and its rank correlation, as text."""
+    """How many of the paper's claims a table has, how many of which verdict, and its rank correlation, as text."""
     said, ranks = verdicts(records), rank_correlations(all_gains(records))
     said = said[~said["claim"].str.contains(OWN)]
     counts = pd.crosstab(said["table"], said["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
-    counts.insert(0, "sentences", counts.sum(axis=1))
+    counts.insert(0, "claims", counts.sum(axis=1))
     counts.loc["all"] = counts.sum()
     told = {
         table: "—" if math.isnan(rank) else Estimate(rank, low, high).text(2)

@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
 from dadlab.ahead import local_device
 from dadlab.files import atomic_path, fill, load_weights, save_weights, write_json
-from dadlab.loop import terminated
+from dadlab.loop import check_loss, terminated
 from dadlab.progress import track
 from dadlab.schedules import one_cycle
 from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
@@ -192,6 +192,7 @@ class Loop:
 
     def _close_epoch(self, steps: int) -> None:
         loss, filtered = (self.sums / steps).tolist()
+        check_loss(loss, len(self.curve) + 1)
         self.curve.append({"epoch": len(self.curve), "loss": loss, "filtered": filtered})
         self.sums = torch.zeros(2)
         with atomic_path(self.folder / "loss.jsonl") as temporary:

@@ -10,6 +10,7 @@ import torch
 
 from dadlab.snapshot import save_snapshot
 from dadlab.students import Student, save_student
+from dadlab.vlm import train as module
 from dadlab.vlm.label_texts import label_texts
 from dadlab.vlm.material import dataset_for, sources, teacher_of
 from dadlab.vlm.openvocab import labels_of
@@ -98,6 +99,15 @@ def test_steps_are_the_papers_recipe_and_shots_have_one_cycle(runs, tmp_path):
     assert rates == pytest.approx([0.05] * 3 + [0.005] * 3 + [0.0005] * 3)
     few = Loop(run, Student("resnet_s", 64), texts, SEEN, material, tmp_path, beside=material, steps=9, lr=0.003)
     assert few.schedule.get_last_lr()[0] < 0.003, "a cycle begins below its peak"
+
+
+def test_a_training_that_diverges_is_not_kept(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "objective", lambda run, features, batch: (features.sum() * torch.nan, features.sum()))
+    material, texts = sources(TOY, dataset_for(TOY, "train"), runs), label_texts(TOY, teacher_of(TOY), SEEN)
+    loop = Loop(TOY, Student("resnet_s", 64), texts, SEEN, material, tmp_path)
+    with pytest.raises(ValueError, match="loss of epoch 1 is nan: the training diverged; lower lr"):
+        loop.fit()
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_randaugment_changes_views_alike_for_student_and_teacher(runs):

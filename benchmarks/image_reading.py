@@ -28,7 +28,8 @@ from dadlab.augreg import AugRegViews, augreg_views, pairing
 from dadlab.data import open_split
 from dadlab.dataset import Dataset
 from dadlab.discretizer import Identity
-from dadlab.files import module_fingerprint, write_json
+from dadlab.files import write_json
+from dadlab.fingerprints import module_fingerprint
 from dadlab.pixels import write_images
 from dadlab.provenance import made_by
 from dadlab.samples import image_samples

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from dadlab.checkpoints import read_checkpoint
-from dadlab.files import fill, load_weights, save_weights, sha256
+from dadlab.files import fill, load_weights, save_weights
+from dadlab.fingerprints import sha256
 from dadlab.photos import ASSETS
 from dadlab.wrappers import Frozen
 

@@ -22,7 +22,7 @@ from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 from torch import Tensor
 
 from dadlab.data import Dataset
-from dadlab.files import fingerprint
+from dadlab.fingerprints import fingerprint
 from dadlab.profile import AUGREG, AugReg, nearest
 from dadlab.views import counter_hash
 

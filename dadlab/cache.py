@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from dadlab.ahead import ahead, usual_workers
 from dadlab.claims import clear, sweep, write_once
-from dadlab.files import atomic_path, fingerprint, module_fingerprint, write_json
+from dadlab.files import atomic_path, write_json
+from dadlab.fingerprints import fingerprint, module_fingerprint
 from dadlab.progress import track
 
 SHARD = 16_384  # samples: 33 MB at 1,000 classes, seconds of work for a large teacher

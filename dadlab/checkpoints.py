@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from dadlab.discretizer import VQGAN
-from dadlab.files import check_file, fill, save_weights, sha256
+from dadlab.files import check_file, fill, save_weights
+from dadlab.fingerprints import sha256
 
 # The paper's: f = 8, d = 4, K = 16384 (CompVis' `vq-f8`, Rombach et al., 2022, Table 8).
 VQGAN_F8: dict[str, Any] = {

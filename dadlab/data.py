@@ -19,7 +19,7 @@ from torch import Tensor
 from dadlab.dataset import Dataset
 from dadlab.disk import folders, imagenet, parquet
 from dadlab.disk.encoded import Encoded
-from dadlab.files import content_of
+from dadlab.fingerprints import content_of
 from dadlab.photos import ASSETS, CLASSES, load_photos
 from dadlab.render import render
 from dadlab.views import SMALL

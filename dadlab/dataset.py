@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from dadlab.disk.encoded import Encoded
-from dadlab.files import fingerprint
+from dadlab.fingerprints import fingerprint
 from dadlab.views import square_views
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from dadlab.data import class_names
 from dadlab.disk.encoded import CROP
-from dadlab.files import public
+from dadlab.fingerprints import public
 from dadlab.methods import METHODS
 from dadlab.run import Run
 from dadlab.students import STUDENTS, Student, load_student

@@ -1,31 +1,23 @@
-"""Files that are never half written: atomic writes, fingerprints, safetensors that carry their configuration."""
+"""Files that are never half written: atomic writes, arrays kept once, safetensors that carry their configuration."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import json
 import os
-import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 _M = TypeVar("_M", bound=torch.nn.Module)
-_MODEL_FILE = re.compile(r"((?:open_clip|timm):(?:local-dir:|[^/:]+/)|diffus(?:ers|ion)(?:-text)?(?:-class)?:)(.+)")
-# Names of the package's own.
-_OURS = re.compile(r"fashion|resnet|vit|studio|broad|identity|pretrained|diffusion(?:-\w+)*")
-BESIDE = {"open_clip": "open_clip_config.json", "timm": "config.json"}  # weights, what else says what they are
-_DATA = re.compile(r"((?:imagenet|hf|hf-stream):)(.+)")
-_SLOW_TO_READ = 2**26
 _LONGEST_HEADER = 100_000_000  # bytes that safetensors allows
 
 
@@ -53,89 +45,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: Any) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
-def fingerprint(*parts: Any) -> str:
-    """Twelve hex digits that stand for the given values; tensors count by their bytes."""
-    digest = hashlib.sha256()
-    for position, part in enumerate(parts):
-        if position:
-            digest.update(b"\0")
-        if isinstance(part, Tensor):
-            part = part.detach().cpu().contiguous()
-            digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
-            digest.update(part.flatten().view(torch.uint8).numpy().data)
-        else:
-            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
-    return digest.hexdigest()[:12]
-
-
-def module_fingerprint(module: torch.nn.Module) -> str:
-    """Fingerprint of a module's weights and buffers, whatever file they came from."""
-    return fingerprint(*(part for item in sorted(module.state_dict().items()) for part in item))
-
-
-def content_of(name: str) -> str:
-    """A name as it is, or, if it is the path of a file or folder, a stamp of what lies there now.
-
-    Folders count by the names, sizes and times of their files, links followed, hidden ones left out. In
-    `open_clip:MODEL/PATH`, `timm:MODEL/PATH`, `…:local-dir:PATH`, `diffusers:PATH` and `diffusion:PATH` the path counts
-    so, the rest by name; with weights the configuration beside them, which decides how they are read. A name of the
-    package's own is that, whatever lies in the working directory; `./studio` is a path.
-
-    Raises:
-        ValueError: a link in a folder leads nowhere.
-    """
-    if _OURS.fullmatch(name):
-        return name
-    model, path = "", Path(name)
-    if (match := _MODEL_FILE.fullmatch(name)) and not path.exists():
-        model, path = match[1], Path(match[2])
-    if path.is_file():
-        beside = path.parent / BESIDE.get(model.partition(":")[0], "")
-        return model + "-".join(sha256(file)[:12] for file in (path, beside) if file.is_file())
-    if path.is_dir() and not model.endswith("/"):
-        return model + fingerprint(sorted(_listing(path)))
-    return name
-
-
-def _listing(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of every file with a suffix below a folder, as its reader sees them: through links."""
-    seen = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(root))
-        folders[:] = [f for f in folders if f[0] != "." and os.path.realpath(os.path.join(root, f)) not in seen]
-        for file in (Path(root, name) for name in files if name[0] != "." and "." in name):
-            try:
-                stat = file.stat()
-            except FileNotFoundError:
-                raise ValueError(f"{file}: a link that leads nowhere; mend or remove it") from None
-            yield str(file.relative_to(folder)), stat.st_size, stat.st_mtime_ns
-
-
-def public(name: str) -> str:
-    """A name as it is, without the folders of a path in it: a card shows nobody's.
-
-    >>> public("open_clip:ViT-L-14//home/jane/x.pt"), public("imagenet:/home/jane/images"), public("timm:resnet50")
-    ('open_clip:ViT-L-14/x.pt', 'imagenet:images', 'timm:resnet50')
-    """
-    model, place = match.groups() if (match := _MODEL_FILE.fullmatch(name) or _DATA.fullmatch(name)) else ("", name)
-    path = Path(place)
-    return model + path.name if path.is_absolute() or path.exists() else name
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file; large files are read again only if their size or time changed."""
-    found = Path(path).stat()
-    if found.st_size < _SLOW_TO_READ:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return _sha256(str(Path(path).resolve()), found.st_size, found.st_mtime_ns)
-
-
-@functools.lru_cache
-def _sha256(path: str, size: int, time: int) -> str:
-    with open(path, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def save_weights(path: Path, state: dict[str, Tensor], config: dict[str, Any], *, half: bool = True) -> None:
@@ -223,19 +132,20 @@ def misfit(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str:
     return "; ".join(f"{len(keys)} {kind}, first {keys[0]}" for kind, keys in kinds if keys)
 
 
-def save_training(path: Path, parts: Sequence[Any], step: int) -> None:
-    """Checkpoint everything with a `state_dict` (model, optimizer, schedule), random state, and the steps done."""
-    with atomic_path(path) as temporary:
-        content = {"step": step, "rng": torch.get_rng_state(), "state": [part.state_dict() for part in parts]}
-        torch.save(content, temporary)
-
-
-def restore_training(path: Path, parts: Sequence[Any]) -> int:
-    """Restore what `save_training` wrote; returns the steps done, 0 where there is no checkpoint."""
+def kept_array(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """An array made once and kept in a `.npy` file."""
     if not path.is_file():
-        return 0
-    saved = torch.load(path, weights_only=True, map_location="cpu")
-    for part, content in zip(parts, saved["state"], strict=True):
-        part.load_state_dict(content)
-    torch.set_rng_state(saved["rng"])
-    return int(saved["step"])
+        made = make()  # before anything is written: it may train for hours, and be killed
+        with atomic_path(path) as temporary, temporary.open("wb") as out:
+            np.save(out, made)
+    return np.load(path)
+
+
+def kept_arrays(path: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays by name, made once and kept in a `.npz` file."""
+    if not path.is_file():
+        made = make()
+        with atomic_path(path) as temporary, temporary.open("wb") as out:
+            np.savez_compressed(out, allow_pickle=False, **made)
+    with np.load(path) as found:
+        return dict(found)

@@ -28,7 +28,8 @@ from dadlab.compute import WORTH_COMPILING, Compute, compile_towers, compute_on,
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer, Identity
 from dadlab.examples import Made, discretize_adversarially, sample_generators
-from dadlab.files import atomic_path, module_fingerprint
+from dadlab.files import atomic_path
+from dadlab.fingerprints import module_fingerprint
 from dadlab.profile import Attack
 from dadlab.store import AGREEMENT, REASONS, Store, open_store, to_bytes, write_shard
 

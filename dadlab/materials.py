@@ -24,7 +24,7 @@ from dadlab.cache import TeacherCache, cache_teacher, check_top
 from dadlab.data import Dataset, load_split
 from dadlab.diffusion_name import check_unlabelled
 from dadlab.discretizer import load_discretizer
-from dadlab.files import content_of, fingerprint
+from dadlab.fingerprints import content_of, fingerprint
 from dadlab.generate import SHARD, generate
 from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile

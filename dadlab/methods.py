@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dadlab import adversarial, comparisons
 from dadlab.batch import Batch, Tools
-from dadlab.files import fingerprint
+from dadlab.fingerprints import fingerprint
 from dadlab.losses import dad_loss, kd_loss
 from dadlab.profile import Attack
 

@@ -20,7 +20,8 @@ from timm.data import resolve_model_data_config
 from torch import Tensor
 
 from dadlab.checkpoints import read_checkpoint
-from dadlab.files import BESIDE, check_file, fill, sha256
+from dadlab.files import check_file, fill
+from dadlab.fingerprints import BESIDE, sha256
 from dadlab.progress import say
 from dadlab.wrappers import Preprocess
 

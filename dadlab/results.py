@@ -26,7 +26,7 @@ from dadlab.evaluate import (
     corrupted_errors,
     wrong_share,
 )
-from dadlab.files import atomic_path, write_json
+from dadlab.files import atomic_path, kept_arrays, write_json
 from dadlab.profile import Profile
 from dadlab.run import Run
 from dadlab.train import train, warn_of_another_loss
@@ -153,16 +153,6 @@ def measure_corrupted(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
     if run.profile.is_folder or not (folder / "corruptions.json").is_file():
         write_json(folder / "corruptions.json", {kind: float(wrong.mean()) for kind, wrong in found.items()})
     return found
-
-
-def kept_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays by name, made once and kept in a file."""
-    if not path.is_file():
-        made = make()
-        with atomic_path(path) as temporary, temporary.open("wb") as out:
-            np.savez_compressed(out, allow_pickle=False, **made)
-    with np.load(path) as found:
-        return dict(found)
 
 
 def published_splits() -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from dadlab.attack import described
 from dadlab.data import identity
-from dadlab.files import content_of, fingerprint
+from dadlab.fingerprints import content_of, fingerprint
 from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, Profile, check_types, make_profile, nearest, strict
 from dadlab.students import WEIGHTS, check_student

@@ -29,7 +29,8 @@ from dadlab.compute import in_precision
 from dadlab.data import Dataset
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.disk.encoded import threads
-from dadlab.files import atomic_path, fingerprint, module_fingerprint
+from dadlab.files import atomic_path
+from dadlab.fingerprints import fingerprint, module_fingerprint
 from dadlab.generate import read_variants
 from dadlab.progress import say
 from dadlab.store import draw, materialize, open_dataset, precisions, read_manifest, read_shard, to_bytes, whole_store

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
-from dadlab.files import atomic_path, public, write_json
+from dadlab.files import atomic_path, write_json
+from dadlab.fingerprints import public
 from dadlab.profile import Profile
 from dadlab.store import open_dataset, precisions, read_manifest, tally, whole_store
 

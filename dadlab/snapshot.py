@@ -6,7 +6,7 @@ The header holds the tree, with a name in each tensor's place. A checkpoint is w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,35 @@ def restore(path: Path, parts: Mapping[str, Any], saved: Mapping[str, Any]) -> N
             for key, value in state.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def save_training(path: Path, parts: Sequence[Any], step: int, of: str) -> None:
+    """Checkpoint everything with a `state_dict` (model, optimizer, schedule), random state, and the steps done.
+
+    Args:
+        path: where to.
+        parts: in the order of `restore_training`.
+        step: how many are done.
+        of: what stands for the training's data and settings.
+    """
+    state = {str(place): part.state_dict() for place, part in enumerate(parts)}
+    save_snapshot(path, {**state, "step": step, "of": of, "random": torch.get_rng_state()})
+
+
+def restore_training(path: Path, parts: Sequence[Any], of: str) -> int:
+    """Restore what `save_training` wrote; returns the steps done, 0 where there is no checkpoint.
+
+    Raises:
+        ValueError: the checkpoint is damaged, or of a training of other data or settings.
+    """
+    if not path.is_file():
+        return 0
+    saved = load_snapshot(path)
+    if saved.get("of") != of:
+        raise ValueError(f"{path}: of a training with other data or settings; delete it to start anew")
+    restore(path, {str(place): part for place, part in enumerate(parts)}, saved)
+    torch.set_rng_state(saved["random"])
+    return int(saved["step"])
 
 
 def check_precision(path: Path, saved: Mapping[str, Any], precision: str) -> None:

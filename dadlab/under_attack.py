@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from dadlab.attack import described, perturb
 from dadlab.data import Dataset, images_of, load_split
 from dadlab.examples import sample_generators
-from dadlab.files import atomic_path, fingerprint
+from dadlab.files import atomic_path
+from dadlab.fingerprints import fingerprint
 from dadlab.profile import Attack, nearest
 from dadlab.progress import track
 from dadlab.results import trained

@@ -19,7 +19,8 @@ from dadlab import diffusion as module
 from dadlab.diffusion import PROMPT, STRENGTH, PipelineDiffusion, SmallDiffusion, generators, load_diffusion
 from dadlab.discretizer import load_discretizer
 from dadlab.examples import discretize_adversarially
-from dadlab.files import content_of, module_fingerprint, save_weights
+from dadlab.files import save_weights
+from dadlab.fingerprints import content_of, module_fingerprint
 from dadlab.generate import generate
 from dadlab.materials import prepare
 from dadlab.methods import METHODS

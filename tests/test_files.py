@@ -1,7 +1,7 @@
-import hashlib
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -10,16 +10,12 @@ from torch import nn
 from dadlab.discretizer import load_discretizer
 from dadlab.files import (
     atomic_path,
-    content_of,
     fill,
-    fingerprint,
+    kept_array,
+    kept_arrays,
     load_weights,
     misfit,
-    module_fingerprint,
-    restore_training,
-    save_training,
     save_weights,
-    sha256,
     write_json,
 )
 from dadlab.teacher import load_teacher
@@ -71,149 +67,6 @@ def test_atomic_files_can_be_read_by_others(tmp_path):
     write_json(tmp_path / "a.json", {"b": 1})
     assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o644
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": 1}
-
-
-TENSOR = torch.arange(6.0)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ((1,), (2,)),
-        (("1",), (1,)),
-        (("ab", "c"), ("a", "bc")),
-        ((1, 23), (12, 3)),
-        ((TENSOR,), (TENSOR + 1,)),
-        ((TENSOR,), (TENSOR.view(2, 3),)),
-        ((TENSOR,), (TENSOR.view(torch.int32),)),
-        (({"a": 1},), ({"a": 2},)),
-    ],
-    ids=repr,
-)
-def test_fingerprints_differ(one, other):
-    assert fingerprint(*one) != fingerprint(*other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
-        (TENSOR.view(2, 3).T, TENSOR.view(2, 3).T.contiguous()),
-        (TENSOR.clone().requires_grad_(), TENSOR),
-        (torch.tensor(True), torch.tensor(True)),
-        (torch.zeros(0, 3), torch.zeros(0, 3)),
-    ],
-    ids=str,
-)
-def test_fingerprints_agree(one, other):
-    assert fingerprint(one) == fingerprint(other)
-
-
-def test_module_fingerprint_follows_weights_and_buffers():
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    before = module_fingerprint(module)
-    assert module_fingerprint(module) == before
-    module[1].running_mean += 1
-    assert module_fingerprint(module) != before
-
-
-def test_content_of_a_name_is_the_name():
-    assert content_of("resnet") == "resnet"
-
-
-def test_a_name_of_our_own_is_no_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = ("fashion", "resnet", "vit", "studio", "broad", "identity", "pretrained", "diffusion", "diffusion-text")
-    for name in (*names, "own"):
-        (tmp_path / name).write_text(name)
-    assert [content_of(name) for name in names] == [*names]
-    assert content_of("own") != "own"
-    assert content_of("./studio") == content_of(str(tmp_path / "studio")) != "studio"
-
-
-def test_content_of_a_file_is_its_bytes(tmp_path):
-    for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
-        (tmp_path / name).write_text(text)
-    assert content_of(str(tmp_path / "a")) == content_of(str(tmp_path / "b")) != content_of(str(tmp_path / "c"))
-
-
-def test_content_of_a_folder_sees_new_files(tmp_path):
-    (tmp_path / "owl").mkdir()
-    (tmp_path / "owl" / "0.jpg").write_text("hoot")
-    before = content_of(str(tmp_path))
-    (tmp_path / "owl" / ".ipynb_checkpoints").mkdir()
-    for hidden in (".DS_Store", "owl/.ipynb_checkpoints/0-checkpoint.jpg"):
-        (tmp_path / hidden).write_text("hoot")
-    assert content_of(str(tmp_path)) == before
-    (tmp_path / "owl" / "1.jpg").write_text("hoot")
-    assert content_of(str(tmp_path)) != before
-
-
-def test_content_of_a_folder_is_what_its_links_lead_to(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name / "owl").mkdir(parents=True)
-        (tmp_path / name / "owl" / "0.jpg").write_text(name * 2)
-        (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "train").symlink_to(tmp_path / name)
-    (tmp_path / "two" / "round").symlink_to(tmp_path / "two")  # no walk without an end
-    one, two = (content_of(str(tmp_path / "data" / name)) for name in ("one", "two"))
-    assert one != two
-    (tmp_path / "one" / "owl" / "1.jpg").write_text("hoot")
-    assert content_of(str(tmp_path / "data" / "one")) != one
-    (tmp_path / "data" / "one" / "gone.jpg").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"gone\.jpg: a link that leads nowhere"):
-        content_of(str(tmp_path / "data" / "one"))
-
-
-@pytest.mark.parametrize(
-    ("source", "beside"), [("open_clip:RN50/", "open_clip_config.json"), ("timm:resnet50/", "config.json")]
-)
-def test_content_of_weights_is_also_the_configuration_beside_them(source, beside, tmp_path):
-    (tmp_path / "a.safetensors").write_text("weights")
-    name, found = f"{source}{tmp_path / 'a.safetensors'}", []
-    for quick in (None, "true", "false"):
-        if quick:
-            (tmp_path / beside).write_text(f'{{"quick_gelu": {quick}}}')
-        found.append(content_of(name))
-    assert len(set(found)) == 3
-    (tmp_path / "notes.json").write_text("{}")
-    assert content_of(name) == found[-1]
-
-
-@pytest.mark.parametrize("source", ["open_clip:ViT-L-14/", "timm:resnet50.a1_in1k/"])
-def test_content_of_a_models_file_is_its_bytes(source, tmp_path):
-    (tmp_path / "a").write_text("one")
-    (tmp_path / "b").write_text("one")
-    first = content_of(f"{source}{tmp_path / 'a'}")
-    assert first.startswith(source)
-    assert content_of(f"{source}{tmp_path / 'b'}") == first
-    (tmp_path / "a").write_text("two")
-    assert content_of(f"{source}{tmp_path / 'a'}") != first
-    assert content_of(f"open_clip:RN101/{tmp_path / 'b'}") != first
-
-
-def test_content_of_a_models_folder_sees_new_files(tmp_path):
-    name = f"timm:local-dir:{tmp_path}"
-    before = content_of(name)
-    (tmp_path / "model.safetensors").write_text("weights")
-    assert content_of(name) != before
-
-
-@pytest.mark.parametrize("name", ["open_clip:ViT-L-14/openai", "timm:resnet50", "timm:hf-hub:timm/resnet50", "s3:a/b"])
-def test_content_of_a_published_models_name_is_the_name(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folder in ("openai", "timm", "resnet50", "b"):
-        (tmp_path / folder).mkdir()
-    assert content_of(name) == name
-
-
-def test_large_files_are_hashed_again_when_they_change(tmp_path, monkeypatch):
-    monkeypatch.setattr("dadlab.files._SLOW_TO_READ", 0)
-    path = tmp_path / "large"
-    for content in (b"one", b"three"):
-        path.write_bytes(content)
-        assert sha256(path) == hashlib.sha256(content).hexdigest()
 
 
 def test_misfit_names_every_kind_of_difference():
@@ -294,24 +147,25 @@ def test_foreign_weights_are_told_how_to_be_written(tmp_path):
         load_weights(tmp_path / "w.safetensors")
 
 
-def parts() -> tuple[nn.Module, torch.optim.Optimizer]:
-    module = nn.Linear(2, 1)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
-    module(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    return module, optimizer
+def test_arrays_are_made_once(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return np.arange(3)
+
+    for _ in range(2):
+        assert kept_array(tmp_path / "one.npy", make).tolist() == [0, 1, 2]
+        assert kept_arrays(tmp_path / "all.npz", lambda: {"x": make()})["x"].tolist() == [0, 1, 2]
+    assert len(made) == 2
 
 
-def test_training_is_restored_with_its_step(tmp_path):
-    saved, fresh = parts(), parts()
-    save_training(tmp_path / "ckpt", saved, 5)
-    assert restore_training(tmp_path / "ckpt", fresh) == 5
-    assert torch.equal(saved[0].weight, fresh[0].weight)
-    assert torch.equal(saved[1].state_dict()["state"][0]["exp_avg"], fresh[1].state_dict()["state"][0]["exp_avg"])
+def test_killed_before_an_array_is_made_nothing_is_left(tmp_path):
+    def stop():
+        assert not list(tmp_path.iterdir())
+        raise KeyboardInterrupt
 
-
-def test_no_checkpoint_is_step_zero(tmp_path):
-    module = nn.Linear(2, 1)
-    before = module.weight.clone()
-    assert restore_training(tmp_path / "none", [module]) == 0
-    assert torch.equal(module.weight, before)
+    for keep in (kept_array, kept_arrays):
+        with pytest.raises(KeyboardInterrupt):
+            keep(tmp_path / "x", stop)
+    assert not list(tmp_path.iterdir())

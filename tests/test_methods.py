@@ -12,7 +12,7 @@ from torch import nn
 
 from dadlab.auxiliary import add_auxiliary
 from dadlab.batch import Batch, Tools
-from dadlab.files import fingerprint
+from dadlab.fingerprints import fingerprint
 from dadlab.losses import dist_loss, jensen_shannon, kd_loss
 from dadlab.methods import METHODS, Method
 from dadlab.profile import Profile

@@ -17,7 +17,7 @@ from torch import nn
 
 from dadlab.captions import CLASSES
 from dadlab.compute import Compute, with_towers
-from dadlab.files import module_fingerprint
+from dadlab.fingerprints import module_fingerprint
 from dadlab.pretrained import load_open_clip
 from dadlab.teacher import CLIP_TEMPLATES, PublishedClip, load_teacher
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from dadlab.captions import CLASSES
-from dadlab.files import content_of, module_fingerprint
+from dadlab.fingerprints import content_of, module_fingerprint
 from dadlab.pretrained import load_timm
 from dadlab.teacher import Classifier, load_teacher
 

@@ -1,8 +1,10 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from dadlab.snapshot import load_snapshot, restore, save_snapshot
+from dadlab.fingerprints import fingerprint
+from dadlab.snapshot import load_snapshot, restore, restore_training, save_snapshot, save_training
 
 
 def test_tree_comes_back(tmp_path):
@@ -64,3 +66,35 @@ def test_a_checkpoint_from_before_a_part_was_kept_is_named(tmp_path):
     part = torch.nn.Linear(1, 1)
     with pytest.raises(ValueError, match=r"training\.safetensors: an older checkpoint without scaler; delete it"):
         restore(tmp_path / "training.safetensors", {"student": part, "scaler": part}, {"student": part.state_dict()})
+
+
+def parts() -> tuple[nn.Module, torch.optim.Optimizer]:
+    module = nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return module, optimizer
+
+
+def test_training_is_restored_with_its_step(tmp_path):
+    saved, fresh = parts(), parts()
+    save_training(tmp_path / "ckpt", saved, 5, "a")
+    assert restore_training(tmp_path / "ckpt", fresh, "a") == 5
+    assert torch.equal(saved[0].weight, fresh[0].weight)
+    assert torch.equal(saved[1].state_dict()["state"][0]["exp_avg"], fresh[1].state_dict()["state"][0]["exp_avg"])
+
+
+def test_no_checkpoint_is_step_zero(tmp_path):
+    module = nn.Linear(2, 1)
+    before = module.weight.clone()
+    assert restore_training(tmp_path / "none", [module], "a") == 0
+    assert torch.equal(module.weight, before)
+
+
+def test_a_checkpoint_of_another_training_is_not_gone_on_with(tmp_path):
+    save_training(tmp_path / "ckpt", parts(), 5, fingerprint("one"))
+    fresh = parts()
+    before = fresh[0].weight.clone()
+    with pytest.raises(ValueError, match="ckpt: of a training with other data or settings; delete it"):
+        restore_training(tmp_path / "ckpt", fresh, fingerprint("other"))
+    assert torch.equal(fresh[0].weight, before)

@@ -5,7 +5,8 @@ from safetensors.torch import save_file
 
 from dadlab.cache import teacher_fingerprint
 from dadlab.captions import CONTEXT_LENGTH, tokenizer
-from dadlab.files import module_fingerprint, save_weights
+from dadlab.files import save_weights
+from dadlab.fingerprints import module_fingerprint
 from dadlab.students import save_student
 from dadlab.teacher import ClipTeacher, StudentTeacher, build_clip, load_teacher, zero_shot_head
 from dadlab.wrappers import Frozen, Preprocess

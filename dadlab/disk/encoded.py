@@ -22,7 +22,7 @@ from torch.utils.data import get_worker_info
 from torchvision.transforms.functional import InterpolationMode, center_crop, resize, resized_crop
 
 from dadlab import views
-from dadlab.files import fingerprint
+from dadlab.fingerprints import fingerprint
 from dadlab.progress import track
 
 SAMPLE = 64

@@ -16,7 +16,7 @@ import torch
 
 from dadlab.dataset import Dataset
 from dadlab.disk.encoded import SAMPLE, Encoded, Framing, threads
-from dadlab.files import fingerprint, sha256
+from dadlab.fingerprints import fingerprint, sha256
 
 HOME = ("val", "validation", "test")  # the first that is there is the in-distribution test split
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}

@@ -29,7 +29,7 @@ from datasets.exceptions import DatasetGenerationError
 from dadlab.dataset import Dataset
 from dadlab.disk import imagenet
 from dadlab.disk.encoded import Encoded, Framing, Source
-from dadlab.files import fingerprint
+from dadlab.fingerprints import fingerprint
 
 _END = 2**16
 KEPT_GROUPS = 8  # row groups in memory; 100 pictures of ImageNet each, about 11 MB

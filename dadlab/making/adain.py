@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dadlab.adain import StyleTransfer, adain, statistics
-from dadlab.files import restore_training, save_training, save_weights
+from dadlab.files import save_weights
+from dadlab.fingerprints import fingerprint
 from dadlab.making.drawings import random_batch
 from dadlab.making.pretrain import train_classifier
+from dadlab.snapshot import restore_training, save_training
 
 STAGES = ((32, 32), (64,))
 STYLE_WEIGHT = 10.0  # λ of Eq. 11, as published
@@ -55,7 +57,8 @@ def train_style_transfer(
     optimizer = torch.optim.AdamW(net.decoder.parameters(), lr=peak, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, max(20, steps))
     state, started = (net, optimizer, schedule), time.monotonic()
-    done = restore_training(checkpoints[1], state)
+    of = fingerprint(images, labels, stages, encoder_steps, steps, batch, peak, seed)
+    done = restore_training(checkpoints[1], state, of)
     scales = [part.square().mean() for part in net.features(random_batch(images, 0, 256, seed)[0])]
     for step in range(done, steps):
         shown, styles = random_batch(images, step, 2 * batch, seed + 1)[0].split(batch)
@@ -70,7 +73,7 @@ def train_style_transfer(
         if step % 100 == 99 or step == steps - 1:
             seconds = time.monotonic() - started
             log(f"step {step + 1}/{steps} content {content.item():.4f} style {style.item():.4f} {seconds:.0f} s")
-            save_training(checkpoints[1], state, step + 1)
+            save_training(checkpoints[1], state, step + 1, of)
     save_weights(out, net.state_dict(), {"stages": net.stages})
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dadlab.diffusion import SmallDiffusion
-from dadlab.files import restore_training, save_training, save_weights
+from dadlab.files import save_weights
+from dadlab.fingerprints import fingerprint
 from dadlab.making.drawings import random_batch
+from dadlab.snapshot import restore_training, save_training
 
 SAVED = 250  # steps between checkpoints
 CONFIG: dict[str, Any] = {
@@ -63,7 +65,8 @@ def train_diffusion(
     optimizer = torch.optim.AdamW(model.unet.parameters(), lr=peak, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, steps)
     state, checkpoint = (model, average, optimizer, schedule), Path(out).with_suffix(".ckpt")
-    done, started, losses = restore_training(checkpoint, state), time.monotonic(), []
+    of = fingerprint(images, labels, config, steps, batch, peak, hidden, ema, seed)
+    done, started, losses = restore_training(checkpoint, state, of), time.monotonic(), []
     for step in range(done, steps):
         pixels, rows = random_batch(images, step, batch, seed, pad=2)
         shown = torch.where(torch.rand(batch) < hidden, model.classes, labels[rows])
@@ -77,7 +80,7 @@ def train_diffusion(
         average.update_parameters(model.unet)
         losses.append(loss.item())
         if (step + 1) % SAVED == 0 or step == steps - 1:
-            save_training(checkpoint, state, step + 1)
+            save_training(checkpoint, state, step + 1, of)
             log(f"step {step + 1}/{steps} loss {sum(losses) / len(losses):.4f} {time.monotonic() - started:.0f} s")
             losses.clear()
     model.unet.load_state_dict(average.module.state_dict())

@@ -19,8 +19,10 @@ from taming.modules.discriminator.model import NLayerDiscriminator, weights_init
 from torch import Tensor, nn
 
 from dadlab.discretizer import VQGAN, codebook_use
-from dadlab.files import restore_training, save_training, save_weights
+from dadlab.files import save_weights
+from dadlab.fingerprints import fingerprint
 from dadlab.making.drawings import random_batch
+from dadlab.snapshot import restore_training, save_training
 
 CONFIG: dict[str, Any] = {
     "ddconfig": {
@@ -108,7 +110,8 @@ def train_vqgan(
     optimizers = [torch.optim.Adam(part.parameters(), lr=peak, betas=(0.5, 0.9)) for part in (vqgan, critic)]
     schedules = [torch.optim.lr_scheduler.OneCycleLR(opt, peak, steps, cycle_momentum=False) for opt in optimizers]
     state, checkpoint = (vqgan, critic, *optimizers, *schedules), Path(out).with_suffix(".ckpt")
-    done, started = restore_training(checkpoint, state), time.monotonic()
+    of = fingerprint(images, labels, config, steps, batch, peak, adversarial_from, perceptual_steps, seed)
+    done, started = restore_training(checkpoint, state, of), time.monotonic()
     if done == 0:
         _seed_codebook(vqgan, random_batch(images, 0, batch, seed, pad=2)[0])
     for step in range(done, steps):
@@ -131,7 +134,7 @@ def train_vqgan(
             use, perplexity = codebook_use(codes, config["n_embed"])
             log(f"step {step + 1}/{steps} fit {fit.item():.4f} use {use:.2f} perplexity {perplexity:.0f} "
                 f"{time.monotonic() - started:.0f} s")  # fmt: skip
-            save_training(checkpoint, state, step + 1)
+            save_training(checkpoint, state, step + 1, of)
     save_weights(out, vqgan.state_dict(), config)
     checkpoint.unlink(missing_ok=True)
     return vqgan.eval()

@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dadlab.files import restore_training, save_training
+from dadlab.fingerprints import fingerprint
 from dadlab.making.drawings import random_batch
 from dadlab.photos import CLASSES, Photos
 from dadlab.render import COLOURS, render
+from dadlab.snapshot import restore_training, save_training
 from dadlab.students import Student, save_student
 
 STYLES = ("studio", "context")
@@ -85,7 +86,8 @@ def train_classifier(
     optimizer = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, max(20, steps), pct_start=0.1)
     state, started = (net, optimizer, schedule), time.monotonic()
-    for step in range(restore_training(checkpoint, state), steps):
+    of = fingerprint(images, labels, steps, batch, peak, seed)
+    for step in range(restore_training(checkpoint, state, of), steps):
         pixels, rows = random_batch(images, step, batch, seed)
         with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
             logits = net(pixels.contiguous(memory_format=torch.channels_last))
@@ -97,7 +99,7 @@ def train_classifier(
         schedule.step()
         if (step + 1) % SAVED == 0 or step == steps - 1:
             log(f"step {step + 1}/{steps} loss {loss.item():.3f} {time.monotonic() - started:.0f} s")
-            save_training(checkpoint, state, step + 1)
+            save_training(checkpoint, state, step + 1, of)
 
 
 @torch.inference_mode()

@@ -20,9 +20,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dadlab import captions
-from dadlab.files import load_weights, restore_training, save_training, save_weights
+from dadlab.files import load_weights, save_weights
+from dadlab.fingerprints import content_of, fingerprint
 from dadlab.photos import Photos
 from dadlab.render import render
+from dadlab.snapshot import restore_training, save_training
 from dadlab.teacher import build_clip
 from dadlab.views import augment
 from dadlab.wrappers import Preprocess
@@ -114,7 +116,9 @@ def train_clip(
     optimizer = torch.optim.AdamW(clip.parameters(), lr=peak, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, max(20, steps), pct_start=0.1)
     state, checkpoint = (clip, optimizer, schedule), Path(out).with_suffix(".ckpt")
-    done = restore_training(checkpoint, state)
+    begun = content_of(str(start)) if start else ""
+    of = fingerprint(torch.from_numpy(photos.index), config, styles, draws, steps, batch, peak, seed, begun)
+    done = restore_training(checkpoint, state, of)
     images, index, facts = draw_corpus(photos, draws, seed=1000 + seed, styles=styles)
     started = time.monotonic()
     for step in range(done, steps):
@@ -135,7 +139,7 @@ def train_clip(
             clip.logit_scale.clamp_(0, 4.6052)  # at most 100, as CLIP does
         if step % 200 == 199 or step == steps - 1:
             log(f"step {step + 1}/{steps} loss {loss.item():.3f} {time.monotonic() - started:.0f} s")
-            save_training(checkpoint, state, step + 1)
+            save_training(checkpoint, state, step + 1, of)
     save_weights(out, clip.state_dict(), config)
     checkpoint.unlink(missing_ok=True)
     return clip.eval()

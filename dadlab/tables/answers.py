@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +24,11 @@ from dadlab.data import Dataset, class_names, has_corruptions, home_split, ident
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
 from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, correct, corrupted_errors, wrong_share
-from dadlab.files import atomic_path, content_of, fingerprint
+from dadlab.files import kept_array, kept_arrays
+from dadlab.fingerprints import content_of, fingerprint
 from dadlab.materials import teacher_of
 from dadlab.profile import Profile, make_profile
-from dadlab.results import kept_arrays, published_splits
+from dadlab.results import published_splits
 from dadlab.run import Run
 from dadlab.train import train
 
@@ -36,13 +37,13 @@ def student_logits(run: Run, runs_dir: Path, split: str) -> np.ndarray:
     """Logits (N, C) float32 of a run's student on a split; the run is trained if need be."""
     images = images_of(run.profile.data, split)
     kept = run.folder(runs_dir) / "logits" / (f"{split}-{images}.npy" if images else f"{split}.npy")
-    return _kept(kept, lambda: _logits(train(run, runs_dir), _load(run.profile, split)))
+    return kept_array(kept, lambda: _logits(train(run, runs_dir), _load(run.profile, split)))
 
 
 def teacher_logits(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """Logits (N, C) float32 of the profile's teacher on a split."""
     dataset, kept = _load(profile, split), _teacher_path(profile, runs_dir, split)
-    return _kept(kept, lambda: _logits(teacher_of(profile, dataset.classes), dataset))
+    return kept_array(kept, lambda: _logits(teacher_of(profile, dataset.classes), dataset))
 
 
 def teacher_answered(profile: Profile, runs_dir: Path, split: str) -> bool:
@@ -82,7 +83,7 @@ def _drawn_errors(profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]:
 def _right(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """As `teacher_correct`, without the logits: those of ImageNet-C would be 15 GB."""
     dataset, kept = _load(profile, split), _correct_path(profile, runs_dir, split)
-    return _kept(kept, lambda: correct(teacher_of(profile, dataset.classes), dataset).numpy())
+    return kept_array(kept, lambda: correct(teacher_of(profile, dataset.classes), dataset).numpy())
 
 
 def _teacher_path(profile: Profile, runs_dir: Path, split: str) -> Path:
@@ -97,14 +98,6 @@ def _correct_path(profile: Profile, runs_dir: Path, split: str) -> Path:
 
 def _load(profile: Profile, split: str) -> Dataset:
     return load_split(profile.data, split, image_size=profile.image_size)
-
-
-def _kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    if not path.is_file():
-        made = make()
-        with atomic_path(path) as temporary, temporary.open("wb") as out:
-            np.save(out, made)
-    return np.load(path)
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dadlab.files import fingerprint
+from dadlab.fingerprints import fingerprint
 from dadlab.making.teacher import CONFIGS, STYLES, train_clip
 from dadlab.photos import Photos, load_photos, read_published, split_published
 from dadlab.profile import nearest

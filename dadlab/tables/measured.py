@@ -19,7 +19,7 @@ import pandas as pd
 from dadlab.data import home_split, load_split, split_names
 from dadlab.estimates import Estimate, accuracy
 from dadlab.evaluate import corruption_score, mce_baseline
-from dadlab.files import fingerprint
+from dadlab.fingerprints import fingerprint
 from dadlab.making.tokens import train_token_teacher
 from dadlab.profile import nearest
 from dadlab.provenance import trained_by

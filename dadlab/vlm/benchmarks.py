@@ -29,7 +29,7 @@ from dadlab.data import every_class, ready
 from dadlab.dataset import Dataset
 from dadlab.disk.encoded import Encoded, Framing, threads
 from dadlab.disk.folders import Files
-from dadlab.files import fingerprint
+from dadlab.fingerprints import fingerprint
 from dadlab.profile import nearest
 from dadlab.tables.published import TABLES_VLM, load_table
 from dadlab.vlm.archives import ARCHIVES, clean

@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dadlab.files import fingerprint, write_json
+from dadlab.files import write_json
+from dadlab.fingerprints import fingerprint
 from dadlab.progress import track
 
 PROMPTS = {

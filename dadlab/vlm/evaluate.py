@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from dadlab.ahead import local_device
-from dadlab.files import atomic_path
+from dadlab.files import kept_arrays
 from dadlab.students import Student
 from dadlab.vlm.geometry import inversions, relative_hits, shared_neighbours, squared_distances
 from dadlab.vlm.label_texts import LearntLabels, Texts, label_texts
@@ -77,9 +77,11 @@ def measure_aligned(run: AlignRun, runs_dir: Path, *, few_shot: bool = True) -> 
         on, `M_vlalign 2` and so on. What a closed-set classifier cannot answer is left out.
     """
     home = run.folder(runs_dir)
-    found = _kept(home / PLAIN, lambda: _measure(run, runs_dir))
+    found = kept_arrays(home / PLAIN, lambda: _measure(run, runs_dir))
     if few_shot:
-        found |= _kept(home / FEW_SHOT, lambda: {"5-shot": after_shots(run, runs_dir, labels_for(run, "ood"))["tuned"]})
+        found |= kept_arrays(
+            home / FEW_SHOT, lambda: {"5-shot": after_shots(run, runs_dir, labels_for(run, "ood"))["tuned"]}
+        )
     return found
 
 
@@ -97,12 +99,12 @@ def measure_halves(run: AlignRun, runs_dir: Path) -> Values:
         named = {"zero-shot first half": before[0], "zero-shot second half": before[1]}
         return named | {"after shots first half": after["tuned"], "after shots second half": after["others"]}
 
-    return _kept(run.folder(runs_dir) / HALVES, measure)
+    return kept_arrays(run.folder(runs_dir) / HALVES, measure)
 
 
 def measure_shifted(run: AlignRun, runs_dir: Path) -> Values:
     """Correctness (N,) on `val`, `id`, `ood`, and of the last two in the styles of `SHIFTS` (`ood rendition`); kept."""
-    return _kept(run.folder(runs_dir) / SHIFTED, lambda: _everywhere(run, *train_aligned(run, runs_dir)))
+    return kept_arrays(run.folder(runs_dir) / SHIFTED, lambda: _everywhere(run, *train_aligned(run, runs_dir)))
 
 
 def teacher_values(run: AlignRun, runs_dir: Path) -> Values:
@@ -112,7 +114,7 @@ def teacher_values(run: AlignRun, runs_dir: Path) -> Values:
         teacher = teacher_of(run)
         return _everywhere(run, teacher.features, label_texts(run, teacher, labels_for(run, "train")))
 
-    return _kept(run.folder(runs_dir) / TEACHER, measure)
+    return kept_arrays(run.folder(runs_dir) / TEACHER, measure)
 
 
 def _everywhere(run: AlignRun, encode: Encoder, texts: Texts) -> Values:
@@ -155,15 +157,6 @@ def after_shots(
         loop.checkpoint.unlink(missing_ok=True)
     found = {"tuned": _among(run, student, wider, labels)}
     return found | ({"others": _among(run, student, wider, others)} if others else {})
-
-
-def _kept(path: Path, measure: Callable[[], Values]) -> Values:
-    if not path.is_file():
-        found = measure()
-        with atomic_path(path) as temporary, temporary.open("wb") as out:
-            np.savez(out, allow_pickle=False, **found)
-    with np.load(path) as stored:
-        return dict(stored)
 
 
 def _measure(run: AlignRun, runs_dir: Path) -> Values:

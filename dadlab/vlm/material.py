@@ -19,7 +19,7 @@ from dadlab.augreg import AugRegViews
 from dadlab.cache import TeacherCache, cache_teacher
 from dadlab.captions import CLASSES, ZERO_SHOT_TEMPLATES
 from dadlab.dataset import Dataset
-from dadlab.files import content_of
+from dadlab.fingerprints import content_of
 from dadlab.profile import AugReg
 from dadlab.teacher import ClipTeacher, load_teacher
 from dadlab.vlm import openvocab

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dadlab.files import content_of, fingerprint, sha256
+from dadlab.fingerprints import content_of, fingerprint, sha256
 from dadlab.photos import ASSETS
 from dadlab.profile import check_types, nearest
 from dadlab.students import check_student

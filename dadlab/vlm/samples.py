@@ -15,7 +15,7 @@ from dadlab.ahead import local_device
 from dadlab.attack import described
 from dadlab.dataset import Dataset
 from dadlab.discretizer import load_discretizer
-from dadlab.files import fingerprint, module_fingerprint
+from dadlab.fingerprints import fingerprint, module_fingerprint
 from dadlab.generate import generate
 from dadlab.profile import ATTACKS, Attack
 from dadlab.samples import open_samples

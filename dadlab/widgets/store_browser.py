@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from dadlab.data import Dataset
 from dadlab.discretizer import Discretizer, load_discretizer
-from dadlab.files import module_fingerprint
+from dadlab.fingerprints import module_fingerprint
 from dadlab.store import REASONS
 from dadlab.students import WEIGHTS, load_student
 from dadlab.style import KEPT, REJECTED

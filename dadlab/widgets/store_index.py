@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dadlab.files import atomic_path, fingerprint
+from dadlab.files import atomic_path
+from dadlab.fingerprints import fingerprint
 from dadlab.store import REASONS
 from dadlab.widgets.latest import Tick
 

@@ -17,7 +17,7 @@ import torch
 
 from dadlab.data import Dataset
 from dadlab.discretizer import load_vqgan
-from dadlab.files import module_fingerprint
+from dadlab.fingerprints import module_fingerprint
 from dadlab.generate import generate
 from dadlab.profile import Attack
 from dadlab.store import REASONS, open_store, write_shard

@@ -35,6 +35,7 @@ from benchmarks.inside import inside
 from dadlab.attack import perturb
 from dadlab.compute import Compute, compile_towers, compute_on, with_towers
 from dadlab.data import Dataset, load_split
+from dadlab.dataset import to_bytes
 from dadlab.discretizer import FrozenVQGAN, load_discretizer
 from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.files import write_json
@@ -42,7 +43,7 @@ from dadlab.generate import TILE, generate
 from dadlab.profile import ATTACKS, Attack
 from dadlab.progress import track
 from dadlab.provenance import made_by
-from dadlab.store import open_dataset, to_bytes
+from dadlab.store import open_dataset
 from dadlab.students import Student
 from dadlab.teacher import ClipTeacher, StudentTeacher, load_teacher
 from dadlab.wrappers import Preprocess

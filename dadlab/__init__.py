@@ -7,6 +7,7 @@ Three functions carry their module's name and are imported from there: `dadlab.t
 from dadlab.attack import perturb
 from dadlab.batch import Batch, Tools
 from dadlab.data import Dataset, load_split, split_names
+from dadlab.decode import materialize
 from dadlab.discretizer import VQGAN, Identity, load_discretizer
 from dadlab.estimates import Estimate, accuracy, difference
 from dadlab.evaluate import correct, corrupted, mce, shifts_of, top1
@@ -17,7 +18,7 @@ from dadlab.methods import METHODS, Method
 from dadlab.profile import ATTACKS, Attack, Profile, make_profile
 from dadlab.results import measure
 from dadlab.run import Run
-from dadlab.store import materialize, open_dataset, tally
+from dadlab.store import open_dataset, tally
 from dadlab.students import STUDENTS, Student, load_student, save_student
 from dadlab.teacher import ClipTeacher, StudentTeacher, load_teacher
 from dadlab.views import augment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from dadlab.disk.encoded import Encoded
@@ -54,3 +55,8 @@ class Dataset:
     def fingerprint(self) -> str:
         pixels = self.pixels.fingerprint if isinstance(self.pixels, Encoded) else self.pixels
         return fingerprint(list(self.classes), pixels, self.labels)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1] as the nearest 8-bit pixels."""
+    return (images * 255).round().to(torch.uint8)

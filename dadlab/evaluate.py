@@ -23,13 +23,12 @@ from torch import Tensor, nn
 
 from dadlab.ahead import ahead, usual_workers
 from dadlab.data import has_corruptions, load_split, split_names
-from dadlab.dataset import Dataset
+from dadlab.dataset import Dataset, to_bytes
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import CORRUPTIONS, SEVERITIES
 from dadlab.files import atomic_path
 from dadlab.photos import ASSETS
 from dadlab.progress import track
-from dadlab.store import to_bytes
 from dadlab.views import counter_hash
 
 SHIFTS = ("studio", "v2", "context", "rendition", "sketch", "a", "stylized")

@@ -26,12 +26,13 @@ from dadlab.attack import described
 from dadlab.claims import claim, fill
 from dadlab.compute import WORTH_COMPILING, Compute, compile_towers, compute_on, largest_batch, with_towers
 from dadlab.data import Dataset
+from dadlab.dataset import to_bytes
 from dadlab.discretizer import VQGAN, Discretizer, Identity
 from dadlab.examples import Made, discretize_adversarially, sample_generators
 from dadlab.files import atomic_path
 from dadlab.fingerprints import module_fingerprint
 from dadlab.profile import Attack
-from dadlab.store import AGREEMENT, REASONS, Store, open_store, to_bytes, write_shard
+from dadlab.store import AGREEMENT, REASONS, Store, open_store, write_shard
 
 TILE = 64
 SHARD = 512

@@ -23,10 +23,11 @@ from PIL import Image as Pillow
 
 from dadlab.claims import fill
 from dadlab.compute import in_precision
+from dadlab.decode import draw
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path
 from dadlab.fingerprints import module_fingerprint
-from dadlab.store import Store, draw, open_store, precisions, read_manifest, read_shard, whole_store
+from dadlab.store import Store, open_store, precisions, read_manifest, read_shard, whole_store
 
 _OPTIONS: dict[str, dict[str, Any]] = {"webp": {"lossless": True}, "png": {}}
 _AT_ONCE = 64

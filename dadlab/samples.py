@@ -27,13 +27,15 @@ from torch import Tensor
 from dadlab.ahead import local_device
 from dadlab.compute import in_precision
 from dadlab.data import Dataset
+from dadlab.dataset import to_bytes
+from dadlab.decode import draw, materialize
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.disk.encoded import threads
 from dadlab.files import atomic_path
 from dadlab.fingerprints import fingerprint, module_fingerprint
 from dadlab.generate import read_variants
 from dadlab.progress import say
-from dadlab.store import draw, materialize, open_dataset, precisions, read_manifest, read_shard, to_bytes, whole_store
+from dadlab.store import open_dataset, precisions, read_manifest, read_shard, whole_store
 from dadlab.views import square_views
 
 IN_MEMORY = 4 * 2**30

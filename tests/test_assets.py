@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from dadlab.data import load_split
+from dadlab.dataset import to_bytes
 from dadlab.discretizer import codebook_use, load_discretizer
 from dadlab.evaluate import top1
 from dadlab.making.discretizer import CONFIG
 from dadlab.photos import ASSETS
-from dadlab.store import to_bytes
 from dadlab.teacher import load_teacher
 
 LARGEST = {".npz": 7_000_000, ".safetensors": 5_000_000, ".json": 100_000, ".gz": 100_000, ".md": 100_000}

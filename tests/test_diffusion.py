@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from dadlab import diffusion as module
+from dadlab.decode import materialize
 from dadlab.diffusion import PROMPT, STRENGTH, PipelineDiffusion, SmallDiffusion, generators, load_diffusion
 from dadlab.discretizer import load_discretizer
 from dadlab.examples import discretize_adversarially
@@ -25,7 +26,7 @@ from dadlab.generate import generate
 from dadlab.materials import prepare
 from dadlab.methods import METHODS
 from dadlab.profile import ATTACKS, make_profile
-from dadlab.store import materialize, open_dataset
+from dadlab.store import open_dataset
 
 TINY = {"classes": 10, "image_size": 32, "widths": [16, 16]}
 

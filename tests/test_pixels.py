@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from dadlab.decode import materialize
 from dadlab.discretizer import Identity
 from dadlab.generate import generate
 from dadlab.pixels import write_images
 from dadlab.profile import Attack
 from dadlab.samples import image_samples, open_samples, stored_samples
-from dadlab.store import materialize, open_dataset, read_shard, whole_store, write_shard
+from dadlab.store import open_dataset, read_shard, whole_store, write_shard
 
 
 @pytest.fixture(scope="module")

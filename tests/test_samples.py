@@ -10,12 +10,13 @@ import torch
 
 from dadlab import samples
 from dadlab.data import Dataset
+from dadlab.decode import materialize
 from dadlab.discretizer import Identity
 from dadlab.generate import generate
 from dadlab.pixels import write_images
 from dadlab.profile import Attack
 from dadlab.samples import image_samples, images_folder, open_samples, open_sources, stored_samples
-from dadlab.store import materialize, open_dataset
+from dadlab.store import open_dataset
 
 ATTACK = Attack(epsilon=4.0, step_size=4.0)
 

@@ -20,10 +20,11 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
+from dadlab.dataset import to_bytes
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path
 from dadlab.pictures import canvas, plain_to_see, thumbnail
-from dadlab.store import REASONS, to_bytes
+from dadlab.store import REASONS
 from dadlab.style import COLOURS, KEPT, REJECTED
 
 Row = Mapping[str, Any]

@@ -75,7 +75,11 @@ def serving(folder: Path, command: list[str], path: str) -> Iterator[str]:
         yield f"http://localhost:{port}{path}"
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(60)  # for its kernels
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
         log.close()
 
 

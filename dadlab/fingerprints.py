@@ -69,18 +69,23 @@ def content_of(name: str) -> str:
     return name
 
 
-def _listing(folder: Path) -> Iterator[tuple[str, int, int]]:
+def _listing(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[str, int, int]]:
     """Name, size and time of every file with a suffix below a folder, as its reader sees them: through links."""
-    seen = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(root))
-        folders[:] = [f for f in folders if f[0] != "." and os.path.realpath(os.path.join(root, f)) not in seen]
-        for file in (Path(root, name) for name in files if name[0] != "." and "." in name):
+    here = os.path.realpath(folder)
+    if here in above:
+        return  # a link back
+    with os.scandir(folder) as opened:
+        entries = [entry for entry in opened if not entry.name.startswith(".")]
+    for entry in entries:
+        if entry.is_dir():
+            below = _listing(Path(entry.path), (*above, here))
+            yield from ((f"{entry.name}/{name}", size, time) for name, size, time in below)
+        elif "." in entry.name:
             try:
-                stat = file.stat()
+                found = entry.stat()
             except FileNotFoundError:
-                raise ValueError(f"{file}: a link that leads nowhere; mend or remove it") from None
-            yield str(file.relative_to(folder)), stat.st_size, stat.st_mtime_ns
+                raise ValueError(f"{entry.path}: a link that leads nowhere; mend or remove it") from None
+            yield entry.name, found.st_size, found.st_mtime_ns
 
 
 def public(name: str) -> str:

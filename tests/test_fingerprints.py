@@ -94,6 +94,11 @@ def test_content_of_a_folder_is_what_its_links_lead_to(tmp_path):
     assert one != two
     (tmp_path / "one" / "owl" / "1.jpg").write_text("hoot")
     assert content_of(str(tmp_path / "data" / "one")) != one
+    (tmp_path / "data" / "one" / "val").symlink_to(tmp_path / "one")  # twice the same
+    assert content_of(str(tmp_path / "data" / "one")) != content_of(str(tmp_path / "one"))
+    both = content_of(str(tmp_path / "data" / "one"))
+    (tmp_path / "data" / "one" / "val").unlink()
+    assert content_of(str(tmp_path / "data" / "one")) != both
     (tmp_path / "data" / "one" / "gone.jpg").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"gone\.jpg: a link that leads nowhere"):
         content_of(str(tmp_path / "data" / "one"))

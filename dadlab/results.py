@@ -149,7 +149,7 @@ def measure_corrupted(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
         found = {kind: wrong_share([right[corruption(kind, level)] for level in SEVERITIES]) for kind in CORRUPTIONS}
     else:
         path = _kept_corrupted(folder, run.profile.data)
-        found = kept_arrays(path, lambda: _drawn_errors(run, Path(runs_dir)))
+        found = kept_arrays(path, lambda: drawn_errors(trained(run, runs_dir), run.profile, runs_dir))
     if run.profile.is_folder or not (folder / "corruptions.json").is_file():
         write_json(folder / "corruptions.json", {kind: float(wrong.mean()) for kind, wrong in found.items()})
     return found
@@ -160,10 +160,10 @@ def published_splits() -> list[str]:
     return [corruption(kind, severity) for kind in CORRUPTIONS for severity in SEVERITIES]
 
 
-def _drawn_errors(run: Run, runs_dir: Path) -> dict[str, np.ndarray]:
-    data = run.profile.data
-    clean = load_split(data, home_split(data), image_size=run.profile.image_size, limit=C_PHOTOS)
-    return corrupted_errors(trained(run, runs_dir), clean, runs_dir / "corrupted")
+def drawn_errors(model: torch.nn.Module, profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]:
+    """`dadlab.evaluate.corrupted_errors` of a model on about `C_PHOTOS` of a profile's in-distribution test images."""
+    clean = load_split(profile.data, home_split(profile.data), image_size=profile.image_size, limit=C_PHOTOS)
+    return corrupted_errors(model, clean, Path(runs_dir) / "corrupted")
 
 
 def combined(measured: Correct, split: str) -> np.ndarray:

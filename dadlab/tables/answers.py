@@ -23,12 +23,12 @@ from dadlab.ahead import local_device
 from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, images_of, load_split
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
-from dadlab.evaluate import C_PHOTOS, CORRUPTIONS, SEVERITIES, answers, correct, corrupted_errors, wrong_share
+from dadlab.evaluate import CORRUPTIONS, SEVERITIES, answers, correct, wrong_share
 from dadlab.files import kept_array, kept_arrays
 from dadlab.fingerprints import content_of, fingerprint
 from dadlab.materials import teacher_of
 from dadlab.profile import Profile, make_profile
-from dadlab.results import published_splits
+from dadlab.results import drawn_errors, published_splits
 from dadlab.run import Run
 from dadlab.train import train
 
@@ -72,12 +72,8 @@ def teacher_corrupted(profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]
             for kind in CORRUPTIONS
         }
     path = _teacher_path(profile, runs_dir, home_split(profile.data)).with_name("corrupted.npz")
-    return kept_arrays(path, lambda: _drawn_errors(profile, Path(runs_dir)))
-
-
-def _drawn_errors(profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]:
-    clean = load_split(profile.data, home_split(profile.data), image_size=profile.image_size, limit=C_PHOTOS)
-    return corrupted_errors(teacher_of(profile, clean.classes), clean, runs_dir / "corrupted")
+    classes = class_names(profile.data, home_split(profile.data))
+    return kept_arrays(path, lambda: drawn_errors(teacher_of(profile, classes), profile, runs_dir))
 
 
 def _right(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def measure_rows(
     averages = {name: parts for name, parts in published.attrs.get("averages", {}).items() if name in wanted}
     asked = [name for name in published.columns if name in {*wanted, *itertools.chain(*averages.values())}]
     rows = [with_teacher(row, runs_dir, train=train) for row in rows]
-    measured = Measured(published, rows, seeds, {}, {})
+    measured, lower = Measured(published, rows, seeds, {}, {}), published.attrs.get("lower_is_better", ())
     for row in (row for row in rows if not row.change):
         there = [
             seed for seed in seeds if row.missing or train or is_there(row, seed, runs_dir, () if cells else asked)
@@ -112,16 +112,10 @@ def measure_rows(
         if row.missing or not there:
             measured.missing[row.key] = row.missing or f"{NOT_RUN} ({row.what})"
             continue
-        found: Values = {name: {} for name in wanted}
-        for seed in there:
-            each = (cells or tested)(row, seed, runs_dir, asked)
-            for name, parts in averages.items():
-                if set(parts) <= set(each):
-                    lower = published.attrs["lower_is_better"]
-                    each[name] = average([1 - each[part] if part in lower else each[part] for part in parts])
-            for name in {*wanted} & each.keys():
-                found[name][seed] = each[name]
-        measured.values[row.key] = {name: by_seed for name, by_seed in found.items() if by_seed}
+        found = {seed: (cells or tested)(row, seed, runs_dir, asked) for seed in there}
+        whole = {seed: _with_averages(each, averages, lower) for seed, each in found.items()}
+        by_column = {name: {seed: each[name] for seed, each in whole.items() if name in each} for name in wanted}
+        measured.values[row.key] = {name: by_seed for name, by_seed in by_column.items() if by_seed}
         if row.method:
             measured.trained[row.key] = {seed: trained_by(row.run(seed).folder(runs_dir)) for seed in there}
         if not measured.values[row.key]:
@@ -132,6 +126,17 @@ def measure_rows(
     for row in (row for row in rows if row.change):
         _average_change(row, measured)
     return measured
+
+
+def _with_averages(
+    found: dict[str, np.ndarray], averages: Mapping[str, Sequence[str]], lower: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """A row's columns, and the averages whose parts are all there; of what is better lower, 1 less it counts."""
+    complete = {name: parts for name, parts in averages.items() if {*parts} <= found.keys()}
+    return found | {
+        name: average([1 - found[part] if part in lower else found[part] for part in parts])
+        for name, parts in complete.items()
+    }
 
 
 def _average_change(row: Row, measured: Measured) -> None:

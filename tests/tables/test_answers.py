@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from published_imagenet import WNIDS, picture, write_toy_imagenet
 
-from dadlab import materials
+from dadlab import materials, results
 from dadlab.data import load_split
 from dadlab.evaluate import correct
 from dadlab.profile import make_profile
@@ -81,11 +81,11 @@ def test_student_logits_of_images_that_have_changed_are_not_todays(toy_imagenet,
 
 
 def test_teacher_under_corruption(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(answers, "corrupted_errors", lambda model, clean, folder: {"fog": np.arange(len(clean)) % 2})
+    monkeypatch.setattr(results, "corrupted_errors", lambda model, clean, folder: {"fog": np.arange(len(clean)) % 2})
     profile = make_profile(teacher=str(files["teacher"]))
     first = answers.teacher_corrupted(profile, tmp_path)["fog"]
     assert (first.shape, first.mean()) == ((500,), 0.5)
-    monkeypatch.setattr(answers, "corrupted_errors", None)  # asking again would fail
+    monkeypatch.setattr(results, "corrupted_errors", None)  # asking again would fail
     assert np.array_equal(answers.teacher_corrupted(profile, tmp_path)["fog"], first)
 
 

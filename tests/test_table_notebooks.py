@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from published import write_toy_published
 from test_other_notebooks import execute
 
 from dadlab.data import load_split
@@ -195,16 +196,40 @@ def test_teachers_of_more_and_fewer_styles(runs, tmp_path):
     assert (tmp_path / "record.png").is_file()
 
 
+def test_another_teacher_and_another_discretizer(runs, tmp_path):
+    write_toy_published(tmp_path / "published")
+    small = {"others": {"ViT tower": {"teacher": "vit"}}, "again": [1], "photographs": str(tmp_path / "published")}
+    small["recipes"] = {
+        "teacher": {"steps": 2, "batch": 4},
+        "discretizer": {"steps": 2, "batch": 2, "perceptual_steps": 2},
+    }
+    splits = {"splits": ["studio", "sketch"], "together": "sketch+studio"}
+    record = run("figures/another_teacher", tmp_path, runs, seeds=[0, 1], **small, **splits)
+    titles = ["the profile's own", "teacher, seed 1", "discretizer, seed 1", "ViT tower"]
+    assert [line["title"] for line in record["teachers"]] == titles
+    assert [line["title"] for line in record["lead"]] == titles
+    for title, lead in zip(titles, record["lead"], strict=True):
+        means = [record["top1"][f"{method}, {title}"]["sketch"]["mean"] for method in ("dad", "kd")]
+        assert lead["sketch"]["mean"] == pytest.approx(means[0] - means[1])
+    assert record["top1"]["kd, the profile's own"] == record["top1"]["kd, discretizer, seed 1"]
+    values = [(line["field"], line["value"]) for line in record["spread"]["dad − kd"]]
+    each = ["the profile's own", "{}, seed 1", "deviation", "over seeds"]
+    assert values == [(kind, value.format(kind)) for kind in ("teacher", "discretizer") for value in each]
+    assert record["spread"]["kd"][-2]["sketch"] == 0  # a discretizer has no part in KD
+    (claim,) = record["claims"]
+    assert [compared["first"] for compared in claim["comparisons"]] == [f"dad, {title}" for title in titles]
+    check_verdicts(record["claims"])
+    (trained,) = record["trained"]
+    assert len(set(trained["runs"])) == 2 * (4 + 3)
+    assert (tmp_path / "record.png").is_file()
+
+
 def test_what_is_left_open(runs, tmp_path):
     small = {"methods": ["plain", "dad"], "lengths": [1, 2], "seeds": [0, 1], "splits": ["studio", "a"]}
-    small |= {"others": {"discretizer": ["broad"]}, "corruptions": False}
-    record = run("figures/open_questions", tmp_path, runs, **small)
-    assert [line["value"] for line in record["others"]] == ["studio", "broad", "deviation", "over seeds"]
+    record = run("figures/open_questions", tmp_path, runs, **small, corruptions=False)
     assert len(record["rows"]) == 8
     (trained,) = record["trained"]
-    assert (
-        len(trained["runs"]) == len(set(trained["runs"])) == 2 * 2 + 2 * 5
-    )  # two lengths of two seeds, two discretizers of five
+    assert len(trained["runs"]) == len(set(trained["runs"])) == 2 * 3  # plain of two lengths, and DAD
     assert {line["method"] for line in record["baseline"]} == {"plain, 1 epochs", "plain, 2 epochs"}
     assert {name: list(splits) for name, splits in record["effective_robustness"].items()} == {
         "plain": ["a"],
@@ -215,7 +240,14 @@ def test_what_is_left_open(runs, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("figure_02", 66), ("figure_03", 5), ("theory", 16), ("implication", 23), ("open_questions", 40)],
+    [
+        ("figure_02", 66),
+        ("figure_03", 5),
+        ("theory", 16),
+        ("implication", 23),
+        ("another_teacher", 25),
+        ("open_questions", 30),
+    ],
 )
 def test_a_figure_without_its_runs_says_what_is_missing(name, count, tmp_path):
     """As on `imagenet`, where batch jobs make the runs; nothing is trained and nothing fails."""

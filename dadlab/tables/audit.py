@@ -13,7 +13,7 @@ from dadlab.data import load_split
 from dadlab.dataset import Dataset
 from dadlab.estimates import Estimate, accuracy
 from dadlab.progress import track
-from dadlab.results import measure, measure_corruptions
+from dadlab.results import measure_corruptions
 from dadlab.run import Run
 from dadlab.tables.answers import student_logits, teacher_logits
 from dadlab.tables.reliability import (
@@ -130,31 +130,6 @@ def _residual(top1: pd.DataFrame, known: pd.DataFrame, zero: pd.DataFrame) -> fl
         float((f.iloc[:, 1] - expected_away(f.iloc[:, 0], line)).mean()) if len(f) else 0.0 for f in (top1, zero)
     )
     return above - own
-
-
-def spread_over(runs: Mapping[tuple[str, str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:
-    """Top-1 in per cent of students whose profiles differ in one field, and how much it varies.
-
-    Args:
-        runs: (field, what it is, seed) → run.
-        splits: test splits.
-        runs_dir: where runs live.
-
-    Returns:
-        A row each value of a field, averaged over seeds, then `deviation` over these values and `over seeds` the mean
-        deviation over seeds of one value; a column a split.
-    """
-    tested = {
-        key: {s: 100 * float(v.mean()) for s, v in measure(run, runs_dir, splits).items()} for key, run in runs.items()
-    }
-    top1 = pd.DataFrame(tested).T.rename_axis(["field", "value", "seed"])
-    means = top1.groupby(level=["field", "value"], sort=False).mean()
-    lines: dict[tuple[str, str], pd.Series] = {}
-    for field, part in means.groupby(level="field", sort=False):
-        lines |= {(field, value): line for (_, value), line in part.iterrows()}
-        lines[field, "deviation"] = part.std()
-        lines[field, "over seeds"] = top1.loc[[field]].groupby(level="value").std().mean()
-    return pd.DataFrame(lines).T.rename_axis(["field", "value"])
 
 
 def by_corruption(runs: Mapping[tuple[str, int], Run], runs_dir: Path) -> pd.DataFrame:

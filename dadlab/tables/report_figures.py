@@ -34,16 +34,20 @@ SHOWN = {
         "set_distances": "w(P′, <b>P</b>): the mean distance of a test distribution to a set",
     },
     "implication": {"gains": "Gain of students over those without teacher, points", "variation": "Over shifts, points"},
+    "another_teacher": {
+        "teachers": "Top-1 of the teacher, zero-shot, and samples that the filter keeps, %",
+        "lead": "DAD − KD of the same teacher, points",
+        "spread": "Standard deviations, points: over seeds of teacher and discretizer, and over those of students",
+    },
     "open_questions": {
         "effective_robustness": "Effective robustness: points above the line of plain students",
         "beyond_the_same_length": "The same, less what plain students trained as long lie above that line themselves",
         "classes": "Top-1 on each class over all shifts, %",
         "corruptions": "Error under each corruption, %",
-        "others": "Spread over teachers and discretizers: top-1, %",
     },
 }
 _ON_EDGE = ("classes", "corruptions")  # many columns, few rows: shown the other way round
-_NAMES = ("method", "field", "value", "ε")  # columns of a list that say what a row is
+_NAMES = ("title", "method", "field", "value", "ε")  # columns of a list that say what a row is
 
 # Of the entry `rows`, a line a method, seed and split: quantities → what they are.
 _AUDITED = {

@@ -31,7 +31,7 @@ class Scale:
         shown: the split whose accuracy is drawn against the distance of an augmentation.
         teacher_saw: styles that the teacher was trained on, the students' own first.
         batches: mini-batches that batch-normalization statistics are estimated over.
-        others: field of the profile → what else it may be, for the spread over teachers and discretizers.
+        others: title → fields of the profile with another teacher or discretizer.
     """
 
     student: str
@@ -39,7 +39,7 @@ class Scale:
     shown: str
     teacher_saw: tuple[str, ...]
     batches: int
-    others: Mapping[str, tuple[str, ...]]
+    others: Mapping[str, Mapping[str, str]]
 
 
 SCALES = {
@@ -49,7 +49,7 @@ SCALES = {
         shown="val_context",
         teacher_saw=("studio", "context", "rendition", "sketch"),
         batches=200,
-        others={"teacher": ("vit",), "discretizer": ("broad",)},
+        others={"ViT tower": {"teacher": "vit"}, "broad discretizer": {"discretizer": "broad"}},
     ),
     "imagenet": Scale(
         student="resnet50",
@@ -57,7 +57,7 @@ SCALES = {
         shown="val",
         teacher_saw=("val", "rendition", "sketch", "a"),
         batches=1000,
-        others={"teacher": ("open_clip:RN101/openai",)},
+        others={"ResNet101": {"teacher": "open_clip:RN101/openai"}},
     ),
 }
 

@@ -23,7 +23,7 @@ from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, printed
 
 GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high", "over", "runs"]
 TABLES = ("table_*",)
-FIGURES = ("figure_*", "theory", "implication", "open_questions")
+FIGURES = ("figure_*", "theory", "implication", "another_teacher", "open_questions")
 VERDICTS = (HOLDS, FAILS, OPEN, NOT_MEASURED)
 OWN = "our own"  # in the text of a claim that is no sentence of the paper
 AGAINST = " (the paper's own numbers speak against it)"  # said of a sentence

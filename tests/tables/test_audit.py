@@ -112,21 +112,3 @@ def test_errors_under_corruption_are_averaged_over_seeds(monkeypatch, tmp_path):
     monkeypatch.setattr(audit, "measure_corruptions", lambda run, _: {"fog": errors[run.method] + 0.1 * run.seed})
     found = audit.by_corruption(RUNS, tmp_path)
     assert found.loc["fog"].to_dict() == pytest.approx({"plain": 55.0, "kd": 30.0})
-
-
-def test_spread_over_a_field_stands_beside_the_spread_over_seeds(monkeypatch, tmp_path):
-    runs = {
-        ("discretizer", name, seed): Run(make_profile(discretizer=name), "dad", seed=seed)
-        for name in ("studio", "broad")
-        for seed in (0, 1)
-    }
-    share = {"studio": 0.4, "broad": 0.8}
-    monkeypatch.setattr(
-        audit,
-        "measure",
-        lambda run, *_: {"a": np.arange(10) < 10 * share[run.profile.discretizer] + 2 * run.seed},
-    )
-    found = audit.spread_over(runs, ["a"], tmp_path)["a"]
-    assert found["discretizer", "studio"] == pytest.approx(50)
-    assert found["discretizer", "deviation"] == pytest.approx(40 / 2**0.5)  # of 50 and 90
-    assert found["discretizer", "over seeds"] == pytest.approx(20 / 2**0.5)  # of 40 and 60, and of 80 and 100

@@ -209,15 +209,17 @@ def test_another_teacher_and_another_discretizer(runs, tmp_path):
     assert [line["title"] for line in record["teachers"]] == titles
     assert [line["title"] for line in record["lead"]] == titles
     for title, lead in zip(titles, record["lead"], strict=True):
-        means = [record["top1"][f"{method}, {title}"]["sketch"]["mean"] for method in ("dad", "kd")]
+        means = [record["top1"][f"{method}, {title}"]["sketch"]["mean"] for method in ("DAD", "KD")]
         assert lead["sketch"]["mean"] == pytest.approx(means[0] - means[1])
-    assert record["top1"]["kd, the profile's own"] == record["top1"]["kd, discretizer, seed 1"]
-    values = [(line["field"], line["value"]) for line in record["spread"]["dad − kd"]]
+    assert record["top1"]["KD, the profile's own"] == record["top1"]["KD, discretizer, seed 1"]
+    values = [(line["field"], line["value"]) for line in record["spread"]["DAD − KD"]]
     each = ["the profile's own", "{}, seed 1", "deviation", "over seeds"]
     assert values == [(kind, value.format(kind)) for kind in ("teacher", "discretizer") for value in each]
-    assert record["spread"]["kd"][-2]["sketch"] == 0  # a discretizer has no part in KD
+    assert record["spread"]["KD"][-2]["sketch"] == 0  # a discretizer has no part in KD
+    means = [line["sketch"]["mean"] for line in record["lead"][:2]]  # the embedded teacher's and the other's
+    assert record["over"]["teacher"]["sketch"]["mean"] == pytest.approx(np.mean(means))
     (claim,) = record["claims"]
-    assert [compared["first"] for compared in claim["comparisons"]] == [f"dad, {title}" for title in titles]
+    assert [compared["first"] for compared in claim["comparisons"]] == [f"DAD, {title}" for title in titles]
     check_verdicts(record["claims"])
     (trained,) = record["trained"]
     assert len(set(trained["runs"])) == 2 * (4 + 3)

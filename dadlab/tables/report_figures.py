@@ -37,6 +37,7 @@ SHOWN = {
     "another_teacher": {
         "teachers": "Top-1 of the teacher, zero-shot, and samples that the filter keeps, %",
         "lead": "DAD − KD of the same teacher, points",
+        "over": "The same, averaged over seeds of teacher and discretizer, with intervals over these alone",
         "spread": "Standard deviations, points: over seeds of teacher and discretizer, and over those of students",
     },
     "open_questions": {

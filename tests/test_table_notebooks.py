@@ -198,7 +198,8 @@ def test_teachers_of_more_and_fewer_styles(runs, tmp_path):
 
 def test_another_teacher_and_another_discretizer(runs, tmp_path):
     write_toy_published(tmp_path / "published")
-    small = {"others": {"ViT tower": {"teacher": "vit"}}, "again": [1], "photographs": str(tmp_path / "published")}
+    small = {"others": {"ViT tower": {"teacher": "vit"}}, "photographs": str(tmp_path / "published")}
+    small["again"] = {"teacher": [1], "discretizer": [1]}
     small["recipes"] = {
         "teacher": {"steps": 2, "batch": 4},
         "discretizer": {"steps": 2, "batch": 2, "perceptual_steps": 2},

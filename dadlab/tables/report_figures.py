@@ -38,7 +38,7 @@ SHOWN = {
         "teachers": "Top-1 of the teacher, zero-shot, and samples that the filter keeps, %",
         "lead": "DAD − KD of the same teacher, points",
         "over": "The same, averaged over seeds of teacher and discretizer, with intervals over these alone",
-        "spread": "Standard deviations, points: over seeds of teacher and discretizer, and over those of students",
+        "spread": "Means, and standard deviations over what was made again and over students' seeds, points",
     },
     "open_questions": {
         "effective_robustness": "Effective robustness: points above the line of plain students",

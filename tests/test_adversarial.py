@@ -110,6 +110,45 @@ def test_at_trains_on_examples_within_epsilon_that_raise_the_loss(student, batch
     )
 
 
+@pytest.mark.parametrize("name", ["at", "advprop", "dat", "dat_dad"])
+def test_an_attack_raises_the_students_loss_where_noise_of_its_size_does_not(student, batch, tools, name):
+    """As the attack sees the student: in eval mode, and through AdvProp's auxiliary norms."""
+    state = {key: value.clone() for key, value in student.state_dict().items()}
+    examples = shown(name, batch, dataclasses.replace(tools, discretizer=Identity()))[-1][-8:]
+    student.load_state_dict(state)
+    student.eval()
+
+    @torch.no_grad()
+    def raised(images: torch.Tensor) -> float:
+        with adversarial.routed(student, "auxiliary" if name == "advprop" else "main"):
+            before, after = (F.cross_entropy(student(part), batch.labels) for part in (batch.images, images))
+        return float(after - before)
+
+    offset = examples - batch.images
+    signs = torch.randint(2, (20, 8, 3, 32, 32), generator=torch.Generator().manual_seed(2)) * 2.0 - 1
+    noise = [raised((batch.images + offset * sign).clamp(0, 1)) for sign in signs]
+    assert raised(examples) > 2 * max(map(abs, noise))
+
+
+@pytest.mark.parametrize("name", ["at", "advprop", "fast_advprop", "pyramid_at", "dat", "dat_dad"])
+def test_another_step_draws_other_random_numbers(student, batch, tools, name, monkeypatch):
+    """`tools.seed` counts steps; so each has its own random start, attacked images and wrong classes."""
+    tools = dataclasses.replace(
+        tools, profile=dataclasses.replace(PROFILE, attack=Attack(epsilon=1.0, step_size=0.1, start=1.0))
+    )
+    monkeypatch.setattr(adversarial, "FAST_ATTACKED", 2.0)
+    state = {key: value.clone() for key, value in student.state_dict().items()}
+
+    def attacked(seed: int) -> torch.Tensor:
+        student.load_state_dict(state)
+        return shown(name, batch, dataclasses.replace(tools, seed=seed, discretizer=Identity()))[-1][-8:]
+
+    first = attacked(5)
+    assert torch.equal(attacked(5), first)
+    differ = (attacked(6) != first).flatten(1).any(1)
+    assert differ.sum() >= (2 if name == "pyramid_at" else 8), "of three classes two are wrong: half the draws agree"
+
+
 def test_advprops_auxiliary_norms_see_adversarial_images_alone(student, batch, tools):
     """After one step, the stem's statistics are a tenth of the way to those of clean and of attacked images."""
     (images,) = shown("advprop", batch, tools)
@@ -132,6 +171,19 @@ def test_advprop_attacks_through_the_auxiliary_norms(student, batch, tools):
             norm.auxiliary.reset_running_stats()
     (after,) = shown("advprop", batch, tools)
     assert torch.equal(before, after)
+
+
+def test_advprop_by_hand(student, batch, tools):
+    """Clean images through the main norms, attacked ones through the auxiliary ones, each with its own statistics."""
+    state = {key: value.clone() for key, value in student.state_dict().items()}
+    seen = Seen(student)
+    loss = METHODS["advprop"].loss(seen, batch, tools)
+    student.load_state_dict(state)
+    (update,) = (show.images for show in seen.shown)
+    expected = F.cross_entropy(student(update[:8]), batch.labels)
+    with adversarial.routed(student, "auxiliary"):
+        expected = expected + F.cross_entropy(student(update[8:]), batch.labels)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_fast_advprop_by_hand(student, tools):
@@ -220,6 +272,22 @@ def test_pyramid_goes_towards_the_drawn_class(student, batch):
         assert F.cross_entropy(student(found), wrong) < F.cross_entropy(student(batch.images), wrong)
 
 
+def test_pyramid_by_hand(student, batch, tools):
+    state = {key: value.clone() for key, value in student.state_dict().items()}
+    seen = Seen(student)
+    loss = METHODS["pyramid_at"].loss(seen, batch, tools)
+    student.load_state_dict(state)
+    clean, examples = (show.images for show in seen.shown)
+    assert torch.equal(clean, batch.images)
+    generators = adversarial.sample_generators(batch.rows, tools.seed)
+    draws = torch.stack([torch.rand((), generator=generator) for generator in generators])
+    student.eval()
+    torch.testing.assert_close(examples, perturb_pyramid(student, batch.images, batch.labels, draws))
+    student.train()
+    expected = F.cross_entropy(student(clean), batch.labels) + F.cross_entropy(student(examples), batch.labels)
+    torch.testing.assert_close(loss, expected)
+
+
 def test_both_of_pyramids_passes_have_the_same_dropout(batch):
     class Dropping(nn.Module):
         def __init__(self):
@@ -248,7 +316,16 @@ def test_dats_images_are_decodable_codes(student, batch, tools, tiny_vqgan, name
     (images,) = shown(name, batch, tools)
     before, after = codes
     assert torch.equal(images[-8:], tiny_vqgan.decode(after))
-    assert not torch.equal(before, after), "the attack moved codes"
+    assert not torch.equal(after, real(tiny_vqgan.decode(before))), "those of Q(x), which no attack has moved"
+
+
+@pytest.mark.parametrize("through", [False, True])
+def test_dats_gradient_passes_the_discretizer_if_told(student, batch, tools, tiny_vqgan, monkeypatch, through):
+    passed, real = [], tiny_vqgan.straight_through
+    monkeypatch.setattr(tiny_vqgan, "straight_through", lambda images: passed.append(len(images)) or real(images))
+    attack = dataclasses.replace(PROFILE.attack, through=through)
+    shown("dat", batch, dataclasses.replace(tools, profile=dataclasses.replace(PROFILE, attack=attack)))
+    assert passed == [8] * through
 
 
 def test_dat_by_hand(student, batch, tools):

@@ -40,7 +40,7 @@ Span = tuple[float, float]  # for the higher and the lower speed
 
 def disk(each: Mapping[str, int], rows: Sequence[Row]) -> dict[str, float]:
     """Gigabytes of everything that Table 1 leaves behind, ImageNet itself apart."""
-    cached = each["cached answer, top 64"] * Profile.views
+    cached = each["cached answer, all"] * Profile.views
     weights = sum(
         sum(p.numel() for p in Student(row.student, CLASSES, SIZE).parameters()) for row in rows if row.method
     )

@@ -18,7 +18,7 @@ from dadlab.cache import cache_teacher
 from dadlab.checkpoints import VQGAN_F8
 from dadlab.discretizer import FrozenVQGAN
 from dadlab.examples import discretize_adversarially
-from dadlab.profile import ATTACKS, PROFILES
+from dadlab.profile import ATTACKS
 from dadlab.store import open_store, write_shard
 from dadlab.students import Student
 from dadlab.teacher import StudentTeacher
@@ -70,7 +70,7 @@ def bytes_an_entry(folder: Path, rows: int = 512) -> dict[str, int]:
     row, codes = (round(store.path(shard).stat().st_size / rows) for shard in (0, 1))
     found = {"row of the store": row, "of it codes": codes, "of it logits": row - codes}
     data, teacher = noise(rows, 32, CLASSES), StudentTeacher(Student("resnet_s", CLASSES))
-    for name, top in (("cached answer, top 64", PROFILES["imagenet"]["top_logits"]), ("cached answer, all", 0)):
+    for name, top in (("cached answer, top 64", 64), ("cached answer, all", 0)):
         home = cache_teacher(data, teacher, folder / "cache", views=1, top=top).home
         found[name] = round(next(home.glob("*.npy")).stat().st_size / rows)
     return found

@@ -98,12 +98,13 @@ def load_style_transfer(name: str = "studio") -> FrozenStyleTransfer:
         ValueError: unknown name, published weights still to be converted, or an unreadable file.
     """
     path = ASSETS / f"adain_{name}.safetensors" if name == "studio" else Path(name)
+    target = path.with_suffix(".safetensors")
+    remedy = f"convert the published weights once: python -m dadlab.adain vgg_normalised.pth decoder.pth {target}"
     if path.suffix in (".pth", ".pt"):
-        remedy = "python -m dadlab.adain vgg_normalised.pth decoder.pth adain_vgg.safetensors"
-        raise ValueError(f"{name}: convert the published weights once: {remedy}")
+        raise ValueError(f"{name}: {remedy}")
     if path.suffix != ".safetensors":
         raise ValueError(f"unknown style transfer {name!r}: choose 'studio' or a .safetensors file")
-    state, config = load_weights(path)
+    state, config = load_weights(path, absent=remedy)
     return fill(path, lambda: FrozenStyleTransfer(**config), state).freeze()
 
 

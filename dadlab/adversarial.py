@@ -61,8 +61,8 @@ def fast_advprop(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     One pass at x + δ (random δ, batch statistics) gives both the input's gradient, for x', and the weights', for the
     update. L∞ with ε and one step of 1/255, p_adv = 0.2, β = ½, as published: 1.2 passes an image, where the first
     paper's Table 7 says 3, the cost of AdvProp with one step. Here a sample is drawn for attack with probability p_adv.
-    Left out: shuffling over devices (statistics are the whole batch's), and larger gradients for the batch norms'
-    parameters, which Adam undoes.
+    Left out: shuffling over devices (statistics are the whole batch's), larger gradients for the batch norms'
+    parameters, which Adam undoes, and its code's shorter training, by which the whole costs what plain training does.
     """
     network, count = tools.network, len(batch.images)
     drawn = counter_hash(batch.rows.cpu(), _CHOICE + tools.seed) / 2**64 < FAST_ATTACKED
@@ -152,7 +152,8 @@ def dat(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
     """Discrete adversarial training (Mao et al., 2022; the first paper's Eq. 5): l₁(θ(x), y) + max l₁(θ(Q(x')), y).
 
     x' is made from Q(x) against the student, with the profile's attack, in every step anew, and not filtered. Its code
-    attacks in train mode and passes x and Q(x') apart; here they share a pass, as DAD's do.
+    attacks in train mode from a random start in four batches of five, and passes x and Q(x') apart; here they share a
+    pass, as DAD's do, and `attack.start` is the profile's (neither helps, papers/LOG.md).
     """
     clean, adversarial = student(torch.cat([batch.images, _discrete(batch, tools)])).float().chunk(2)
     return F.cross_entropy(clean, batch.labels) + F.cross_entropy(adversarial, batch.labels)

@@ -1,10 +1,11 @@
 """AugReg's augmentation, replayable: RandAugment and Mixup as functions of (sample index, view number).
 
-Operations and their strengths are timm's RandAugment (Cubuk et al., 2020) without its ceiling of 10, signs and choices
-are drawn by `counter_hash`. Mixup's partners are fixed for a view: its samples are paired off at random, and each of
-a pair is mixed with the other by a weight of its own. So a mixture belongs to a sample and a view like any crop does:
-the teacher's answer to that very mixture can be cached, whatever batch and process the sample falls into. What is
-given up: a sample meets at most as many partners as there are views.
+Operations and their strengths are timm's RandAugment (Cubuk et al., 2020) without its ceiling of 10; each layer acts on
+half of the images, as timm's does, where the paper's acts on all. Signs and choices are drawn by `counter_hash`.
+Mixup's partners are fixed for a view: its samples are paired off at random, and each of a pair is mixed with the other
+by a weight of its own. So a mixture belongs to a sample and a view like any crop does: the teacher's answer to that
+very mixture can be cached, whatever batch and process the sample falls into. What is given up: a sample meets at most
+as many partners as there are views.
 """
 
 from __future__ import annotations

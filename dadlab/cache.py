@@ -7,7 +7,8 @@ views are no longer drawn as they were is refused, as far as the first view of f
 With `top` = k, a sample keeps its k largest logits and the mean of exp(φ/T) over all others, at the temperature T of
 the losses. Read back, the others share one logit: softmax(φ/T) is as it was for the top k, and what is left of it is
 spread evenly. The gradient of T² · KL is T · (softmax(θ/T) − softmax(φ/T)), so it too is exact for the top k (up to
-half precision); among the others it errs by their distance from their mean.
+half precision); among the others it errs by their distance from their mean. At T = 4 that is most of it where classes
+are many: of normal logits with σ = 2.5 for 1,000 classes the top 64 hold 82 % of softmax(φ) and 19 % of softmax(φ/4).
 """
 
 from __future__ import annotations

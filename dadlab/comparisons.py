@@ -78,7 +78,8 @@ def debiased(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
 
     l₁(θ(x), y) + l₁(θ(x̃), γ · y + (1 − γ) · y'): x̃ has the shape of x and the texture of another image of the batch,
     whose label is y'; γ = 0.8 and AdaIN at half strength, as published. Where the student has batch norms x̃ passes an
-    auxiliary set of them, as AdvProp's examples do (its published commands all ask for it).
+    auxiliary set of them, as AdvProp's examples do (its published commands all ask for it). Some of those commands also
+    make x̃ at a smaller size; here it has the size of x.
     """
     assert tools.transfer is not None
     with torch.no_grad():

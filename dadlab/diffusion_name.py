@@ -51,3 +51,10 @@ def check_unlabelled(name: str) -> None:
     """Raise a `ValueError` if this discretizer must be told the classes of its images."""
     if names_diffusion(name) and parse_diffusion(name).names:
         raise ValueError(f"{name}: its prompts name classes, and here they are not known; take it without -class")
+
+
+def check_online(name: str) -> None:
+    """Raise a `ValueError` unless Q(x) keeps x's label without a filter and without being told it, as DAT needs."""
+    check_unlabelled(name)  # mixed labels have no name
+    if names_diffusion(name) and parse_diffusion(name).text:
+        raise ValueError(f"{name}: shows nothing of x, whose label DAT gives it unfiltered; take it without -text")

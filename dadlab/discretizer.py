@@ -152,7 +152,8 @@ def load_vqgan(weights: Path) -> FrozenVQGAN:
         ValueError: missing or unreadable weights, or published ones that are still to be converted.
     """
     target = Path(weights).with_suffix(".converted.safetensors")
-    state, config = load_weights(weights, _converted(weights, target))
+    absent = f"take the published last.ckpt and {_converted('last.ckpt', weights)}"
+    state, config = load_weights(weights, _converted(weights, target), absent)
     return fill(weights, lambda: FrozenVQGAN(**config), state).freeze()
 
 

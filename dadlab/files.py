@@ -54,10 +54,10 @@ def save_weights(path: Path, state: dict[str, Tensor], config: dict[str, Any], *
         save_file(tensors, temporary, metadata={"config": json.dumps(config, sort_keys=True)})
 
 
-def check_file(path: Path) -> None:
-    """Raise a `ValueError` that says what a file is if at first sight it is no checkpoint."""
+def check_file(path: Path, absent: str = "") -> None:
+    """Raise a `ValueError` that says what a file is if at first sight it is no checkpoint, or how one is had."""
     if not path.is_file():
-        raise ValueError(f"{path}: weights not found")
+        raise ValueError(f"{path}: weights not found" + (f"; {absent}" if absent else ""))
     with path.open("rb") as opened:
         start = opened.read(512)
     head, size = start.lstrip(), path.stat().st_size
@@ -78,19 +78,20 @@ def check_file(path: Path) -> None:
 
 
 def load_weights(
-    path: Path, otherwise: str = "write it with dadlab.files.save_weights"
+    path: Path, otherwise: str = "write it with dadlab.files.save_weights", absent: str = ""
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_weights` wrote, back in single precision.
 
     Args:
         path: the file.
         otherwise: what to do with a file that has no configuration, for the message.
+        absent: how to have a file that is not there.
 
     Raises:
         ValueError: the file is missing, another kind of file, damaged, or has no configuration in its header.
     """
     path = Path(path)
-    check_file(path)
+    check_file(path, absent)
     try:
         with safetensors.safe_open(path, "pt") as opened:
             config = (opened.metadata() or {}).get("config")

@@ -22,7 +22,7 @@ from dadlab.attack import described
 from dadlab.augreg import AugRegViews, augreg_views
 from dadlab.cache import TeacherCache, cache_teacher, check_top
 from dadlab.data import Dataset, load_split
-from dadlab.diffusion_name import check_unlabelled
+from dadlab.diffusion_name import check_online
 from dadlab.discretizer import load_discretizer
 from dadlab.fingerprints import content_of, fingerprint
 from dadlab.generate import SHARD, generate
@@ -71,7 +71,7 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
     if method.second == "view" and profile.views < 2:
         raise ValueError("a second clean view needs views of at least 2")
     if "discretizer" in method.online:
-        check_unlabelled(profile.discretizer)  # mixed labels have no name
+        check_online(profile.discretizer)
     second = _samples(clean, profile, method, runs_dir) if method.stored else None
     views = augreg_views(clean, profile.augreg)
     stream = Stream(views, _cached(views, profile, runs_dir) if method.uses_teacher else None)

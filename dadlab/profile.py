@@ -242,6 +242,5 @@ PROFILES: dict[str, dict[str, Any]] = {
         "dropout": 0.1,
         "drop_path": 0.1,
         "transfer": "adain_vgg.safetensors",
-        "top_logits": 64,
     },
 }

@@ -11,6 +11,7 @@ import yaml
 from benchmarks import imagenet_budget, imagenet_work
 from dadlab.demo import ROOT, typed
 from dadlab.profile import Profile, make_profile
+from dadlab.recipes import recipe_of
 from dadlab.run import Run
 from dadlab.tables.published import load_table, with_all_classes
 from dadlab.tables.rows import read_rows
@@ -112,11 +113,15 @@ def executed(calls, notebook):
 
 
 def trained(calls):
-    """The runs of those notebooks that train."""
+    """The runs of those notebooks that train: what they are given, on top of the student's recipe."""
     names = {entry.name for entry in fields(Profile)}
     return [
         Run(
-            make_profile(given["profile"], **{name: value for name, value in given.items() if name in names}),
+            make_profile(
+                given["profile"],
+                **recipe_of(given["profile"], given["student"], given["method"])
+                | {name: value for name, value in given.items() if name in names},
+            ),
             given["method"],
             given["student"],
         )

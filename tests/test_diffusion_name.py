@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dadlab.diffusion_name import DiffusionName, check_unlabelled, names_diffusion, parse_diffusion
+from dadlab.diffusion_name import DiffusionName, check_online, check_unlabelled, names_diffusion, parse_diffusion
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,12 @@ def test_prompts_that_name_classes_need_them():
     check_unlabelled("diffusion-text")
     with pytest.raises(ValueError, match=r"diffusers-class:m: .* take it without -class"):
         check_unlabelled("diffusers-class:m")
+
+
+def test_text_to_image_is_no_discretizer_of_images_that_nobody_filters():
+    check_online("studio")
+    check_online("diffusion")
+    with pytest.raises(ValueError, match=r"diffusers-text:m: shows nothing of x, .* take it without -text"):
+        check_online("diffusers-text:m")
+    with pytest.raises(ValueError, match="take it without -class"):
+        check_online("diffusion-class")

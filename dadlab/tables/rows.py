@@ -13,6 +13,7 @@ from typing import Any
 
 from dadlab.methods import METHODS
 from dadlab.profile import PROFILES, Profile, make_profile, nearest
+from dadlab.recipes import recipe_of
 from dadlab.run import Run
 from dadlab.students import VITS, check_start, check_student
 from dadlab.tables.published import PAPERS
@@ -116,17 +117,6 @@ def _unless_twice(row: Row, first: dict[tuple[Any, ...], Row]) -> Row:
     return row if earlier is row else replace(row, missing=f"the same training here as {earlier.key}")
 
 
-def recipe_of(scale: Mapping[str, Any], student: str, method: str) -> dict[str, Any]:
-    """Fields of a profile by which the tables train a student with a method; `augreg` for rows that ask for it.
-
-    Args:
-        scale: what `rows.json` says of the profile.
-        student, method: what is trained, and how.
-    """
-    alone = method in METHODS and not METHODS[method].uses_teacher
-    return {**(scale.get("without_teacher", {}) if alone else {}), **scale["recipes"].get(student, {})}
-
-
 @dataclass(frozen=True)
 class _Base:
     """What the rows of a table are made from."""
@@ -145,7 +135,9 @@ class _Base:
             return Row(name, common, missing=spec.get("missing", ""))
         published = spec.get("student") or name[0]
         student = nearest(self.aliases.get(published, published), self.stand_ins, "published student")
-        given = {"augreg": "none", **recipe_of(self.scale, student, spec["method"]), **self.shared}
+        start = spec.get("start", "")
+        student = student if start else student.partition(".")[0]  # from scratch published weights do not matter
+        given = {"augreg": "none", **recipe_of(self.preset, student, spec["method"], start), **self.shared}
         if not spec.get("augreg"):
             given["augreg"] = "none"
         if spec["method"] == DISCRETE_VIT:

@@ -6,7 +6,6 @@ for CLIP stand the natural shifts, of which its training distribution mostly is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ import pandas as pd
 
 from dadlab.methods import METHODS
 from dadlab.profile import Profile, make_profile, nearest
+from dadlab.recipes import recipe_of
 from dadlab.run import Run
-from dadlab.tables.rows import ROWS, recipe_of
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,8 @@ def profile_of(profile: str, student: str, shared: Mapping[str, Any], method: st
         shared: fields of the profile.
         method: those without a teacher may see other views.
     """
-    scale = nearest(profile, json.loads(ROWS.read_text(encoding="utf-8"))["profiles"], "profile")
     nearest(method, METHODS, "method")
-    return make_profile(profile, **{**recipe_of(scale, student, method), "augreg": "none", **shared})
+    return make_profile(profile, **{**recipe_of(profile, student, method), "augreg": "none", **shared})
 
 
 def missing_runs(runs: Iterable[Run], runs_dir: Path, *, train: bool, files: Iterable[Path] = ()) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import timm
 
 from dadlab.methods import METHODS
 from dadlab.tables.published import load_table
@@ -59,6 +60,17 @@ def test_rows_at_imagenets_scale():
     assert (rows["RN50 · CLIP-ViT-L"].student, rows["RN50 · CLIP-ViT-L"].profile.epochs) == ("resnet50", 100)
     assert rows["RN50 · CLIP-ViT-L"].profile.augreg == "none"
     assert rows["ViT-B · CLIP-ViT-L"].profile.augreg == "strong2"
+
+
+def test_table_4_fine_tunes_published_weights_and_trains_from_scratch_what_table_1_does():
+    rows = {row.key: row for row in read_rows(4, "imagenet")}
+    tuned, scratch = rows["DAD (Ours)"], rows["AugReg-ViT, from scratch"]
+    assert timm.get_pretrained_cfg(tuned.student).tag == "orig_in21k", "neither AugReg nor ImageNet-1K has touched it"
+    assert (tuned.profile.start, tuned.profile.epochs, tuned.profile.batch) == ("pretrained", 8, 512)
+    first = {row.key: row for row in read_rows(1, "imagenet")}
+    assert scratch.run(0) == first["ViT-B/16 · AugReg-ViT"].run(0)
+    other = read_rows(4, "imagenet", students={"ViT-B": "vit_base_patch16_224.augreg_in21k"})
+    assert [row.profile.epochs for row in other] == [8, 8, 8, 300, 300, 300]
 
 
 def test_each_way_of_diffusion_is_a_row():

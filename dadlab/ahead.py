@@ -6,6 +6,7 @@ Nothing random happens here: item i is `function(items[i])` wherever and wheneve
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -46,11 +47,18 @@ def ahead(function: Callable[[Any], _T], items: Sequence[Any], workers: int) -> 
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader draws a seed that nobody uses; not from the global generator
+        worker_init_fn=_deaf,
     )
     for found in loader:
         if isinstance(found, ValueError):
             raise found
         yield found
+
+
+def _deaf(worker: int) -> None:
+    """Let only the process that reads ahead be told to stop: signals reach its whole group, and it still has a step."""
+    for told in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told, signal.SIG_IGN)
 
 
 def usual_workers() -> int:

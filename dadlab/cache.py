@@ -138,11 +138,19 @@ def teacher_fingerprint(teacher: nn.Module) -> str:
 
 @torch.inference_mode()
 def teacher_logits(dataset: Samples, teacher: nn.Module, rows: Tensor, view: int, batch: int) -> Tensor:
-    """(N, C) logits of one view of the given samples; in half precision on a GPU, as they are stored."""
+    """(N, C) logits of one view of the given samples; in half precision on a GPU, as they are stored.
+
+    A batch that overflows it, as a network trained in bfloat16 may, is asked again in single precision.
+    """
     device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
     images = ahead(functools.partial(dataset.images, view=view), rows.split(batch), usual_workers())
-    with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-        return torch.cat([teacher(part.to(device, non_blocking=True)).float().cpu() for part in images])
+
+    def asked(part: Tensor, half: bool) -> Tensor:
+        with torch.autocast(device.type, torch.float16, enabled=half):
+            logits = teacher(part).float()
+        return asked(part, False) if half and not logits.isfinite().all() else logits.cpu()
+
+    return torch.cat([asked(part.to(device, non_blocking=True), device.type == "cuda") for part in images])
 
 
 def _make(
@@ -164,6 +172,8 @@ def _make(
         if not path.is_file():
             clear(path)
             logits = teacher_logits(dataset, teacher, cache.rows(shard), view, batch)
+            if not logits.half().isfinite().all():
+                raise ValueError(f"{cache.home}: the teacher's answers overflow half precision; scale them")
             with atomic_path(path) as temporary, temporary.open("wb") as out:
                 np.save(out, _summary(logits, top, cache.temperature) if top else logits.half().numpy())
         path.with_suffix(".lock").unlink(missing_ok=True)

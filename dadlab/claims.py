@@ -8,6 +8,7 @@ with `flock`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from dadlab.progress import track
 
 _POLL = 0.5
 _CLAIM = ".claim"
+_GONE = (errno.ESTALE, errno.ENOENT)  # what NFS says of a file that its owner removed between our opening and locking
 
 
 @contextlib.contextmanager
@@ -29,6 +31,11 @@ def claim(path: Path) -> Iterator[bool]:
     try:
         lock.acquire()
     except Timeout:
+        yield False
+        return
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
         yield False
         return
     try:

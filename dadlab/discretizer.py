@@ -27,7 +27,7 @@ from dadlab.wrappers import Frozen
 if TYPE_CHECKING:
     from dadlab.diffusion import Diffusion
 
-_DISTANCES_AT_ONCE = 2**21  # of an accelerator
+_DISTANCES_AT_ONCE = 2**27  # of an accelerator: half a GB
 _DISTANCES_ON_CPU = 2**20  # 4 MB: twice as many, and the allocator maps and clears them anew every time
 
 

@@ -79,7 +79,14 @@ def _python() -> list[Finding]:
 def _gpu() -> list[Finding]:
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return [Finding("GPU", GOOD, f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}, {memory:.0f} GB")]
+        found = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}, {memory:.0f} GB"
+        capability = torch.cuda.get_device_capability()
+        oldest = min(divmod(int(arch[3:]), 10) for arch in torch.cuda.get_arch_list() if arch[3:].isdigit())
+        if capability < oldest:
+            older = "this torch has no kernels for compute capability {}.{}, its oldest is {}.{}"
+            return [Finding("GPU", NEEDED, found, older.format(*capability, *oldest) + "; install a build that has")]
+        remedy = "" if shutil.which("cc") or shutil.which("gcc") else "generation compiles: install gcc"
+        return [Finding("GPU", WANTED if remedy else GOOD, found, remedy)]
     remedy = "not needed for `fashion`; for ImageNet install a driver and a CUDA build of torch"
     return [Finding("GPU", WANTED, f"none that torch {torch.__version__} can use", remedy)]
 

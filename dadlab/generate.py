@@ -164,6 +164,8 @@ class _Job:
         free = self.device.type == "cpu" and isinstance(self.discretizer, VQGAN | Identity)  # a pipeline keeps state
         with contextlib.nullcontext() if free else self.busy:
             images, labels = images.to(self.device, non_blocking=gpu), labels.to(self.device, non_blocking=gpu)
+            if gpu:
+                images = images.contiguous(memory_format=torch.channels_last)  # as towers hand it on
             made = discretize_adversarially(images, labels, self.teacher, self.discretizer, self.attack, generators)
         return _columns(made, rows, len(self.dataset), labels)
 

@@ -23,6 +23,7 @@ from dadlab.results import check_splits, measure
 from dadlab.run import Run, read_run
 from dadlab.train import train
 
+GRACE = 60.0  # seconds for the step that is being computed and its checkpoint; torchrun itself gives its workers 30
 SERVICE = Service(tracker="auto", lines=True)  # how a job is looked after unless told
 
 # Shared with torchrun, the store would outlive the processes, and those started again would find the addresses of the
@@ -68,7 +69,7 @@ def training_command(
 def start_training(command: Sequence[str], *, echo: bool = True) -> Launch:
     """Start a training's command beside this process and return at once; `echo` prints the processes' lines."""
     cpu = {} if torch.cuda.device_count() else {"ACCELERATE_USE_CPU": "1"}
-    return Launch({"torchrun": command}, env=cpu, echo=echo)
+    return Launch({"torchrun": command}, env=cpu, echo=echo, grace=GRACE)
 
 
 def torchrun(

@@ -7,6 +7,7 @@ want the same store, the first makes it and the others wait.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from dataclasses import dataclass, replace
@@ -113,10 +114,12 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
     """The folder of the profile's store, made or finished first if need be."""
     folder, teacher = store_folder(clean, profile, runs_dir), teacher_of(profile, clean.classes)
     discretizer = load_discretizer(profile.discretizer, clean.classes).to(local_device())
-    # Not while models are loaded: eight processes one after the other would outlast NCCL's patience.
-    with _lock(folder):
+    # Not while models are loaded, nor of a whole store: many processes one by one would outlast NCCL's patience.
+    total = len(clean) * profile.variants
+    whole = len(list(folder.glob("shard-*"))) * SHARD >= total
+    with contextlib.nullcontext() if whole else _lock(folder):
         found = len(list(folder.glob("shard-*")))
-        if found * SHARD < len(clean) * profile.variants and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if found * SHARD < total and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             print("one process makes all samples, the others wait: notebooks/generate.ipynb uses every GPU", flush=True)
         generate(clean, teacher, discretizer, profile.attack, folder, variants=profile.variants)
     rows = open_dataset(folder, ["reason"])

@@ -18,11 +18,20 @@ from torch import Tensor, nn
 def synchronize(student: nn.Module, device: torch.device) -> nn.Module:
     """The module with all its batch normalization synchronized; parameters and their names stay."""
     if device.type != "cpu":
-        return convert_sync_batchnorm(student)
+        synchronized = convert_sync_batchnorm(student)
+        for norm in synchronized.modules():
+            if isinstance(norm, nn.SyncBatchNorm):
+                norm.register_forward_pre_hook(_empty_in_single)
+        return synchronized
     for norm in student.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.forward = functools.partial(_forward, norm)  # type: ignore[method-assign]
     return student
+
+
+def _empty_in_single(norm: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """A part without images in float32: torch's norm shares zeros of its precision, where others share float32 sums."""
+    return None if given[0].numel() else (given[0].float(),)
 
 
 def _forward(norm: nn.BatchNorm2d, images: Tensor) -> Tensor:

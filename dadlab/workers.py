@@ -213,7 +213,8 @@ def main(arguments: list[str] | None = None) -> int:
             profile = make_profile(**json.loads(given.profile.read_text())["profile"])
             watch(*start_workers(profile, given.runs, given.processes, compute=compute))
     except (ValueError, RuntimeError) as error:
-        print(f"dadlab.workers: {error}", file=sys.stderr)
+        said = " ".join(str(error).split())[:500] if given.device else error  # who started a worker shows its last line
+        print(f"dadlab.workers: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

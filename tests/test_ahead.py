@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 import torch
@@ -34,3 +35,13 @@ def test_what_a_reader_refuses_is_said_in_its_own_line(workers):
     assert [next(found), next(found)] == [1, 3]
     with pytest.raises(ValueError, match=r"^4\.jpg: cannot be read$"):
         next(found)
+
+
+def _signalled(item: int) -> int:
+    for told in (signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), told)
+    return item
+
+
+def test_a_reader_that_is_told_to_stop_finishes_what_its_process_waits_for():
+    assert list(ahead(_signalled, range(5), workers=2)) == [*range(5)]

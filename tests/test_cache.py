@@ -161,6 +161,16 @@ def test_gradient_of_the_loss_errs_among_the_small_logits_alone(photos40, tiny_t
     torch.testing.assert_close((found - exact).sum(1), torch.zeros(40), rtol=0, atol=1e-5)
 
 
+def test_answers_that_half_precision_cannot_hold_are_not_kept(photos40, tiny_teacher, tmp_path):
+    class Loud(StudentTeacher):
+        def forward(self, images):
+            return 1e9 * super().forward(images)
+
+    with pytest.raises(ValueError, match="the teacher's answers overflow half precision"):
+        cache_teacher(photos40, Loud(tiny_teacher.student), tmp_path, views=1)
+    assert not list(tmp_path.rglob("view-*.npy"))
+
+
 def test_top_logits_below_the_number_of_classes(photos40, tiny_teacher, tmp_path):
     with pytest.raises(ValueError, match="top_logits 10: must be below the number of classes, 10"):
         cache_teacher(photos40, tiny_teacher, tmp_path, views=1, top=10)

@@ -1,3 +1,4 @@
+import errno
 import itertools
 import os
 import signal
@@ -7,6 +8,7 @@ import threading
 import time
 
 import pytest
+from filelock import FileLock
 
 from dadlab.claims import claim, clear, fill, sweep, write_once
 
@@ -135,6 +137,26 @@ def test_whoever_has_claimed_the_work_shows_it(paths, monkeypatch, capsys):
     monkeypatch.setenv("LOCAL_RANK", "3")
     fill(paths, lambda position: paths[position].touch(), "toys")
     assert "toys: 2/6 in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.ENOENT])
+def test_a_claim_that_its_owner_removes_meanwhile_is_not_ours(paths, monkeypatch, code):
+    """As NFS may say it, where the file is gone between our opening and our locking it."""
+    real, failing = FileLock.acquire, [OSError(code, "gone")]
+
+    def acquire(lock, *args, **kwargs):
+        if failing:
+            raise failing.pop()
+        return real(lock, *args, **kwargs)
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with claim(paths[0]) as mine:
+        assert not mine
+    with claim(paths[0]) as mine:
+        assert mine
+    failing.append(OSError(errno.EIO, "broken"))
+    with pytest.raises(OSError, match="broken"), claim(paths[0]):
+        pass
 
 
 def test_an_error_in_the_work_is_raised(paths):

@@ -97,9 +97,11 @@ def begin(
     processes: int = 2,
     seconds: float = 0.0,
     restarts: int = 0,
+    workers: int = 0,
 ) -> Launch:
-    """A run's training on some processes, with a checkpoint so often."""
-    how = {"processes": processes, "service": Service(checkpoint_seconds=seconds, lines=True), "restarts": restarts}
+    """A run's training on some processes, with a checkpoint so often and so many that read ahead in each."""
+    service = Service(checkpoint_seconds=seconds, lines=True, workers=workers)
+    how = {"processes": processes, "service": service, "restarts": restarts}
     return start_training(training_command(run, runs_dir, **how, splits=splits))
 
 
@@ -186,10 +188,14 @@ def test_processes_agree_on_their_last_step(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("environment")
-def test_an_ended_launch_is_finished_by_another(tmp_path):
-    """The handle ends every process; a launch of another size goes on at the last step."""
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_ended_launch_is_finished_by_another(tmp_path, workers):
+    """The handle ends every process; a launch of another size goes on at the last step.
+
+    torchrun signals whole process groups, those that read ahead too: these must outlive the last step.
+    """
     run = Run(make_profile(limit=160, epochs=6, batch=8, views=2), "plain")
-    running = begin(run, tmp_path, seconds=120.0)
+    running = begin(run, tmp_path, seconds=120.0, workers=workers)
     until_told(running, "epoch 2/6")
     running.stop()
     assert not members(running.mark)

@@ -43,6 +43,28 @@ def test_a_containers_little_shared_memory_is_told_where_gpus_wait_for_readers(
     assert ("--shm-size 64g" in finding.remedy) == (state == WANTED)
 
 
+@pytest.mark.parametrize(
+    ("capability", "compiler", "state", "remedy"),
+    [
+        ((7, 0), "/usr/bin/cc", NEEDED, "no kernels for compute capability 7.0, its oldest is 7.5"),
+        ((9, 0), None, WANTED, "install gcc"),
+        ((12, 0), "/usr/bin/cc", GOOD, ""),
+    ],
+)
+def test_a_gpu_that_torch_or_its_compiler_cannot_use_is_told(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], compiler: str | None, state: str, remedy: str
+) -> None:
+    memory = SimpleNamespace(total_memory=80 * 2**30)
+    told = {"is_available": True, "device_count": 1, "get_device_name": "a card", "get_device_capability": capability}
+    told |= {"get_arch_list": ["sm_75", "sm_90", "sm_120", "compute_120"], "get_device_properties": memory}
+    for name, value in told.items():
+        monkeypatch.setattr(doctor.torch.cuda, name, lambda *_, value=value: value)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: compiler)
+    (finding,) = doctor._gpu()
+    assert (finding.what, finding.state) == ("GPU", state)
+    assert remedy in finding.remedy
+
+
 @pytest.mark.parametrize(("most", "state"), [(1024, GOOD), (256, WANTED), (doctor.resource.RLIM_INFINITY, GOOD)])
 def test_few_open_files_are_told(monkeypatch: pytest.MonkeyPatch, most: int, state: str) -> None:
     monkeypatch.setattr(doctor.resource, "getrlimit", lambda kind: (most, most))

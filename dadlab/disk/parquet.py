@@ -2,8 +2,8 @@
 
 `hf:` opens a memory-mapped table, any row at once, as training wants it; `datasets` first makes an Arrow copy as
 large as the files, once. `hf-stream:` makes no copy: Parquet row groups are read when needed and the last few kept.
-That is quick for whatever goes through samples in order, as tests, teacher cache and generation do; training jumps
-about and would read a row group for every image.
+That is quick for whatever goes through samples in order, as tests, generation and, without Mixup, the teacher cache do;
+training and Mixup's partners jump about and read a row group for every image.
 """
 
 from __future__ import annotations

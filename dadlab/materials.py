@@ -29,6 +29,7 @@ from dadlab.fingerprints import content_of, fingerprint
 from dadlab.generate import SHARD, generate
 from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile
+from dadlab.progress import say
 from dadlab.samples import open_samples, open_sources
 from dadlab.store import open_dataset, tally
 from dadlab.teacher import load_teacher
@@ -69,6 +70,8 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
     """
     clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
     check_top(profile.top_logits, len(clean.classes))
+    if profile.data.startswith("hf-stream:"):
+        say("hf-stream: training jumps about, and reads a row group for every image; hf: reads the image alone")
     if method.second == "view" and profile.views < 2:
         raise ValueError("a second clean view needs views of at least 2")
     if "discretizer" in method.online:

@@ -20,14 +20,13 @@ from dadlab.batch import Batch, Tools
 from dadlab.examples import sample_generators
 from dadlab.losses import dad_loss
 from dadlab.profile import Attack
+from dadlab.pyramid import perturb_pyramid
 from dadlab.views import counter_hash
 
 AT = Attack(norm="linf", epsilon=8 / 255, step_size=2 / 255, steps=10, start=1.0)
 ADVPROP = Attack(norm="linf", epsilon=4 / 255, step_size=1 / 255, steps=5, start=1.0)
 FAST_ADVPROP = Attack(norm="linf", epsilon=1 / 255, step_size=1 / 255, steps=1, start=1.0)
-PYRAMID = Attack(norm="linf", epsilon=3 / 255, step_size=0.5 / 255, steps=5)
 FAST_ATTACKED = 0.2  # Fast AdvProp's p_adv
-GRIDS = {7: 20.0, 14: 10.0, 0: 1.0}  # cells a side (0: pixels) and m_s
 _CHOICE = 2**40  # stream of `counter_hash`, above all those of seeds and steps
 
 
@@ -112,40 +111,6 @@ def pyramid_at(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
         torch.manual_seed(mask)
         losses.append(F.cross_entropy(student(images).float(), batch.labels))
     return losses[0] + losses[1]
-
-
-def perturb_pyramid(classifier: Classifier, images: Tensor, labels: Tensor, draws: Tensor) -> Tensor:
-    """xᵃ = clip(x + Σ m_s · δ_s) over scales s, each |δ_s| ≤ ε and constant in a cell of its grid (Eq. 4).
-
-    Grids are 7 and 14 cells a side, and pixels, with m = 20, 10 and 1: 32, 16 and 1 pixels of 224, as published.
-
-    Args:
-        classifier: images (B, 3, S, S) in [0, 1] to logits (B, C).
-        images: x (B, 3, S, S).
-        labels: (B,) int64, or shares (B, C), of which the largest counts.
-        draws: (B,) in [0, 1), which of the other classes each sample goes towards.
-
-    Returns:
-        (B, 3, S, S) in [0, 1], detached.
-    """
-    true = labels if labels.ndim == 1 else labels.argmax(1)
-    offsets = [images.new_zeros(len(images), 3, *(cells or images.shape[-1],) * 2) for cells in GRIDS]
-    for _ in range(PYRAMID.steps):
-        logits = classifier(_summed(images, [offset.requires_grad_(True) for offset in offsets]))
-        classes = logits.shape[1]
-        wrong = (true + 1 + (draws * (classes - 1)).long()) % classes
-        gradients = torch.autograd.grad(-F.cross_entropy(logits, wrong, reduction="sum"), offsets)
-        offsets = [
-            project(offset.detach() + PYRAMID.step_size * direction(gradient, PYRAMID.norm), PYRAMID)
-            for offset, gradient in zip(offsets, gradients, strict=True)
-        ]
-    return _summed(images, offsets)
-
-
-def _summed(images: Tensor, offsets: Sequence[Tensor]) -> Tensor:
-    size = images.shape[-2:]
-    scaled = (m * F.interpolate(offset, size) for m, offset in zip(GRIDS.values(), offsets, strict=True))
-    return (images + torch.stack(list(scaled)).sum(0)).clamp(0, 1)
 
 
 def dat(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:

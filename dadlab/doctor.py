@@ -81,7 +81,8 @@ def _gpu() -> list[Finding]:
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         found = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}, {memory:.0f} GB"
         capability = torch.cuda.get_device_capability()
-        oldest = min(divmod(int(arch[3:]), 10) for arch in torch.cuda.get_arch_list() if arch[3:].isdigit())
+        kernels = [arch[3:] for arch in torch.cuda.get_arch_list()]  # sm_75, …; AMD's have letters
+        oldest = min((divmod(int(arch), 10) for arch in kernels if arch.isdigit()), default=capability)
         if capability < oldest:
             older = "this torch has no kernels for compute capability {}.{}, its oldest is {}.{}"
             return [Finding("GPU", NEEDED, found, older.format(*capability, *oldest) + "; install a build that has")]

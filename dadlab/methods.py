@@ -21,6 +21,7 @@ from dadlab.batch import Batch, Tools
 from dadlab.fingerprints import fingerprint
 from dadlab.losses import dad_loss, kd_loss
 from dadlab.profile import Attack
+from dadlab.pyramid import PYRAMID
 
 
 def plain(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
@@ -140,9 +141,7 @@ METHODS = {
         auxiliary_norm=True,
         needs_batch_norm=True,
     ),
-    "pyramid_at": Method(
-        "Pyramid AT", adversarial.pyramid_at, uses_teacher=False, attack=adversarial.PYRAMID, passes=2.0
-    ),
+    "pyramid_at": Method("Pyramid AT", adversarial.pyramid_at, uses_teacher=False, attack=PYRAMID, passes=2.0),
     "dat": Method("DAT", adversarial.dat, uses_teacher=False, online=("attack", "discretizer"), passes=2.0),
     "dat_dad": Method("DAT + DAD", adversarial.dat_dad, "adversarial", online=("attack", "discretizer"), passes=2.0),
     "dad_augmentation": Method("DAD as augmentation", comparisons.dad_augmentation, "adversarial", uses_teacher=False),

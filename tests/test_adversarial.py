@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from dadlab import adversarial
-from dadlab.adversarial import AT, FAST_ADVPROP, PYRAMID, perturb_pyramid, with_gradient
+from dadlab.adversarial import AT, FAST_ADVPROP, with_gradient
 from dadlab.auxiliary import SplitNorm, add_auxiliary
 from dadlab.batch import Batch, Tools
 from dadlab.discretizer import Identity
 from dadlab.losses import dad_loss
 from dadlab.methods import METHODS
 from dadlab.profile import Attack, Profile
+from dadlab.pyramid import perturb_pyramid
 from dadlab.students import Student
 
 NAMES = ["at", "advprop", "fast_advprop", "pyramid_at", "dat", "dat_dad"]
@@ -247,29 +248,6 @@ def test_a_gradient_without_its_passes():
     assert found == 7
     assert weight.grad.tolist() == [12, 15]
     assert other.grad is None
-
-
-def test_pyramids_perturbation_is_a_sum_over_scales(student, batch):
-    """Cell means of the coarsest grid are reached at 20 ε only with the coarse scales; every pixel stays in the sum."""
-    student.eval()
-    images = batch.images * 0.2 + 0.4  # so that nothing is clipped to [0, 1]
-    found = (perturb_pyramid(student, images, batch.labels, torch.zeros(8)) - images) * 255
-    step = PYRAMID.step_size * 255
-    assert found.abs().amax() <= 31 * PYRAMID.steps * step + 1e-3
-    left = found / step  # an integer combination of 20, 10 and 1: |δ_s| is a whole number of steps up to 5
-    assert (left - left.round()).abs().amax() < 1e-2
-    fine = (left.round() % 10).minimum(10 - left.round() % 10)
-    assert fine.amax() <= PYRAMID.steps
-    tens = (left - ((left.round() + 5) % 10 - 5)).round()  # 20 · δ₇ + 10 · δ₁₄, but for δ₁ = ±5
-    assert tens.abs().amax() > 10 * PYRAMID.steps
-
-
-def test_pyramid_goes_towards_the_drawn_class(student, batch):
-    student.eval()
-    for draw, shift in ((0.1, 1), (0.9, 2)):
-        found = perturb_pyramid(student, batch.images, batch.labels, torch.full((8,), draw))
-        wrong = (batch.labels + shift) % 3
-        assert F.cross_entropy(student(found), wrong) < F.cross_entropy(student(batch.images), wrong)
 
 
 def test_pyramid_by_hand(student, batch, tools):

@@ -16,6 +16,7 @@ from dadlab.cache import cache_teacher, teacher_logits
 from dadlab.claims import claim
 from dadlab.files import write_json
 from dadlab.losses import kl_divergence
+from dadlab.profile import make_profile
 from dadlab.students import Student
 from dadlab.teacher import StudentTeacher
 from dadlab.views import augment
@@ -159,6 +160,16 @@ def test_gradient_of_the_loss_errs_among_the_small_logits_alone(photos40, tiny_t
     torch.testing.assert_close(found[top], exact[top], rtol=0, atol=1e-4)
     assert (found - exact)[~top].abs().max() > 1e-3
     torch.testing.assert_close((found - exact).sum(1), torch.zeros(40), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("deviation", "share"), [(2.0, 0.15), (2.5, 0.19), (3.0, 0.22)])
+def test_at_temperature_4_most_of_a_thousand_classes_is_not_in_the_top_64(deviation, share):
+    """Why the `imagenet` profile keeps all logits."""
+    logits = deviation * torch.randn(256, 1000, generator=torch.Generator().manual_seed(0))
+    found = [float((logits / temperature).softmax(1).topk(64).values.sum(1).mean()) for temperature in (4.0, 1.0)]
+    assert found[0] == pytest.approx(share, abs=0.01)
+    assert found[1] > 0.6
+    assert make_profile("imagenet").top_logits == 0
 
 
 def test_answers_that_half_precision_cannot_hold_are_not_kept(photos40, tiny_teacher, tmp_path):

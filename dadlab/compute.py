@@ -9,6 +9,8 @@ stay in float32: a bfloat16 logit of 25 is rounded to 0.125.
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -47,10 +49,16 @@ class Compute:
 
 
 def compute_on(device: torch.device) -> Compute:
-    """What suits a device: compiled towers, bfloat16 on a GPU that has it; or on a CPU plain float32."""
+    """What suits a device: bfloat16 on a GPU that has it, compiled where a compiler is; or on a CPU plain float32."""
     if device.type == "cpu":
         return Compute("float32", compiled=False)
-    return Compute("bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32")
+    capable = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Compute("bfloat16" if capable else "float32", compiled=has_compiler())
+
+
+def has_compiler() -> bool:
+    """Whether there is a C compiler, which `torch.compile` needs on a GPU too."""
+    return any(map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang")))
 
 
 class Tower(nn.Module):

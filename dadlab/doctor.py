@@ -21,6 +21,7 @@ import pandas as pd
 import psutil
 import torch
 
+from dadlab.compute import has_compiler
 from dadlab.files import load_weights
 from dadlab.photos import ASSETS
 
@@ -86,7 +87,7 @@ def _gpu() -> list[Finding]:
         if capability < oldest:
             older = "this torch has no kernels for compute capability {}.{}, its oldest is {}.{}"
             return [Finding("GPU", NEEDED, found, older.format(*capability, *oldest) + "; install a build that has")]
-        remedy = "" if shutil.which("cc") or shutil.which("gcc") else "generation compiles: install gcc"
+        remedy = "" if has_compiler() else "generation would be faster compiled: install gcc"
         return [Finding("GPU", WANTED if remedy else GOOD, found, remedy)]
     remedy = "not needed for `fashion`; for ImageNet install a driver and a CUDA build of torch"
     return [Finding("GPU", WANTED, f"none that torch {torch.__version__} can use", remedy)]

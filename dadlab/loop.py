@@ -36,6 +36,7 @@ from dadlab.discretizer import load_discretizer
 from dadlab.files import atomic_path
 from dadlab.methods import METHODS
 from dadlab.norms import synchronize
+from dadlab.overlap import ToDevice, Told
 from dadlab.progress import track
 from dadlab.schedules import SCHEDULES
 from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
@@ -93,6 +94,7 @@ class Loop:
         self.steps, self.run, self.profile = steps, steps.run, steps.run.profile
         self.folder, self.checkpoint = folder, folder / "training.safetensors"
         self.accelerator, self.service, self.student = accelerator, service, student
+        self.to_device, self.told = ToDevice(accelerator.device), Told(accelerator)
         asks, device = METHODS[self.run.method].online, accelerator.device
         self.discretizer = load_discretizer(self.profile.discretizer).to(device) if "discretizer" in asks else None
         self.transfer = load_style_transfer(self.profile.transfer).to(device) if "transfer" in asks else None
@@ -133,7 +135,7 @@ class Loop:
             for _ in track(todo, name) if main else todo:
                 self._one_step(stream)
                 overdue = time.monotonic() - saved >= self.service.checkpoint_seconds
-                last = self._agreed(stop.is_set())
+                last = self.told(stop.is_set())
                 if main and (overdue or last):
                     self._save()
                     saved = time.monotonic()
@@ -141,14 +143,6 @@ class Loop:
                     raise SystemExit(128 + signal.SIGTERM)
         for tracker in self.accelerator.trackers:
             tracker.finish()
-
-    def _agreed(self, stop: bool) -> bool:
-        """Whether any process was told to stop: one that left alone would strand the others in their next step."""
-        if self.accelerator.num_processes == 1:
-            return stop
-        if stop:
-            self.accelerator.set_trigger()
-        return self.accelerator.check_trigger()
 
     def _one_step(self, stream: Iterator[Batch]) -> None:
         progress, started = self.progress, time.monotonic()
@@ -176,7 +170,7 @@ class Loop:
         self.stepper.zero_grad()
         for part, batch in enumerate(batches, 1):
             share = len(batch.images) * self.accelerator.num_processes / self.steps.batch
-            batch = batch.each(self._to_device)
+            batch = self.to_device(batch)
             with contextlib.nullcontext() if part == len(batches) else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast(), self._attention():
                     loss = method.loss(self.model, batch, tools) * share
@@ -193,9 +187,6 @@ class Loop:
         """On a CPU the fused kernel's backward costs a small ViT more than plain matrix products do."""
         on_cpu = self.accelerator.device.type == "cpu"
         return sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext()
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.accelerator.device, non_blocking=True)
 
     def _close_epoch(self) -> None:
         line = self.progress.close_epoch(self.steps.an_epoch)
@@ -229,7 +220,7 @@ class Loop:
             )
         restore(self.checkpoint, self._parts(), saved)
         self.progress = Progress(**saved["progress"])
-        self.progress.loss = self._to_device(self.progress.loss)
+        self.progress.loss = self.progress.loss.to(self.accelerator.device)
 
 
 def check_loss(loss: float, epoch: int) -> None:

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -23,8 +25,18 @@ def test_a_gpu_computes_in_bfloat16_unless_it_must_emulate_it(capable, precision
     )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-    assert compute_on(torch.device("cuda")) == Compute(precision, compiled=True, batch=0)
+    assert compute_on(torch.device("cuda")).precision == precision
     assert training_precision() == ("bf16" if capable else "no")
+
+
+@pytest.mark.parametrize(
+    ("there", "named", "compiled"), [("gcc", "", True), ("", "", False), ("icx", "icx", True), ("icx", "", False)]
+)
+def test_a_gpu_without_a_compiler_beside_it_computes_uncompiled(there, named, compiled, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == there else None)
+    monkeypatch.setenv("CC", named)
+    assert compute_on(torch.device("cuda")) == Compute("bfloat16", compiled=compiled)
 
 
 @torch.no_grad()

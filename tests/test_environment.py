@@ -67,3 +67,8 @@ def test_names_no_place(name: str) -> None:
     lines = (ROOT / name).read_text().splitlines()
     places = [line for line in lines if re.search(r"""://|\bfile:|--(extra-)?index|(^|[\s="'@])[/~]\w""", line)]
     assert not places, places
+
+
+def test_the_map_in_readme_names_every_module():
+    named = set(re.findall(r"\w+\.py", (ROOT / "README.md").read_text()))
+    assert {path.name for path in (ROOT / "dadlab").glob("*.py")} - named == {"__init__.py"}

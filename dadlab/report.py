@@ -20,7 +20,7 @@ from dadlab.estimates import Estimate
 from dadlab.methods import METHODS
 from dadlab.profile import make_profile
 from dadlab.style import title_of
-from dadlab.tables.summary import AGAINST, OWN, named, read_records, tally, verdicts
+from dadlab.tables.summary import AGAINST, named, read_records, tally, verdicts
 from dadlab.tables.verdicts import FAILS, HOLDS
 
 CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}
@@ -105,7 +105,7 @@ def markdown_claims(records: dict[str, dict[str, Any]]) -> str:
         records: of tables, from `dadlab.tables.summary.read_records`.
     """
     counts, said = tally(records), verdicts(records)
-    said = said[~said["claim"].str.contains(OWN)]
+    said = said[~said["ours"]]
     lines = ["| " + " | ".join(["table", *counts.columns]) + " |", "|" + " --- |" * (1 + len(counts.columns))]
     for name, line in counts.iterrows():
         lines.append("| " + " | ".join([named(str(name)), *map(str, line)]) + " |")

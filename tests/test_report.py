@@ -11,7 +11,7 @@ from dadlab.report import (
     markdown_table,
     update_readme,
 )
-from dadlab.tables.summary import VERDICTS
+from dadlab.tables.summary import AGAINST, VERDICTS
 
 RESULTS = {
     "rows": [{"method": "kd", "split": "sketch", "n": 2000, "top1": {"mean": 50.0, "low": 48.0, "high": 52.0}}],
@@ -76,15 +76,24 @@ def test_missing_markers(tmp_path):
 
 def test_claims_are_counted_by_table_and_those_that_are_told_are_named():
     said = [{"claim": f"{verdict} {n}", "verdict": verdict, "comparisons": []} for n, verdict in enumerate(VERDICTS)]
+    said.append({"claim": "ours", "ours": True, "verdict": VERDICTS[0], "comparisons": []})
     records = {"table_02": {"rows": [], "claims": said[:2]}, "table_11": {"rows": [], "claims": said}}
     lines = markdown_claims(records).splitlines()
     assert lines[0] == (
-        "| table | claims | holds | does not hold | cannot be told at this scale | not measured | rank correlation |"
+        "| table | claims | holds | does not hold | cannot be told at this scale | not measured | cannot be made here "
+        "| rank correlation |"
     )
     assert lines[2:5] == [
-        "| Table 2 | 2 | 1 | 1 | 0 | 0 | — |",
-        "| Table 11 | 4 | 1 | 1 | 1 | 1 | — |",
-        "| All | 6 | 2 | 2 | 1 | 1 | — |",
+        "| Table 2 | 2 | 1 | 1 | 0 | 0 | 0 | — |",
+        "| Table 11 | 5 | 1 | 1 | 1 | 1 | 1 | — |",
+        "| All | 7 | 2 | 2 | 1 | 1 | 1 | — |",
     ]
     assert lines[6:9] == ["What holds here:", "", "- Table 2: holds 0."]
     assert lines[-2:] == ["- Table 2: does not hold 1.", "- Table 11: does not hold 1."]
+
+
+def test_what_the_papers_own_numbers_speak_against_says_so():
+    rows = [{"row": [name], "cells": {"A": {"published": value}}} for name, value in (("a", 3.0), ("b", 5.0))]
+    compared = {"first": "a", "second": "b", "on": "A", "above": 0.0}
+    record = {"rows": rows, "claims": [{"claim": "a is best", "verdict": VERDICTS[0], "comparisons": [compared]}]}
+    assert f"- Table 1: a is best{AGAINST}." in markdown_claims({"table_01": record})

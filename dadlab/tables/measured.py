@@ -39,8 +39,9 @@ Cells = Callable[[Row, int, Path, Sequence[str]], dict[str, np.ndarray]]  # of o
 class Measured:
     """What stands behind a table: `values` of the rows that could be had, and of the others why not.
 
-    `trained` has the commit and the machine of each row's runs, a seed each. Where `rounds` of timing take the place of
-    seeds no runs stand behind the values.
+    `trained` has the commit and the machine of each row's runs, a seed each. `scale` is what a value is multiplied by:
+    100 for correctness in per cent. Where rounds of timing take the place of seeds, which `turns` says, no runs stand
+    behind the values.
     """
 
     published: pd.DataFrame
@@ -49,7 +50,8 @@ class Measured:
     values: dict[str, Values]
     missing: dict[str, str]
     trained: dict[str, dict[int, dict[str, str]]] = field(default_factory=dict)
-    rounds: bool = False
+    scale: float = 100.0
+    turns: str = "seeds"
 
     def matrix(self, row: str, column: str, seeds: Sequence[int] | None = None) -> np.ndarray:
         """(S, N) of one cell."""
@@ -58,13 +60,13 @@ class Measured:
 
     @functools.cached_property
     def estimates(self) -> dict[tuple[str, str], Estimate]:
-        """(row, column) → per cent with its 95 % interval, of all cells that could be measured.
+        """(row, column) → scaled mean with its 95 % interval, of all cells that could be measured.
 
         One seed tells nothing of others, so that it has no interval; the teacher has no seeds.
         """
         fixed = {row.key for row in self.rows if not (row.method or row.change)}
         cells = [(row, column) for row, values in self.values.items() for column in values]
-        found = {cell: accuracy(self.matrix(*cell)) for cell in cells}
+        found = {cell: accuracy(self.matrix(*cell), scale=self.scale) for cell in cells}
         return {
             (row, column): told if row in fixed or len(self.values[row][column]) > 1 else Estimate(told.mean)
             for (row, column), told in found.items()
@@ -131,12 +133,14 @@ def measure_rows(
 def _with_averages(
     found: dict[str, np.ndarray], averages: Mapping[str, Sequence[str]], lower: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """A row's columns, and the averages whose parts are all there; of what is better lower, 1 less it counts."""
+    """A row's columns, and the averages whose parts are all there."""
     complete = {name: parts for name, parts in averages.items() if {*parts} <= found.keys()}
-    return found | {
-        name: average([1 - found[part] if part in lower else found[part] for part in parts])
-        for name, parts in complete.items()
-    }
+    return found | {name: average_of(found, parts, lower) for name, parts in complete.items()}
+
+
+def average_of(found: Mapping[str, np.ndarray], columns: Sequence[str], lower: Sequence[str]) -> np.ndarray:
+    """`average` of columns; of what is better lower, 1 less it counts."""
+    return average([1 - found[name] if name in lower else found[name] for name in columns])
 
 
 def _average_change(row: Row, measured: Measured) -> None:

@@ -17,7 +17,9 @@ MOST = 10_000_000  # seeds or images; more are not worth naming
 _STEP = 1.05  # between the numbers that are tried
 
 
-def would_tell(values: np.ndarray, effect: Estimate, *, above: float, below: float, level: float) -> str:
+def would_tell(
+    values: np.ndarray, effect: Estimate, *, above: float, below: float, level: float, turns: str = "seeds"
+) -> str:
     """How many seeds, or else images, or else of both, would tell, were the effect and its variances as measured.
 
     At the number named, a verdict comes out in `POWER` of all cases. It is the first that does: many more of one kind
@@ -28,10 +30,11 @@ def would_tell(values: np.ndarray, effect: Estimate, *, above: float, below: flo
         effect: their estimate at this level.
         above, below: the claimed range.
         level: of the interval.
+        turns: what S counts, in words.
     """
     seeds, images = values.shape
     if seeds < 2:
-        return "at least 2 seeds"
+        return f"at least 2 {turns}"
     distance = min(abs(effect.mean - edge) for edge in (above, below) if math.isfinite(edge))
     if distance == 0:
         return "nothing: the effect lies on the edge"
@@ -44,11 +47,11 @@ def would_tell(values: np.ndarray, effect: Estimate, *, above: float, below: flo
         return _reach(parts, seeds, images, level) <= distance
 
     if needed := _fewest(seeds + 1, lambda n: tells(n, images)):
-        return f"{needed:,} seeds"
+        return f"{needed:,} {turns}"
     if needed := _fewest(images + 1, lambda n: tells(seeds, n)):
         return f"{needed:,} images"
     if needed := _fewest(seeds + 1, lambda n: tells(n, -(-n * images // seeds))):
-        return f"{needed:,} seeds and {-(-needed * images // seeds):,} images"
+        return f"{needed:,} {turns} and {-(-needed * images // seeds):,} images"
     return "nothing: the effect lies on the edge, or all but on it"
 
 

@@ -50,8 +50,7 @@ def record(measured: Measured, **more: Any) -> dict[str, Any]:
     profile = asdict(measured.rows[0].profile) if measured.rows else {}
     firsts = _firsts(measured)
     lines = [_line(measured, row, row.over or firsts.get(_block(row), "")) for row in measured.rows]
-    turns = "rounds" if measured.rounds else "seeds"
-    facts = {turns: list(measured.seeds), "machine": machine(), "commit": commit()}
+    facts = {measured.turns: list(measured.seeds), "machine": machine(), "commit": commit()}
     printed = {name: measured.published.attrs.get(name) for name in ("title", "unit", "lower_is_better")}
     return {**printed, "profile": profile, **facts, "rows": lines, **more}
 
@@ -89,7 +88,7 @@ def _firsts(measured: Measured) -> dict[str, str]:
 def _line(measured: Measured, row: Row, first: str) -> dict[str, Any]:
     values = measured.values.get(row.key, {})
     seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
-    trained = bool(row.method) and not measured.rounds
+    trained = bool(row.method) and measured.turns == "seeds"
     runs = {str(seed): row.run(seed).folder(Path()).name for seed in seeds} if trained else {}
     cells = {name: _cell(measured, row.key, name, first if row.method else "") for name in measured.published.columns}
     differs = {
@@ -107,7 +106,7 @@ def _cell(measured: Measured, row: str, column: str, first: str) -> dict[str, An
     if found is None:
         return {"published": printed}
     by_seed = measured.values[row][column]
-    each = {str(seed): round(100 * float(values.mean()), 2) for seed, values in by_seed.items()}
+    each = {str(seed): round(measured.scale * float(values.mean()), 2) for seed, values in by_seed.items()}
     cell: dict[str, Any] = {
         "published": printed,
         **rounded(found),
@@ -116,7 +115,8 @@ def _cell(measured: Measured, row: str, column: str, first: str) -> dict[str, An
     }
     seeds = sorted(set(by_seed) & set(measured.values.get(first, {}).get(column, {})))
     if seeds and row != first:
-        gained = difference(*(measured.matrix(name, column, seeds) for name in (row, first)))
+        pair = (measured.matrix(name, column, seeds) for name in (row, first))
+        gained = difference(*pair, scale=measured.scale)
         cell["gain"] = {"over": first, "published": _less(printed, printed_in(measured.published, first, column))}
         cell["gain"] |= rounded(gained if len(seeds) > 1 else Estimate(gained.mean))
     return cell

@@ -25,7 +25,6 @@ from dadlab.tables.summary import (
     AGAINST,
     ENOUGH,
     FIGURES,
-    OWN,
     all_gains,
     named,
     rank_correlations,
@@ -84,7 +83,7 @@ def _facts(records: Mapping[str, dict[str, Any]]) -> str:
 
 def _summary(records: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]]) -> list[str]:
     said, together = verdicts(records | figures), all_gains(records)
-    counts, own = Counter(said["verdict"]), int(said["claim"].str.contains(OWN).sum())
+    counts, own = Counter(said["verdict"]), int(said["ours"].sum())
     told = ", ".join(f"{count} {html.escape(verdict)}" for verdict, count in counts.most_common())
     here, not_here = said[said["verdict"] != NOT_MEASURED], said[said["verdict"] == NOT_MEASURED]
     ranks = rank_correlations(together).rename(index=lambda name: "all" if name == "all" else named(name))

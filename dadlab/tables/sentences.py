@@ -1,10 +1,11 @@
 """Sentences: what a paper says of a table, put as comparisons and judged by `dadlab.tables.verdicts`.
 
 They are data (`papers/dad/rows.json`), written down after a first run of six methods had been seen and before all other
-rows, or marked as later. A sentence
-holds if all its comparisons hold and does not hold if one of them does not. Comparisons with rows that nobody can train
-here are left out, and the sentence says so; every comparison of a table counts in the correction, those that could not
-be made included, but once where several sentences make it. `A − B` in a row's place is the gain of A over B.
+rows, or marked as later; what we ask of a table ourselves is marked as ours. A sentence holds if all its comparisons
+hold and does not hold if one of them does not; one that says "some" holds if one of them does, and does not if none.
+Comparisons with rows that nobody can train here are left out, and the sentence says so; every comparison of a table
+counts in the correction, those that could not be made included, but once where several sentences make it. `A − B` in a
+row's place is the gain of A over B, `mean of A, B` in a column's the mean of these.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pandas.io.formats.style import Styler
 
 from dadlab.profile import nearest
 from dadlab.style import KEPT, REJECTED
-from dadlab.tables.measured import NOT_RUN, Measured
+from dadlab.tables.measured import NOT_RUN, Measured, average_of
 from dadlab.tables.rows import NOT_YET, ROWS
 from dadlab.tables.verdicts import (
     FAILS,
@@ -36,18 +37,38 @@ from dadlab.tables.verdicts import (
     printed,
 )
 
-NOT_MEASURED = "not measured"
+NOT_MEASURED, IMPOSSIBLE = "not measured", "cannot be made here"
 ONE_SEED = " (one seed, images alone)"  # said of its interval
-LATER = " (added after the first results)"  # said of a sentence
+LATER, OURS = " (added after the first results)", " (our own, no sentence of the paper)"  # said of a sentence
 LESS = " − "  # between two rows: the gain of the first over the second
+MEAN_OF = "mean of "  # before columns, as in `mean of C, A`
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of the paper about a table, and the comparisons that it amounts to."""
+    """A sentence of the paper about a table, and the comparisons that it amounts to.
+
+    Attributes:
+        text: what it says.
+        comparisons: what that is in rows and columns.
+        some: one of them is enough.
+        later: it was written down when results of its table were known.
+        ours: it is no sentence of the paper.
+        left_out: rows that it names and that nobody can train here.
+    """
 
     text: str
     comparisons: tuple[Claim, ...]
+    some: bool = False
+    later: bool = False
+    ours: bool = False
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The text, and what a reader should know of it."""
+        gone = f" (left out: {', '.join(self.left_out)})" if self.left_out else ""
+        return self.text + LATER * self.later + OURS * self.ours + gone
 
 
 def read_sentences(number: int | str, lower_is_better: Sequence[str] = (), path: Path = ROWS) -> list[Sentence]:
@@ -62,19 +83,24 @@ def read_sentences(number: int | str, lower_is_better: Sequence[str] = (), path:
         ValueError: unknown table.
     """
     entries = nearest(str(number), json.loads(path.read_text(encoding="utf-8"))["tables"], "table")["claims"]
-    return [Sentence(_text(entry), tuple(_comparisons(entry, lower_is_better))) for entry in entries]
-
-
-def _text(entry: dict[str, Any]) -> str:
-    return entry["text"] + LATER * entry.get("later", False)
+    return [
+        Sentence(
+            entry["text"],
+            tuple(_comparisons(entry, lower_is_better)),
+            some=entry.get("some", False),
+            later=entry.get("later", False),
+            ours=entry.get("ours", False),
+        )
+        for entry in entries
+    ]
 
 
 def _comparisons(entry: dict[str, Any], lower_is_better: Sequence[str]) -> list[Claim]:
     edge = entry.get("above", 0.0)
     return [
-        Claim(_text(entry), first, second, column, -np.inf, -edge)
+        Claim(entry["text"], first, second, column, -np.inf, -edge)
         if column in lower_is_better
-        else Claim(_text(entry), first, second, column, edge)
+        else Claim(entry["text"], first, second, column, edge)
         for first in ([entry["first"]] if isinstance(entry["first"], str) else entry["first"])
         for second in entry["than"]
         for column in entry["on"]
@@ -85,7 +111,7 @@ def as_listed(sentences: Sequence[Sentence]) -> pd.DataFrame:
     """The sentences before any result: what is compared with what, and on which columns."""
     lines = [
         {
-            "claim": sentence.text,
+            "claim": sentence.said,
             "better": ", ".join(dict.fromkeys(claim.first for claim in sentence.comparisons)),
             "than": ", ".join(dict.fromkeys(claim.second for claim in sentence.comparisons)),
             "on": ", ".join(dict.fromkeys(claim.on for claim in sentence.comparisons)),
@@ -104,17 +130,21 @@ class Judged:
 
     @property
     def verdict(self) -> str:
+        """One of `HOLDS`, `FAILS`, `OPEN`, `NOT_MEASURED`, `IMPOSSIBLE`.
+
+        The last is of a sentence all of whose comparisons name rows that nobody can train here.
+        """
+        if not self.verdicts:
+            return IMPOSSIBLE
         said = [NOT_MEASURED if found is None else found.verdict for found in self.verdicts]
-        for worst in (FAILS, NOT_MEASURED, OPEN):
-            if worst in said:
-                return worst
-        return HOLDS
+        decisive, other = (HOLDS, FAILS) if self.sentence.some else (FAILS, HOLDS)
+        return next((word for word in (decisive, NOT_MEASURED, OPEN) if word in said), other)
 
 
 def judge_sentences(sentences: Sequence[Sentence], measured: Measured) -> list[Judged]:
     """Judge all that is said of a table, by the seeds that both rows of a comparison have."""
     total = len({replace(claim, text="") for sentence in sentences for claim in sentence.comparisons})
-    possible = [_possible(sentence, measured) for sentence in sentences]
+    possible = [_scaled(_possible(sentence, measured), measured.scale) for sentence in sentences]
     return [
         Judged(sentence, tuple(_judge(claim, measured, total) for claim in sentence.comparisons))
         for sentence in possible
@@ -122,50 +152,85 @@ def judge_sentences(sentences: Sequence[Sentence], measured: Measured) -> list[J
 
 
 def _possible(sentence: Sentence, measured: Measured) -> Sentence:
-    """A sentence without the comparisons with rows that nobody can train here; as it is where that leaves none."""
+    """A sentence without the comparisons with rows that nobody can train here."""
     refused = {row.key for row in measured.rows if row.missing and not row.missing.startswith((NOT_RUN, NOT_YET))}
     left = tuple(claim for claim in sentence.comparisons if not refused & _rows_of(claim))
     gone = sorted(refused & set().union(*map(_rows_of, sentence.comparisons)))
-    if not gone or not left:
-        return sentence
-    return replace(sentence, text=f"{sentence.text} (left out: {', '.join(gone)})", comparisons=left)
+    return replace(sentence, comparisons=left, left_out=tuple(gone))
+
+
+def _scaled(sentence: Sentence, scale: float) -> Sentence:
+    return replace(sentence, comparisons=tuple(replace(claim, scale=scale) for claim in sentence.comparisons))
 
 
 def _rows_of(claim: Claim) -> set[str]:
     return {row for name in (claim.first, claim.second) for row in name.split(LESS)}
 
 
-def judge_claims(claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.ndarray]) -> list[Judged]:
+def judge_claims(
+    claims: Sequence[Claim], measured: Mapping[tuple[str, str], np.ndarray], *, ours: bool = False
+) -> list[Judged]:
     """Judge claims of a figure; those of one text are one sentence.
 
     Args:
         claims: the comparisons.
         measured: (name, test) → values (S, N), of everything that is compared.
+        ours: they are no claims of the paper.
     """
     verdicts = dict(zip(claims, judge_all(claims, measured), strict=True))
     each = {text: tuple(c for c in claims if c.text == text) for text in dict.fromkeys(c.text for c in claims)}
-    return [Judged(Sentence(text, own), tuple(verdicts[claim] for claim in own)) for text, own in each.items()]
+    return [
+        Judged(Sentence(text, own, ours=ours), tuple(verdicts[claim] for claim in own)) for text, own in each.items()
+    ]
 
 
 def _judge(claim: Claim, measured: Measured, total: int) -> Verdict | None:
-    seeds = sorted(set.intersection(*(set(measured.values.get(r, {}).get(claim.on, {})) for r in _rows_of(claim))))
+    cells = [
+        set(measured.values.get(row, {}).get(column, ())) for row in _rows_of(claim) for column in columns_of(claim.on)
+    ]
+    seeds = sorted(set.intersection(*cells))
     if not seeds:
         return None
     first, second = (_values(measured, name, claim.on, seeds) for name in (claim.first, claim.second))
-    return judge(first, second, claims=total, above=claim.above, below=claim.below)
+    return judge(
+        first,
+        second,
+        claims=total,
+        above=claim.above,
+        below=claim.below,
+        scale=claim.scale,
+        turns=measured.turns,
+    )
 
 
-def _values(measured: Measured, name: str, column: str, seeds: Sequence[int]) -> np.ndarray:
+def columns_of(on: str) -> list[str]:
+    """The columns that a comparison is on.
+
+    >>> columns_of("mean of C, A"), columns_of("Avg (Rendition, Sketch, A)")
+    (['C', 'A'], ['Avg (Rendition, Sketch, A)'])
+    """
+    return on.removeprefix(MEAN_OF).split(", ") if on.startswith(MEAN_OF) else [on]
+
+
+def _values(measured: Measured, name: str, on: str, seeds: Sequence[int]) -> np.ndarray:
     """(S, N) of a row, or of the gain of one row over another."""
-    first, *over = (measured.matrix(row, column, seeds) for row in name.split(LESS))
+    first, *over = (_cells(measured, row, columns_of(on), seeds) for row in name.split(LESS))
     return first - over[0] if over else first
+
+
+def _cells(measured: Measured, row: str, columns: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    """(S, N) of a column, or of the mean of several, in which more is better."""
+    if len(columns) == 1:
+        return measured.matrix(row, columns[0], seeds)
+    found, lower = measured.values[row], measured.published.attrs["lower_is_better"]
+    return np.stack([average_of({name: found[name][seed] for name in columns}, columns, lower) for seed in seeds])
 
 
 def verdict_table(judged: Sequence[Judged]) -> Styler:
     """A line a comparison below its sentence and verdict: effect with its corrected interval, and what would tell."""
     lines = [
         {
-            "claim": found.sentence.text,
+            "claim": found.sentence.said,
             "verdict": found.verdict,
             "comparison": " − ".join(f"({n})" if LESS in n else n for n in (claim.first, claim.second)),
             "on": claim.on,
@@ -192,7 +257,9 @@ def record_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     """The same for a JSON file."""
     return [
         {
-            "claim": found.sentence.text,
+            "claim": found.sentence.said,
+            "ours": found.sentence.ours,
+            "some": found.sentence.some,
             "verdict": found.verdict,
             "comparisons": [
                 {**described(claim), "verdict": NOT_MEASURED}

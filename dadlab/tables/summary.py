@@ -18,14 +18,13 @@ from scipy.stats import spearmanr
 
 from dadlab.estimates import Estimate, accuracy
 from dadlab.tables.rows import SEPARATOR
-from dadlab.tables.sentences import LESS, NOT_MEASURED, ONE_SEED
+from dadlab.tables.sentences import IMPOSSIBLE, LESS, NOT_MEASURED, ONE_SEED, columns_of
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, printed
 
 GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high", "over", "runs"]
 TABLES = ("table_*",)
 FIGURES = ("figure_*", "theory", "implication", "another_teacher", "open_questions")
-VERDICTS = (HOLDS, FAILS, OPEN, NOT_MEASURED)
-OWN = "our own"  # in the text of a claim that is no sentence of the paper
+VERDICTS = (HOLDS, FAILS, OPEN, NOT_MEASURED, IMPOSSIBLE)
 AGAINST = " (the paper's own numbers speak against it)"  # said of a sentence
 ENOUGH = 5  # columns, for an interval over them
 
@@ -100,38 +99,55 @@ def _rho(group: pd.DataFrame) -> float:
 def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Every claim of every table and its verdict, with the effects behind it: a list, a line a comparison.
 
-    `against` is whether the paper's own numbers lie outside of what one of the comparisons says.
+    `ours` is whether the paper does not say it, `against` whether the paper's own numbers lie outside of what one of
+    the comparisons says.
     """
     lines = [
         {
             "table": name,
             "claim": claim["claim"],
+            "ours": claim.get("ours", False),
             "verdict": claim["verdict"],
             "effects": _effects(claim["comparisons"], record),
-            "against": any(_against(found, record) for found in claim["comparisons"]),
+            "against": (all if claim.get("some") else any)(_against(found, record) for found in claim["comparisons"]),
         }
         for name, record in records.items()
         for claim in record.get("claims", ())
     ]
-    return pd.DataFrame(lines, columns=["table", "claim", "verdict", "effects", "against"])
+    return pd.DataFrame(lines, columns=["table", "claim", "ours", "verdict", "effects", "against"])
 
 
 def _against(comparison: dict[str, Any], record: dict[str, Any]) -> bool:
     """Whether the published numbers contradict a comparison; not where one of them is missing."""
     if not {"above", "below"} & comparison.keys():
         return False  # an older record, without the range of what was not measured
-    cells = {SEPARATOR.join(row["row"]): row["cells"].get(comparison["on"], {}) for row in record.get("rows", ())}
-    parts = [[cells.get(row, {}).get("published") for row in comparison[k].split(LESS)] for k in ("first", "second")]
-    if None in parts[0] + parts[1]:
-        return False
-    first, second = (part[0] - sum(part[1:]) for part in parts)
-    return not comparison.get("above", -math.inf) < first - second < comparison.get("below", math.inf)
+    cells = {SEPARATOR.join(row["row"]): row["cells"] for row in record.get("rows", ())}
+    lower = record.get("lower_is_better") or ()
+
+    def printed(which: str) -> float:
+        told = [published_on(cells.get(row, {}), comparison["on"], lower) for row in comparison[which].split(LESS)]
+        return float(np.subtract.reduce([math.nan if value is None else value for value in told]))
+
+    gain = printed("first") - printed("second")
+    return gain <= comparison.get("above", -math.inf) or gain >= comparison.get("below", math.inf)
+
+
+def published_on(cells: dict[str, Any], on: str, lower: Sequence[str]) -> float | None:
+    """What a record's row has published on a column, or on the mean of several, in which more is better.
+
+    >>> published_on({"A": {"published": 20.0}, "C": {"published": 60.0}}, "mean of A, C", ["C"])
+    30.0
+    """
+    values = {name: cells.get(name, {}).get("published") for name in columns_of(on)}
+    if None in values.values() or on in values:
+        return values.get(on)
+    return float(np.mean([100 - value if name in lower else value for name, value in values.items()]))
 
 
 def tally(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """How many of the paper's claims a table has, how many of which verdict, and its rank correlation, as text."""
     said, ranks = verdicts(records), rank_correlations(all_gains(records))
-    said = said[~said["claim"].str.contains(OWN)]
+    said = said[~said["ours"]]
     counts = pd.crosstab(said["table"], said["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
     counts.insert(0, "claims", counts.sum(axis=1))
     counts.loc["all"] = counts.sum()
@@ -161,12 +177,10 @@ def named(stem: str) -> str:
 def _effects(comparisons: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[str]:
     """`DAD − KD on Sketch: +4.3 [+1.9, +7.1] at 99.5 %` of those that were measured; if open, what would tell.
 
-    That less is better is said of columns in which it is, and of claims that something is less. What is timed has
-    rounds in the place of seeds.
+    That less is better is said of columns in which it is, and of claims that something is less.
     """
     lower = record.get("lower_is_better") or ()
-    told = [_effect(found, found["on"] in lower or "above" not in found) for found in comparisons if "effect" in found]
-    return [line.replace(" seeds ", " rounds ") for line in told] if "rounds" in record else told
+    return [_effect(found, found["on"] in lower or "above" not in found) for found in comparisons if "effect" in found]
 
 
 def _effect(found: dict[str, Any], lower: bool) -> str:

@@ -75,6 +75,7 @@ def judge(
     above: float = 0.0,
     below: float = math.inf,
     scale: float = 100.0,
+    turns: str = "seeds",
 ) -> Verdict:
     """Whether `first` − `second` lies between `above` and `below`.
 
@@ -82,6 +83,7 @@ def judge(
         first, second: correctness, or any other value an image, (S, N) of S seeds on the same N images.
         claims: m, how many claims are drawn from the same table.
         above, below, scale: as in `Claim`.
+        turns: what S counts, in words.
 
     Raises:
         ValueError: shapes differ, or there is no claim.
@@ -96,7 +98,8 @@ def judge(
     values = scale * (np.asarray(first, float) - np.asarray(second, float))
     seeds, images = values.shape
     verdict = OPEN if seeds < 2 else _placed(effect, above, below)
-    told = would_tell(values, effect, above=above, below=below, level=level) if verdict == OPEN else ""
+    edges = {"above": above, "below": below}
+    told = would_tell(values, effect, **edges, level=level, turns=turns) if verdict == OPEN else ""
     return Verdict(verdict, effect, level, seeds, images, told)
 
 

@@ -64,6 +64,17 @@ def test_effective_robustness_is_measured_from_the_line():
     assert found.loc["dad", "x"].high == pytest.approx(10)  # all seeds agree, and so do all lines
 
 
+def test_the_interval_is_the_jackknifes_by_hand():
+    """The line is y = x, three seeds lie 9, 12 and 15 points above it: leaving one out gives 13.5, 12 and 10.5."""
+    known = lines("plain", [(50, 50)] * 3 + [(60, 60)] * 3 + [(80, 80)] * 3, seeds=3)
+    method = lines("dad", [(60, 69), (60, 72), (60, 75)], seeds=3)
+    found = audit.above_the_line(pd.DataFrame(method), "h", pd.DataFrame(known)).loc["dad", "x"]
+    left_out = np.array([13.5, 12.0, 10.5])
+    error = np.sqrt(2 / 3 * ((left_out - 12) ** 2).sum())  # of the mean of three values 3 apart: 3 / √3
+    assert error == pytest.approx(3 / np.sqrt(3))
+    assert (found.mean, found.high) == pytest.approx((12, 12 + 4.3027 * error), abs=1e-3)
+
+
 def test_the_lines_own_doubt_widens_the_interval():
     sure = [(50, 50), (50.1, 50.1), (80, 80), (79.9, 79.9)]
     doubtful = [(50, 40), (50.1, 60.1), (80, 88), (79.9, 69.9)]

@@ -16,7 +16,7 @@ from dadlab.tables import measured as module
 from dadlab.tables.published import TABLES, load_table, with_all_classes
 from dadlab.tables.record import record
 from dadlab.tables.rows import NOT_YET, Row, read_rows
-from dadlab.tables.view import beside, styled
+from dadlab.tables.view import styled
 from dadlab.teacher import load_teacher
 from tables.made_up import PROFILE, made_up
 
@@ -85,63 +85,6 @@ def test_a_table_is_measured_and_what_is_missing_is_said(monkeypatch, tmp_path):
     assert measured.estimates["N · a", "Avg"].mean == pytest.approx(75)  # C enters as 100 − C
     assert measured.estimates["N · a", "ImageNet"].high > 80
     assert measured.estimates["teacher · T", "Avg"].mean == pytest.approx((90 + 80) / 2)
-
-
-def test_one_seed_has_no_interval_but_the_teacher_has(monkeypatch, tmp_path):
-    found = made_up(monkeypatch, tmp_path, seeds=[0])
-    assert styled(found).data["measured", "ImageNet"].tolist()[1:3] == ["80.0", "20.0"]
-    assert styled(found).data["measured", "ImageNet"].tolist()[0].startswith("90.0 ± ")
-    _, a, b, _ = record(found)["rows"]
-    assert "low" not in a["cells"]["ImageNet"]
-    assert b["cells"]["ImageNet"]["gain"] == {"over": "N · a", "published": -10.0, "mean": -60.0}
-
-
-def test_styled_table_has_the_best_bold_and_no_teacher_among_them(monkeypatch, tmp_path):
-    measured = made_up(monkeypatch, tmp_path)
-    html = styled(measured).to_html()
-    bold = html[: html.index("</style>")].split("font-weight: bold")[0].rsplit("}", 1)[-1]
-    frame = beside(measured)
-    assert frame["", "remark"].tolist() == ["", "seeds 0, 1 alone", "seeds 0, 1 alone", NOT_YET]
-    assert "#T_t_row1_col0" in bold  # published ImageNet: a with 70
-    assert "#T_t_row1_col1" in bold  # published C: 40 is less than 60
-    assert "#T_t_row1_col4" in bold  # measured C
-    assert "row0" not in bold
-    assert "80.0 ± " in html
-    assert "—" in html
-
-
-def test_record_follows_every_cell_to_its_runs(monkeypatch, tmp_path):
-    found = json.loads(json.dumps(record(made_up(monkeypatch, tmp_path), command="x")))
-    teacher, a, b, c = found["rows"]
-    assert (a["cells"]["C"]["published"], a["cells"]["C"]["mean"]) == (40.0, 30.0)
-    assert a["cells"]["ImageNet"]["seeds"] == {"0": 80.0, "1": 80.0}
-    assert a["runs"]["0"].startswith("kd-resnet_s-s0-")
-    assert (teacher["method"], c["missing"], c["cells"]["C"]) == ("teacher", NOT_YET, {"published": None})
-    assert b["cells"]["ImageNet"]["n"] == 10
-    assert a["cells"]["ImageNet"].get("gain") is None
-    assert b["cells"]["ImageNet"]["gain"] == {
-        "over": "N · a",
-        "published": -10.0,
-        "mean": -60.0,
-        "low": -96.94,  # 2.262 (t of nine) standard errors of 16.33 away
-        "high": -23.06,
-    }
-    assert set(found) >= {"profile", "seeds", "machine", "commit", "command", "title"}
-
-
-def test_record_says_by_which_code_its_runs_were_trained(monkeypatch, tmp_path):
-    here = {"commit": "abc1234", "machine": "CPU"}
-    made = {0: here, 1: here}
-    monkeypatch.setattr(
-        module, "trained_by", lambda folder: made.get(int(folder.name.split("-s")[1][0]), {"commit": "unknown"})
-    )
-    found = record(made_up(monkeypatch, tmp_path))["rows"]
-    assert found[1]["trained"] == [{**here, "seeds": [0, 1]}]
-    assert found[0]["trained"] == found[3]["trained"] == []
-    del made[1]
-    assert record(made_up(monkeypatch, tmp_path))["rows"][1]["trained"] == [
-        {**here, "seeds": [0]}, {"commit": "unknown", "seeds": [1]},
-    ]  # fmt: skip
 
 
 def test_an_average_change_is_paired_and_over_what_was_measured(monkeypatch, tmp_path):

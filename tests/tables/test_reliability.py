@@ -32,6 +32,8 @@ def test_errors_shared_with_the_teacher():
     # the student errs on samples 0, 1 and 3, the teacher on 0, 1 and 2; on 0 alone they say the same
     told = {"shared": 200 / 3, "expected": 75.0, "repeated": 200 / 3, "consistency": -100 / 3, "same answer": 50.0}
     assert found == pytest.approx(told)
+    twice = reliability.shared_errors(said(0, 2, 1, 1), said(1, 1, 0, 1), LABELS)  # one error; the teacher has three
+    assert (twice["shared"], twice["repeated"]) == pytest.approx((100.0, 100 / 3))
     assert np.isnan(reliability.shared_errors(said(0, 0, 1, 1), said(0, 0, 1, 1), LABELS)["shared"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ import pytest
 from dadlab.tables import report_page
 from dadlab.tables.report_page import FIGURE_NAMES, TABLE_NAMES, write_page
 from dadlab.tables.sentences import NOT_MEASURED
+from dadlab.tables.summary import AGAINST
 from dadlab.tables.verdicts import HOLDS
 
 FACTS = {"profile": {"data": "fashion"}, "commit": "abc1234", "machine": "a <test>", "seeds": [0], "title": "T"}
@@ -137,6 +139,19 @@ def test_published_and_measured_stay_in_their_columns_as_published(page):
     assert table[1][5] == "kd, augreg <medium1>"
     assert "href='results/table_03.json'" in page
     assert "a &lt;test&gt;" in page
+
+
+def test_published_and_measured_values_have_each_their_own_best(tmp_path):
+    record = table_3()
+    record["rows"][0]["cells"]["ImageNet"]["published"] = 99.0
+    table = next(t for t in tables_of(written(tmp_path, table_03=record)) if t[0][-1] == "remark")
+    assert (table[1][1], table[4][1]) == ("61.1 ± 1.0\n*99.0*", "*64.1 ± 1.0*\n81.6")
+
+
+def test_what_the_papers_own_numbers_speak_against_says_so(tmp_path):
+    record = table_3()
+    record["claims"][0]["comparisons"][0] |= {"first": "KD", "second": "DAD (Ours)"}  # less for DAD, as published
+    assert html.escape(AGAINST) in written(tmp_path, table_03=record)
 
 
 def test_gains_are_drawn_and_ranked(tmp_path, monkeypatch):

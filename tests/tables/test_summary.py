@@ -1,4 +1,4 @@
-"""Gains and rank correlations of made-up records; cost by a made-up clock."""
+"""Gains and rank correlations of made-up records."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import pandas as pd
 import pytest
 
 from dadlab.tables.plots import published_measured
-from dadlab.tables.published import load_table
-from dadlab.tables.rows import read_rows
-from dadlab.tables.sentences import NOT_MEASURED, judge_sentences, read_sentences
-from dadlab.tables.summary import GAINS, gains, rank_correlations, read_records, verdicts
-from dadlab.tables.timing import budgets, step_seconds, timed
-from dadlab.tables.verdicts import HOLDS
+from dadlab.tables.summary import GAINS, gains, rank_correlations, read_records, tally, verdicts
+from dadlab.tables.verdicts import FAILS, HOLDS
 
 
 def row(name: str, published: float, mean: float) -> dict:
@@ -126,11 +122,19 @@ def test_published_numbers_may_speak_against_a_sentence():
     assert found["effects"][4][0].startswith("(N · a − N · b) − N · a on C")
 
 
-def test_what_is_timed_has_rounds():
-    compared = {"first": "a", "second": "b", "on": "C", "level": 0.95, "scale": 1.0, "effect": {"mean": 1.0}}
-    claim = {"claim": "c", "verdict": "x", "comparisons": [{**compared, "would_tell": "101 seeds", "above": 0.0}]}
-    (told,) = verdicts({"t": {"rounds": [0, 1], "claims": [claim]}})["effects"]
-    assert told[0].endswith("; 101 rounds would tell")
+def test_a_sentence_that_says_some_is_spoken_against_by_all_of_its_comparisons_alone():
+    rows = [{"row": [name], "cells": {"A": {"published": value}}} for name, value in (("a", 5.0), ("b", 3.0))]
+    both = [{"first": first, "second": second, "on": "A", "above": 0.0} for first, second in (("a", "b"), ("b", "a"))]
+    said = [(some, part) for some in (False, True) for part in (both, both[1:])]
+    claims = [{"claim": "c", "verdict": "x", "some": some, "comparisons": part} for some, part in said]
+    assert verdicts({"t": {"rows": rows, "claims": claims}})["against"].tolist() == [True, True, False, True]
+
+
+def test_what_is_our_own_is_not_counted_with_the_papers_claims():
+    said = [{"claim": "c", "verdict": verdict, "ours": ours, "comparisons": []} for verdict, ours in
+            ((HOLDS, True), (HOLDS, False), (FAILS, True))]  # fmt: skip
+    counts = tally({"t": {"rows": [], "claims": said}})
+    assert counts.loc["t", ["claims", HOLDS, FAILS]].tolist() == [1, 1, 0]
 
 
 def test_rows_over_references_of_their_own_are_not_ranked():
@@ -177,31 +181,3 @@ def test_effects_say_both_rows_their_level_which_way_is_better_and_what_would_te
 def test_scatter_has_a_mark_for_every_column():
     figure = published_measured(gains(RECORD, "t"))
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["ImageNet", "C"]
-
-
-def test_budgets_are_paired_by_round_and_judged():
-    seconds = pd.DataFrame(
-        {"ImageNet": [1.0, 2.0, 1.0] * 2, "DAD (Ours)": [2.0, 4.2, 1.9] * 2, "DAT": [3.0, 7.0, 3.4] * 2}
-    )
-    published = load_table(7)
-    measured = timed(published, read_rows(7), budgets(seconds, "ImageNet"))
-    assert measured.estimates["DAD (Ours)", "Training Budget"].mean == pytest.approx(2.0)
-    assert measured.estimates["DAT", "Attack Steps"].mean == 1
-    found, dearer, cheaper = judge_sentences(read_sentences(7, published.attrs["lower_is_better"]), measured)
-    assert dearer.verdict == HOLDS  # plain training is the cheaper one
-    assert cheaper.verdict == NOT_MEASURED  # Pyramid AT was not timed
-    told = dict(zip([c.second for c in found.sentence.comparisons], found.verdicts, strict=True))
-    assert told["DAT"] is not None
-    assert told["DAT"].verdict == HOLDS
-    assert told["DAT"].effect.mean == pytest.approx(2.0 - (3 + 3.5 + 3.4) / 3)
-
-
-def test_runs_take_turns(tmp_path):
-    shared = {"limit": 40, "views": 2, "epochs": 1}
-    (plain,) = [row for row in read_rows(7, shared=shared) if row.method == "plain"]
-    runs = {"one": plain.run(0), "again": plain.run(1)}
-    seconds = step_seconds(runs, tmp_path, rounds=3, steps=2)
-    assert seconds.shape == (3, 2)
-    assert (seconds > 0).all(axis=None)
-    with pytest.raises(ValueError, match="rounds must be at least 2"):
-        step_seconds(runs, tmp_path, rounds=1)

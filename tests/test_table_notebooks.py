@@ -100,14 +100,14 @@ def test_accuracy_under_attack(runs, tmp_path):
 
 
 def test_the_cost_of_a_step(runs, tmp_path):
-    record = run("tables/table_07", tmp_path, runs, rounds=3, steps=2)
+    record = run("tables/table_07", tmp_path, runs, rounds=2, steps=2)
     cells = {row["row"][0]: row["cells"]["Training Budget"] for row in record["rows"]}
     assert cells["ImageNet"]["mean"] == 1.0
     assert cells["DAD (Ours)"]["mean"] > 1.0
     assert record["milliseconds"].keys() == cells.keys()
     steps = {row["row"][0]: row["cells"]["Attack Steps"]["mean"] for row in record["rows"]}
     assert (steps["ImageNet"], steps["Adversarial Training"], steps["AdvProp"], steps["DAD (Ours)"]) == (0, 10, 5, 1)
-    assert record["rounds"] == [0, 1, 2]
+    assert record["rounds"] == [0, 1]
     assert not any(row["runs"] for row in record["rows"])
 
 

@@ -1,15 +1,17 @@
 """Timing: seconds a training step of each method, as a multiple of a plain step (Zhou et al., 2023, Table 7).
 
-Methods take turns in one process, so that whatever else the machine does touches all of them alike; on a CPU its own
-seconds are counted, not the clock's. What is made before training (samples, teacher logits) is not a step's cost; a
-method's own attack on the student is.
+Methods take turns in one process, so that whatever else the machine does touches all of them alike, and every round is
+a process of its own, since memory lies differently in each; on a CPU its own seconds are counted, not the clock's. What
+is made before training (samples, teacher logits) is not a step's cost; a method's own attack on the student is.
 """
 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from dadlab.cost import step_cost
 from dadlab.loop import Service
 from dadlab.methods import METHODS
+from dadlab.progress import track
 from dadlab.run import Run
 from dadlab.tables.measured import Measured, Values
 from dadlab.tables.rows import Row
@@ -32,17 +35,27 @@ def step_seconds(runs: Mapping[str, Run], runs_dir: Path, *, rounds: int = 8, st
     Args:
         runs: name → run; samples and teacher logits that it needs are made first if missing.
         runs_dir: where those live.
-        rounds: how often the methods take turns, after one round that is not counted.
-        steps: of each method in a round.
+        rounds: how many processes the methods take turns in, one process after the other.
+        steps: of each method in a round, after as many that are not counted.
 
     Raises:
         ValueError: fewer than two rounds.
     """
     if rounds < 2:
         raise ValueError(f"rounds must be at least 2, got {rounds}")
+    lines = []
+    for _ in track(range(rounds), "rounds"):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            lines.append(process.submit(time_round, dict(runs), Path(runs_dir), steps).result())
+    return pd.DataFrame(lines)
+
+
+def time_round(runs: Mapping[str, Run], runs_dir: Path, steps: int) -> dict[str, float]:
+    """One line of `step_seconds`, in this process."""
     learners = {name: _steps(run, runs_dir) for name, run in runs.items()}
-    lines = [{name: _median(learner, steps) for name, learner in learners.items()} for _ in range(rounds + 1)]
-    return pd.DataFrame(lines[1:])
+    for learner in learners.values():
+        _median(learner, steps)
+    return {name: _median(learner, steps) for name, learner in learners.items()}
 
 
 def budgets(seconds: pd.DataFrame, standard: str) -> pd.DataFrame:
@@ -86,10 +99,10 @@ def timed(published: pd.DataFrame, rows: Sequence[Row], budgets: pd.DataFrame) -
     for row in (row for row in rows if row.key in budgets):
         cells = {"Attack Steps": [_attack_steps(row)] * len(turns), "Training Budget": budgets[row.key]}
         values[row.key] = {
-            column: {turn: np.array([value / 100]) for turn, value in zip(turns, cell, strict=True)}
+            column: {turn: np.array([value]) for turn, value in zip(turns, cell, strict=True)}
             for column, cell in cells.items()
         }
-    return Measured(published, rows, list(turns), values, missing, rounds=True)
+    return Measured(published, rows, list(turns), values, missing, scale=1.0, turns="rounds")
 
 
 def _attack_steps(row: Row) -> int:

@@ -46,15 +46,16 @@ def three_kinds(
 
 
 @torch.no_grad()
-def chosen(base: nn.Module, images: Tensor, labels: Tensor, kinds: Mapping[str, Tensor], count: int) -> Tensor:
-    """The first (≤ `count`,) photographs that a base model gets right, and of every kind takes for something else.
+def fooled(base: nn.Module, images: Tensor, labels: Tensor, kinds: Mapping[str, Tensor]) -> Tensor:
+    """In how many kinds a base model takes each photograph (B,) for something else; −1 of those it does not know."""
+    times = torch.stack([base(found).argmax(1) != labels for found in kinds.values()]).sum(0)
+    return torch.where(base(images).argmax(1) == labels, times, -1)
 
-    Where fewer satisfy that, those follow that it gets right and takes for something else in most kinds.
-    """
-    right = base(images).argmax(1) == labels
-    fooled = torch.stack([base(found).argmax(1) != labels for found in kinds.values()]).sum(0)
-    order = torch.argsort(-torch.where(right, fooled, -1), stable=True)
-    return order[:count][right[order[:count]]]
+
+def chosen(times: Tensor, count: int) -> Tensor:
+    """The first (≤ `count`,) photographs of those that a base model knows, the most often fooled ones first."""
+    order = torch.argsort(-times, stable=True)[:count]
+    return order[times[order] >= 0]
 
 
 def likeness(changes: Tensor) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dadlab.profile import Attack
-from dadlab.tables.kinds import KINDS, chosen, likeness, strength, three_kinds
+from dadlab.tables.kinds import KINDS, chosen, fooled, likeness, strength, three_kinds
 
 
 def test_kinds_stay_images_and_only_pixel_space_stays_near(photos40, tiny_teacher, tiny_student, tiny_vqgan):
@@ -35,8 +35,10 @@ def test_photographs_are_chosen_by_the_rule():
     images, labels = torch.cat([dark, dark, dark, bright]), torch.zeros(4, dtype=torch.int64)
     # photograph 0 is never fooled, 1 by one kind, 2 by both; 3 is not known in the first place
     kinds = {"a": torch.cat([dark, bright, bright, bright]), "b": torch.cat([dark, dark, bright, bright])}
-    assert chosen(Brightness(), images, labels, kinds, 1).tolist() == [2]
-    assert chosen(Brightness(), images, labels, kinds, 4).tolist() == [2, 1, 0]
+    times = fooled(Brightness(), images, labels, kinds)
+    assert times.tolist() == [0, 1, 2, -1]
+    assert chosen(times, 1).tolist() == [2]
+    assert chosen(times, 4).tolist() == [2, 1, 0]
 
 
 def test_likeness_has_no_scale_and_strength_is_one():

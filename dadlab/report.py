@@ -142,15 +142,22 @@ def gain_figure(results: dict[str, Any], reference: str = "kd", home: str = "stu
     return plots.gains(gains, drop=drop, reference=reference, home=home)
 
 
+def readme_parts(results: Path) -> dict[str, str]:
+    """What stands in each of README's places, from the records in a folder."""
+    named = ("main", "broad", "methods_resnet_s")
+    main, broad, methods = (json.loads((results / f"{name}.json").read_text()) for name in named)
+    tables = beside(main, broad, "dad", "DAD, broad discretizer")
+    told = markdown_table(tables), markdown_differences(tables, ["rendition+sketch", "studio", "context"])
+    shown = ["rendition+sketch", "context", "stylized", "studio"]
+    return {
+        "results": "\n".join(told),
+        "methods": markdown_methods(methods, shown),
+        "claims": markdown_claims(read_records(results)),
+    }
+
+
 if __name__ == "__main__":
     place = Path("papers/dad/results")
-    main, broad = (json.loads((place / f"{name}.json").read_text()) for name in ("main", "broad"))
-    tables = beside(main, broad, "dad", "DAD, broad discretizer")
-    parts = markdown_table(tables), markdown_differences(tables, ["rendition+sketch", "studio", "context"])
-    update_readme(Path("README.md"), "results", "\n".join(parts))
-    methods = json.loads((place / "methods_resnet_s.json").read_text())
-    shown = ["rendition+sketch", "context", "stylized", "studio"]
-    update_readme(Path("README.md"), "methods", markdown_methods(methods, shown))
-    if records := read_records(place):
-        update_readme(Path("README.md"), "claims", markdown_claims(records))
-    gain_figure(main).savefig(place / "gain.png", dpi=200, bbox_inches="tight")
+    for name, text in readme_parts(place).items():
+        update_readme(Path("README.md"), name, text)
+    gain_figure(json.loads((place / "main.json").read_text())).savefig(place / "gain.png", dpi=200, bbox_inches="tight")

@@ -2,6 +2,7 @@ from dataclasses import asdict
 
 import pytest
 
+from dadlab.demo import ROOT
 from dadlab.profile import make_profile
 from dadlab.report import (
     beside,
@@ -9,6 +10,7 @@ from dadlab.report import (
     markdown_differences,
     markdown_methods,
     markdown_table,
+    readme_parts,
     update_readme,
 )
 from dadlab.tables.summary import AGAINST, VERDICTS
@@ -97,3 +99,11 @@ def test_what_the_papers_own_numbers_speak_against_says_so():
     compared = {"first": "a", "second": "b", "on": "A", "above": 0.0}
     record = {"rows": rows, "claims": [{"claim": "a is best", "verdict": VERDICTS[0], "comparisons": [compared]}]}
     assert f"- Table 1: a is best{AGAINST}." in markdown_claims({"table_01": record})
+
+
+@pytest.mark.parametrize("place", ["results", "methods", "claims"])
+def test_readme_says_what_the_records_say(place, tmp_path):
+    written = ROOT / "README.md"
+    (tmp_path / "README.md").write_text(written.read_text())
+    update_readme(tmp_path / "README.md", place, readme_parts(ROOT / "papers/dad/results")[place])
+    assert (tmp_path / "README.md").read_text() == written.read_text(), "python -m dadlab.report renews it"

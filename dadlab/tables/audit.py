@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from dadlab.tables.reliability import (
 )
 
 COVERAGES = (0.5, 0.8)
+SHARES = tuple(step / 20 for step in range(1, 21))  # of a curve
 NOT_ESTIMABLE = "not estimable"
 
 
@@ -45,6 +47,22 @@ def audit(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], runs_dir: 
         for split in splits
     ]
     return pd.DataFrame(lines)
+
+
+def coverage_curves(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], runs_dir: Path) -> pd.DataFrame:
+    """Top-1 in per cent on the share of photographs that a student is surest of, averaged over seeds.
+
+    Columns: `method`, `split`, `coverage` in (0, 1], `top-1`.
+    """
+    lines = []
+    for ((method, _), run), split in itertools.product(runs.items(), splits):
+        tested = _load(run, split)
+        said = among_labels(student_logits(run, runs_dir, split), tested.labels.numpy(), tested.among)
+        lines += [
+            {"method": method, "split": split, "coverage": share, "top-1": selective_accuracy(*said, share)}
+            for share in SHARES
+        ]
+    return pd.DataFrame(lines).groupby(["method", "split", "coverage"], sort=False, as_index=False).mean()
 
 
 def _line(run: Run, split: str, runs_dir: Path) -> dict[str, float]:

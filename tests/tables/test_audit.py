@@ -123,3 +123,17 @@ def test_errors_under_corruption_are_averaged_over_seeds(monkeypatch, tmp_path):
     monkeypatch.setattr(audit, "measure_corruptions", lambda run, _: {"fog": errors[run.method] + 0.1 * run.seed})
     found = audit.by_corruption(RUNS, tmp_path)
     assert found.loc["fog"].to_dict() == pytest.approx({"plain": 55.0, "kd": 30.0})
+
+
+def test_a_curve_counts_the_surest_first_and_averages_over_seeds(monkeypatch, tmp_path):
+    """Of the plain student's photographs the surer half is right, with either seed; KD's are all right."""
+    labels = load_split("fashion", "a").labels.numpy()
+    half = np.arange(len(labels)) < len(labels) // 2
+    right, wrong = 5 * np.eye(10)[labels], 3 * np.eye(10)[(labels + 1) % 10]
+    said = {"kd": right, "plain": np.where(half[:, None], right, wrong)}
+    monkeypatch.setattr(audit, "student_logits", lambda run, *_: said[run.method])
+    found = audit.coverage_curves(RUNS, ["a"], tmp_path).set_index(["method", "split", "coverage"])["top-1"]
+    assert len(found) == 2 * len(audit.SHARES)
+    assert found["kd"].tolist() == [100.0] * len(audit.SHARES)
+    assert found["plain", "a", 0.25] == 100
+    assert found["plain", "a", 1.0] == pytest.approx(100 * half.mean())

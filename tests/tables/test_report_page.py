@@ -5,13 +5,16 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dadlab.demo import ROOT
 from dadlab.tables import report_page
+from dadlab.tables.record import RESULTS, report_path
 from dadlab.tables.report_page import FIGURE_NAMES, TABLE_NAMES, write_page
 from dadlab.tables.sentences import NOT_MEASURED
 from dadlab.tables.summary import AGAINST
@@ -190,3 +193,11 @@ def test_page_of_nothing_says_so(tmp_path):
     page = write_page(tmp_path, tmp_path / "report.html").read_text()
     assert "no data yet" in page
     assert page.count("makes its record") == len(FIGURE_NAMES) + len(TABLE_NAMES)
+
+
+def test_the_committed_report_says_what_the_records_say(tmp_path):
+    """Pictures aside: another machine's fonts may draw them otherwise."""
+    shutil.copytree(ROOT / RESULTS, tmp_path / RESULTS)
+    again = write_page(tmp_path / RESULTS, tmp_path / report_path("fashion"))
+    texts = [re.sub(r"<img [^>]*>", "", page.read_text()) for page in (ROOT / report_path("fashion"), again)]
+    assert texts[0] == texts[1], "make tables renews it"

@@ -16,18 +16,18 @@ from dadlab.tables.rows import NOT_YET, ROWS, read_rows
 NUMBERS = [str(number) for number in range(1, 13)]
 MARKS = ("later", "ours", "some")
 WRITTEN_DOWN = {
-    "1": "1f5cacec59d3",
+    "1": "1f4fff46ddfb",
     "2": "e47da1073c4d",
-    "3": "4abae533ce53",
-    "4": "a66f4f087b5d",
+    "3": "a8dcfab4769e",
+    "4": "72228d5d3351",
     "5": "b637f54dcf82",
-    "6": "e5beb3dc9be9",
+    "6": "f9afd9216bd8",
     "7": "a3aa4f3bba49",
     "8": "ae5e74818da1",
     "9": "088e28c35705",
     "10": "bb2e5acbf904",
     "11": "c6b7cd409b9c",
-    "12": "f405c0b2d5ee",
+    "12": "80afc4d43039",
 }
 
 
@@ -159,7 +159,7 @@ def test_margins_are_those_of_the_claims_words():
         "In distribution DAD stays competitive for ViT-B: at most a point below AugReg alone": -1.0,
         "As augmentation alone DAD remains competitive: at most two points below Pyramid AT and DAT on average": -2.0,
         point: -1.0,
-        "The same, for ViT-B": -1.0,
+        point.replace("ResNet50", "ViT-B"): -1.0,
     }
 
 

@@ -45,7 +45,7 @@ def test_columns_are_attacks_on_as_many_photographs_as_told(asked, tmp_path):
 
 
 def test_nobody_robust_to_autoattack_is_a_claim_that_enough_photographs_can_tell(asked, tmp_path, monkeypatch):
-    sentences = [s for s in read_sentences(12) if s.text.startswith("Neither")]
+    sentences = [s for s in read_sentences(12) if s.text.endswith("above the plain ResNet50")]
     (found,) = judge_sentences(sentences, measure(tmp_path))
     assert found.verdict == OPEN
     assert {verdict.would_tell for verdict in found.verdicts} == {"437 images"}  # 1 − 0.0125^(1 / n) < 0.01

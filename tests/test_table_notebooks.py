@@ -41,7 +41,7 @@ def run(name: str, folder: Path, runs: Path, **parameters: Any) -> dict[str, Any
 
 
 def check_verdicts(claims: Sequence[dict[str, Any]]) -> None:
-    """Every sentence is as good as its worst comparison, or its best one if it says "some"; of none nothing can be made.
+    """Every sentence is as good as its worst comparison, or as its best if it says "some"; of none nothing can be made.
 
     Every comparison lies where its interval does.
     """

@@ -1,10 +1,10 @@
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from toy_attacks import PROFILE, Seen, drawn, shown
 
 from dadlab import adversarial
 from dadlab.adversarial import AT, FAST_ADVPROP, with_gradient
@@ -13,12 +13,11 @@ from dadlab.batch import Batch, Tools
 from dadlab.discretizer import Identity
 from dadlab.losses import dad_loss
 from dadlab.methods import METHODS
-from dadlab.profile import Attack, Profile
+from dadlab.profile import Attack
 from dadlab.pyramid import perturb_pyramid
 from dadlab.students import Student
 
 NAMES = ["at", "advprop", "fast_advprop", "pyramid_at", "dat", "dat_dad"]
-PROFILE = Profile(temperature=2.0, alpha=0.25, attack=Attack(epsilon=1.0, step_size=1.0))
 
 
 @pytest.fixture
@@ -35,35 +34,6 @@ def batch() -> Batch:
 @pytest.fixture
 def tools(student, tiny_vqgan) -> Tools:
     return Tools(PROFILE, student, tiny_vqgan, seed=5)
-
-
-def drawn(count: int) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-
-    def half() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        images = torch.rand(count, 3, 32, 32, generator=generator)
-        return images, torch.arange(count) % 3, torch.randn(count, 3, generator=generator)
-
-    return Batch(torch.arange(count), *half(), *half())
-
-
-class Seen(nn.Module):
-    """A student that notes what it is shown: images, and whether it was in training mode."""
-
-    def __init__(self, student: nn.Module):
-        super().__init__()
-        self.student, self.shown = student, []
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.shown.append(SimpleNamespace(images=images.detach(), training=self.training))
-        return self.student(images)
-
-
-def shown(name: str, batch: Batch, tools: Tools) -> list[torch.Tensor]:
-    """What the update sees; the attack asks the bare network."""
-    seen = Seen(tools.network)
-    METHODS[name].loss(seen, batch, tools)
-    return [show.images for show in seen.shown]
 
 
 @pytest.mark.parametrize("name", NAMES)

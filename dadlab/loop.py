@@ -25,7 +25,6 @@ import torch
 from accelerate import Accelerator
 from timm.optim import create_optimizer_v2
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dadlab.adain import load_style_transfer
@@ -41,7 +40,7 @@ from dadlab.progress import track
 from dadlab.schedules import SCHEDULES
 from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
 from dadlab.steps import Steps
-from dadlab.students import Student
+from dadlab.students import Student, plain_attention
 from dadlab.tracking import settings
 
 LOGGED = 50  # steps between two values in a tracker
@@ -99,6 +98,8 @@ class Loop:
         self.discretizer = load_discretizer(self.profile.discretizer).to(device) if "discretizer" in asks else None
         self.transfer = load_style_transfer(self.profile.transfer).to(device) if "transfer" in asks else None
         student.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if accelerator.device.type == "cpu":
+            plain_attention(student)
         self.optimizer = create_optimizer_v2(
             list(student.parameters()), self.profile.optimizer, self.profile.lr, weight_decay=self.profile.weight_decay
         )
@@ -172,7 +173,7 @@ class Loop:
             share = len(batch.images) * self.accelerator.num_processes / self.steps.batch
             batch = self.to_device(batch)
             with contextlib.nullcontext() if part == len(batches) else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast(), self._attention():
+                with self.accelerator.autocast():
                     loss = method.loss(self.model, batch, tools) * share
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -182,11 +183,6 @@ class Loop:
         if self.average is not None:
             self.average.update_parameters(self.student)
         return total
-
-    def _attention(self) -> contextlib.AbstractContextManager[None]:
-        """On a CPU the fused kernel's backward costs a small ViT more than plain matrix products do."""
-        on_cpu = self.accelerator.device.type == "cpu"
-        return sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext()
 
     def _close_epoch(self) -> None:
         line = self.progress.close_epoch(self.steps.an_epoch)

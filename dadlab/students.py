@@ -111,6 +111,14 @@ STUDENTS: dict[str, _Build] = {
 }
 
 
+def plain_attention(model: nn.Module) -> None:
+    """Let every attention of timm's compute by plain matrix products: quicker to train on a CPU than fused kernels."""
+    module: Any
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+
+
 def check_student(name: str, *, batch_norm: bool = False) -> None:
     """Raise a `ValueError` that names the alternatives unless a student of this name can be built.
 

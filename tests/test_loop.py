@@ -164,6 +164,13 @@ def test_average_of_weights_becomes_the_student(profile, tmp_path):
     assert not torch.equal(last["net.head.fc.weight"], averaged["net.head.fc.weight"])
 
 
+def test_a_cpu_trains_without_fused_attention(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(Loop, "fit", lambda loop: seen.append(loop.student))
+    seen: list[Student] = []
+    train(Run(profile, "plain", "vit_s"), tmp_path)
+    assert not any(block.attn.fused_attn for block in seen[0].net.blocks)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "lamb", "lion", "adafactor"])
 def test_other_optimizers_learn(profile, tmp_path, optimizer):
     run = Run(replace(profile, optimizer=optimizer, lr=1e-2), "plain")

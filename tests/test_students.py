@@ -5,7 +5,15 @@ from timm.layers import DropPath
 from torch.utils.flop_counter import FlopCounterMode
 
 from dadlab.files import save_weights
-from dadlab.students import STUDENTS, Student, begin_student, check_start, load_student, save_student
+from dadlab.students import (
+    STUDENTS,
+    Student,
+    begin_student,
+    check_start,
+    load_student,
+    plain_attention,
+    save_student,
+)
 
 
 @pytest.mark.parametrize("size", [32, 48])
@@ -49,6 +57,17 @@ def test_saved_student_comes_back_exactly(tmp_path, name):
     images = torch.rand(2, 3, 32, 32)
     assert (found.name, found.classes, found.training) == (name, 5, False)
     assert torch.equal(found(images), student(images))
+
+
+def test_plain_attention_gives_the_same_logits_without_a_fused_kernel():
+    images = torch.rand(2, 3, 32, 32)
+    student = Student("vit_s", 10).eval()
+    expected = student(images)
+    plain_attention(student)
+    with torch.profiler.profile() as profiler:
+        found = student(images)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert not [event.key for event in profiler.key_averages() if "scaled_dot_product" in event.key]
 
 
 @pytest.mark.parametrize(("name", "hint"), [("resnet_x", "resnet_s"), ("vit_l", "vit_s"), ("qqq", "resnet_s")])

@@ -19,14 +19,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dadlab.fingerprints import fingerprint
 from dadlab.making.drawings import random_batch
 from dadlab.photos import CLASSES, Photos
 from dadlab.render import COLOURS, render
 from dadlab.snapshot import restore_training, save_training
-from dadlab.students import Student, save_student
+from dadlab.students import Student, plain_attention, save_student
 
 STYLES = ("studio", "context")
 SAVED = 100  # steps between checkpoints
@@ -78,10 +77,8 @@ def train_classifier(
     seed: int,
     log: Callable[[str], None],
 ) -> None:
-    """Cross-entropy on crops and mirrors of images (N, 3, S, S) uint8, from the checkpoint on where there is one.
-
-    Attention runs in plain matrix products, which are quicker on a CPU than the fused kernel's backward.
-    """
+    """Cross-entropy on crops and mirrors of images (N, 3, S, S) uint8, from the checkpoint on where there is one."""
+    plain_attention(net)
     net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, max(20, steps), pct_start=0.1)
@@ -89,7 +86,7 @@ def train_classifier(
     of = fingerprint(images, labels, steps, batch, peak, seed)
     for step in range(restore_training(checkpoint, state, of), steps):
         pixels, rows = random_batch(images, step, batch, seed)
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16):
             logits = net(pixels.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels[rows])
         optimizer.zero_grad()

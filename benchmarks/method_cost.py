@@ -2,7 +2,8 @@
 
 `python -m benchmarks.method_cost --out …` writes them as JSON. Methods take turns, step after step, so that a busy
 machine slows all of them; the first turn, which warms up, does not count. CPU seconds are those to trust where other
-programs run too. Batches are read before; a run's minutes are its steps times their CPU seconds (seconds on a GPU).
+programs run too. Batches are read before; a run's minutes are its steps times their CPU seconds (seconds on a GPU),
+and a sweep is five seeds of every method and student, shared by two cores (or on one GPU).
 """
 
 from __future__ import annotations
@@ -75,6 +76,12 @@ def measure(runs: dict[str, Run], folder: Path, turns: int, steps: int) -> dict[
     }
 
 
+def sweep_hours(found: dict[str, dict[str, dict]], *, seeds: int = 5) -> float:
+    """Hours that all runs' steps take on two cores, or on one GPU."""
+    minutes = sum(method["minutes a run"] for methods in found.values() for method in methods.values())
+    return round(minutes * seeds / 60 / (1 if torch.cuda.is_available() else 2), 1)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print, and write where told to."""
     parser = argparse.ArgumentParser("benchmarks.method_cost", description=__doc__.splitlines()[0])
@@ -104,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "steps a run": steps,
         "turns": given.turns,
         "students": found,
+        "hours of a sweep": sweep_hours(found),
         "teacher, a photograph": {
             name: asdict(teacher_cost(METHODS[name], Run(profile, name).profile)) for name in methods
         },

@@ -18,3 +18,14 @@ def test_methods_are_timed_beside_plain(files, tmp_path, capsys):
     assert resnet["at"]["over plain"] > 2
     assert (resnet["at"]["attack_steps"], resnet["at"]["forward"]) == (10, 11)
     assert "left out: student 'vit_s' has no batch norm" in capsys.readouterr().out
+
+
+def test_a_sweep_is_five_seeds_of_every_method_and_student_on_two_cores(monkeypatch):
+    rows = {
+        "resnet_s": {"plain": {"minutes a run": 24.0}},
+        "vit_s": {"plain": {"minutes a run": 36.0}, "at": {"minutes a run": 60.0}},
+    }
+    monkeypatch.setattr(method_cost.torch.cuda, "is_available", lambda: False)
+    assert method_cost.sweep_hours(rows) == 5.0
+    monkeypatch.setattr(method_cost.torch.cuda, "is_available", lambda: True)
+    assert method_cost.sweep_hours(rows) == 10.0

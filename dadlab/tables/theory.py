@@ -92,7 +92,7 @@ def risk_bounds(
     empirical: float,
     slack: float,
 ) -> pd.DataFrame:
-    """Lemmas 3.1 and 3.2 for every test distribution: both sides, whether they hold, whether they say anything.
+    """Lemmas 3.1 and 3.2 for every test distribution: both sides, whether each holds and says anything (is below 1).
 
     Args:
         risks: distribution → r(P').
@@ -103,9 +103,13 @@ def risk_bounds(
     """
     lines = []
     for test in (name for name in risks if name != anchor):
-        first, second = risks[anchor] + w[anchor, test], empirical + w[anchor, test] + slack
-        line = {"r(P')": risks[test], "w(P', P)": w[anchor, test], "3.1: r(P) + w": first, "3.2: r̂(P) + w + ξ": second}
-        lines.append({"P'": test, **line, "holds": risks[test] <= min(first, second), "informative": second < 1})
+        line = {"P'": test, "r(P')": risks[test], "w(P', P)": w[anchor, test]}
+        bounds = {"3.1": ("r(P) + w", risks[anchor]), "3.2": ("r̂(P) + w + ξ", empirical + slack)}
+        for lemma, (formula, rest) in bounds.items():
+            bound = rest + w[anchor, test]
+            line |= {f"{lemma}: {formula}": bound, f"{lemma} holds": risks[test] <= bound}
+            line |= {f"{lemma} informative": bound < 1}
+        lines.append(line)
     return pd.DataFrame(lines).set_index("P'")
 
 

@@ -4,14 +4,15 @@ They are data (`papers/dad/rows.json`), written down after a first run of six me
 rows, or marked as later; what we ask of a table ourselves is marked as ours. A sentence holds if all its comparisons
 hold and does not hold if one of them does not; one that says "some" holds if one of them does, and does not if none.
 Comparisons with rows that nobody can train here are left out, and the sentence says so; every comparison of a table
-counts in the correction, those that could not be made included, but once where several sentences make it. `A − B` in a
-row's place is the gain of A over B, `mean of A, B` in a column's the mean of these.
+counts in the correction, those that could not be made included, but once where several sentences make it. In a row's
+place `A − B` is the gain of A over B and `A ÷ B` how many times B it reaches; in a column's `mean of A, B` is the mean
+of these.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from dadlab.tables.verdicts import (
 NOT_MEASURED, IMPOSSIBLE = "not measured", "cannot be made here"
 ONE_SEED = " (one seed, images alone)"  # said of its interval
 LATER, OURS = " (added after the first results)", " (our own, no sentence of the paper)"  # said of a sentence
-LESS = " − "  # between two rows: the gain of the first over the second
+LESS, OVER = " − ", " ÷ "  # between two rows: the gain of the first over the second, absolute and relative
 MEAN_OF = "mean of "  # before columns, as in `mean of C, A`
 
 
@@ -164,7 +165,7 @@ def _scaled(sentence: Sentence, scale: float) -> Sentence:
 
 
 def _rows_of(claim: Claim) -> set[str]:
-    return {row for name in (claim.first, claim.second) for row in name.split(LESS)}
+    return {*rows_in(claim.first), *rows_in(claim.second)}
 
 
 def judge_claims(
@@ -185,13 +186,14 @@ def judge_claims(
 
 
 def _judge(claim: Claim, measured: Measured, total: int) -> Verdict | None:
-    cells = [
-        set(measured.values.get(row, {}).get(column, ())) for row in _rows_of(claim) for column in columns_of(claim.on)
-    ]
+    columns = columns_of(claim.on)
+    cells = [set(measured.values.get(row, {}).get(column, ())) for row in _rows_of(claim) for column in columns]
     seeds = sorted(set.intersection(*cells))
     if not seeds:
         return None
-    first, second = (_values(measured, name, claim.on, seeds) for name in (claim.first, claim.second))
+    first, second = (
+        value_of(name, lambda row: _cells(measured, row, columns, seeds)) for name in (claim.first, claim.second)
+    )
     return judge(
         first,
         second,
@@ -212,10 +214,36 @@ def columns_of(on: str) -> list[str]:
     return on.removeprefix(MEAN_OF).split(", ") if on.startswith(MEAN_OF) else [on]
 
 
-def _values(measured: Measured, name: str, on: str, seeds: Sequence[int]) -> np.ndarray:
-    """(S, N) of a row, or of the gain of one row over another."""
-    first, *over = (_cells(measured, row, columns_of(on), seeds) for row in name.split(LESS))
-    return first - over[0] if over else first
+def rows_in(name: str) -> list[str]:
+    """The row of this name, or the two whose gain it is.
+
+    >>> rows_in("DAD"), rows_in("DAD ÷ ViT")
+    (['DAD'], ['DAD', 'ViT'])
+    """
+    return name.split(LESS) if LESS in name else name.split(OVER)
+
+
+def value_of(name: str, value: Callable[[str], Any]) -> Any:
+    """A row's value, or the gain of one row over another.
+
+    >>> printed = {"DAD": 30.0, "ViT": 20.0}.get
+    >>> value_of("DAD − ViT", printed), float(value_of("DAD ÷ ViT", printed))
+    (10.0, 1.5)
+    """
+    first, *second = map(value, rows_in(name))
+    if not second:
+        return first
+    return first - second[0] if LESS in name else ratio(first, second[0])
+
+
+def ratio(values: Any, base: Any) -> Any:
+    """Values (S, N) whose mean is the ratio of two means, and whose spread is that ratio's to first order.
+
+    >>> ratio(np.array([[3.0, 5.0]]), np.array([[1.0, 3.0]]))
+    array([[2.5, 1.5]])
+    """
+    found = np.mean(values) / np.mean(base)
+    return found + (values - found * base) / np.mean(base)
 
 
 def _cells(measured: Measured, row: str, columns: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
@@ -232,7 +260,7 @@ def verdict_table(judged: Sequence[Judged]) -> Styler:
         {
             "claim": found.sentence.said,
             "verdict": found.verdict,
-            "comparison": " − ".join(f"({n})" if LESS in n else n for n in (claim.first, claim.second)),
+            "comparison": compared(claim.first, claim.second),
             "on": claim.on,
             "effect (points)": _effect(claim, verdict),
             "by itself": NOT_MEASURED if verdict is None else verdict.verdict,
@@ -244,6 +272,15 @@ def verdict_table(judged: Sequence[Judged]) -> Styler:
     frame = pd.DataFrame(lines).set_index(["claim", "verdict", "comparison", "on"])
     colours = {HOLDS: f"color: {KEPT}", FAILS: f"color: {REJECTED}"}
     return frame.style.map(lambda cell: colours.get(cell, ""), subset=["by itself"]).set_uuid("v")
+
+
+def compared(first: str, second: str) -> str:
+    """What is subtracted from what, gains in brackets.
+
+    >>> compared("DAD ÷ ViT", "KD")
+    '(DAD ÷ ViT) − KD'
+    """
+    return LESS.join(f"({name})" if len(rows_in(name)) > 1 else name for name in (first, second))
 
 
 def _effect(claim: Claim, verdict: Verdict | None) -> str:

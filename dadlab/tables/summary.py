@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from dadlab.estimates import Estimate, accuracy
 from dadlab.tables.rows import SEPARATOR
-from dadlab.tables.sentences import IMPOSSIBLE, LESS, NOT_MEASURED, ONE_SEED, columns_of
+from dadlab.tables.sentences import IMPOSSIBLE, NOT_MEASURED, ONE_SEED, columns_of, compared, value_of
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, printed
 
 GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high", "over", "runs"]
@@ -124,11 +124,11 @@ def _against(comparison: dict[str, Any], record: dict[str, Any]) -> bool:
     cells = {SEPARATOR.join(row["row"]): row["cells"] for row in record.get("rows", ())}
     lower = record.get("lower_is_better") or ()
 
-    def printed(which: str) -> float:
-        told = [published_on(cells.get(row, {}), comparison["on"], lower) for row in comparison[which].split(LESS)]
-        return float(np.subtract.reduce([math.nan if value is None else value for value in told]))
+    def printed(row: str) -> float:
+        value = published_on(cells.get(row, {}), comparison["on"], lower)
+        return math.nan if value is None else value
 
-    gain = printed("first") - printed("second")
+    gain = value_of(comparison["first"], printed) - value_of(comparison["second"], printed)
     return gain <= comparison.get("above", -math.inf) or gain >= comparison.get("below", math.inf)
 
 
@@ -185,7 +185,6 @@ def _effects(comparisons: Sequence[dict[str, Any]], record: dict[str, Any]) -> l
 
 def _effect(found: dict[str, Any], lower: bool) -> str:
     effect = printed(Estimate(**found["effect"]), found["scale"]) + ONE_SEED * (found.get("seeds") == 1)
-    first, second = (f"({name})" if LESS in name else name for name in (found["first"], found["second"]))
-    told = f"{first} − {second} on {found['on']}: {effect} at {100 * found['level']:.4g} %"
+    told = f"{compared(found['first'], found['second'])} on {found['on']}: {effect} at {100 * found['level']:.4g} %"
     told += ", lower is better" if lower else ""
     return told + (f"; {found['would_tell']} would tell" if found["would_tell"] else "")

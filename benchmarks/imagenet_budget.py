@@ -82,7 +82,8 @@ def hours(work: Mapping[str, float], speeds: Mapping[str, Span], rows: Sequence[
             continue
         cost, epochs = step_cost(METHODS[row.method], row.run(0).profile), row.profile.epochs
         own = span(row.student, epochs * cost.forward * work[row.student])
-        online = span("sample", epochs * cost.discretizer * work["discretizer"])
+        beside = cost.discretizer * work["discretizer"] + cost.transfer * work["transfer"]
+        online = span("sample", epochs * beside)
         trainings[row.key] = tuple(round(a + b, 1) for a, b in zip(own, online, strict=True))
     found = [entry for entry in (*once.values(), *trainings.values()) if not isinstance(entry, str)]
     return {"once": once, "rows": trainings, "all": [round(sum(each), 1) for each in zip(*found, strict=True)]}

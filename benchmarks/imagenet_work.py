@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.generation import noise
+from dadlab.adain import FrozenStyleTransfer
 from dadlab.cache import cache_teacher
 from dadlab.checkpoints import VQGAN_F8
 from dadlab.discretizer import FrozenVQGAN
@@ -40,7 +41,7 @@ def work_an_image() -> dict[str, float]:
         images, labels, codes = (torch.zeros(1, 3, SIZE, SIZE), *torch.zeros(2, 1, 28, 28, dtype=torch.int64).unbind())
         clip = create_model("ViT-L-14", pretrained=None, load_weights=False, device="meta").requires_grad_(False)
         head = torch.zeros(768, CLASSES)
-        vqgan = FrozenVQGAN(**VQGAN_F8).freeze()
+        vqgan, transfer = FrozenVQGAN(**VQGAN_F8).freeze(), FrozenStyleTransfer().freeze()
 
         def teacher(images: Tensor) -> Tensor:  # counting fails where a module is given the very leaf of a gradient
             return clip.encode_image((images - 0.5) / 0.25, normalize=True) @ head
@@ -53,6 +54,7 @@ def work_an_image() -> dict[str, float]:
             "teacher": gflop(lambda: teacher(images)),
             "discretizer": gflop(lambda: vqgan(images)),
             "decoder": gflop(lambda: vqgan.decode(codes)),
+            "transfer": gflop(lambda: transfer(images, images)),
             **passes,
         }
 

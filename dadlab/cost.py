@@ -19,12 +19,14 @@ class Cost:
         attack_steps: on the student, while it trains; a store's were made before.
         forward, backward: of the student.
         discretizer: forward, of Q.
+        transfer: of the style transfer, which encodes two images and draws one.
     """
 
     attack_steps: int
     forward: float
     backward: float
     discretizer: int
+    transfer: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def step_cost(method: Method, profile: Profile) -> Cost:
     online = profile.attack if "attack" in method.online else method.attack
     steps = online.steps if online else 0
     passes = method.passes + (method.second != "none") + steps * method.attacked
-    return Cost(steps, passes, passes, 2 * ("discretizer" in method.online))
+    return Cost(steps, passes, passes, 2 * ("discretizer" in method.online), int("transfer" in method.online))
 
 
 def teacher_cost(method: Method, profile: Profile, *, kept: float = 1.0) -> TeacherCost:

@@ -29,6 +29,10 @@ def test_operations_are_those_of_the_published_networks(work):
     assert work["resnet50"] == pytest.approx(3 * 2 * 4.09, rel=0.02)
     assert work["vit_base_patch16_224"] == pytest.approx(3 * 2 * 17.6, rel=0.02)
     assert work["teacher"] == pytest.approx(2 * 81, rel=0.02)
+    shapes = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), *3 * [(256, 256)], (256, 512)]
+    pixels = [224**2] * 2 + [112**2] * 2 + [56**2] * 4 + [28**2]
+    once = sum(9 * a * b * n for (a, b), n in zip(shapes, pixels, strict=True))
+    assert work["transfer"] == pytest.approx(3 * 2 * once / 1e9, rel=0.02)  # a VGG-19 to relu4_1, twice, and its mirror
 
 
 def test_a_sample_is_two_discretizations_and_four_passes_of_the_teacher(work):
@@ -38,13 +42,16 @@ def test_a_sample_is_two_discretizations_and_four_passes_of_the_teacher(work):
 
 def test_hours_by_hand(work):
     rows = {row.key: row for row in read_rows(1, "imagenet")}
-    chosen = [rows["ViT-B/16 · + DAD (Ours)"], rows["ResNet50 · DAT"], rows["teacher · CLIP"]]
+    names = ("ViT-B/16 · + DAD (Ours)", "ResNet50 · DAT", "ResNet50 · Debiased", "teacher · CLIP")
+    chosen = [rows[name] for name in names]
     speeds = dict.fromkeys(("sample", *imagenet_work.STUDENTS), (200.0, 100.0))
     found = imagenet_budget.hours(work, speeds, chosen, 8)
     images = 1_281_167 * 300  # of 2 passes each
     assert found["rows"]["ViT-B/16 · + DAD (Ours)"][0] == pytest.approx(2 * images * 0.1052 / 200 / 8 / 3600, rel=0.02)
     gflop = 100 * (3 * work["resnet50"] + 2 * work["discretizer"])
     assert found["rows"]["ResNet50 · DAT"][1] == pytest.approx(1281.167 * gflop / 100 / 8 / 3600, rel=0.02)
+    gflop = 100 * (2 * work["resnet50"] + work["transfer"])
+    assert found["rows"]["ResNet50 · Debiased"][1] == pytest.approx(1281.167 * gflop / 100 / 8 / 3600, rel=0.02)
     assert "evaluation alone" in found["rows"]["teacher · CLIP"]
     assert found["once"]["samples"][1] == pytest.approx(2 * found["once"]["samples"][0], abs=0.1)
 

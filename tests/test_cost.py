@@ -22,10 +22,11 @@ COUNT = 40
 
 
 class Counter:
-    """How many images pass a student forward and backward, and Q forward."""
+    """How many images pass a student forward and backward, and Q and the style transfer forward."""
 
-    def __init__(self, student, vqgan, monkeypatch):
-        self.forward = self.backward = self.discretizer = 0
+    def __init__(self, student, vqgan, transfer, monkeypatch):
+        self.forward = self.backward = self.discretizer = self.transfer = 0
+        transfer.decoder.register_forward_hook(self._transferred)
         student.net.stem.register_forward_hook(self._passed)
         real = vqgan.encode
         monkeypatch.setattr(vqgan, "encode", lambda images: self._discretized(images) or real(images))
@@ -40,6 +41,9 @@ class Counter:
     def _discretized(self, images):
         self.discretizer += len(images)
 
+    def _transferred(self, module, inputs, output):
+        self.transfer += len(output)
+
 
 @pytest.mark.parametrize("name", METHODS)
 def test_declared_passes_are_made(name, tiny_vqgan, files, monkeypatch):
@@ -48,7 +52,8 @@ def test_declared_passes_are_made(name, tiny_vqgan, files, monkeypatch):
     student, generator = Student("resnet_s", 4).train(), torch.Generator().manual_seed(1)
     if method.auxiliary_norm:
         add_auxiliary(student)
-    counter = Counter(student, tiny_vqgan, monkeypatch)
+    transfer = load_style_transfer(files["transfer"])
+    counter = Counter(student, tiny_vqgan, transfer, monkeypatch)
 
     def half(count: int) -> tuple[torch.Tensor, ...]:
         images = torch.rand(count, 3, 32, 32, generator=generator)
@@ -56,13 +61,14 @@ def test_declared_passes_are_made(name, tiny_vqgan, files, monkeypatch):
 
     others, mixtures = COUNT * (method.second != "none"), 2 * COUNT * method.mixtures
     batch = Batch(torch.arange(COUNT), *half(COUNT), *half(others), half(mixtures)[0])
-    tools = Tools(profile, student, tiny_vqgan, seed=3, transfer=load_style_transfer(files["transfer"]))
+    tools = Tools(profile, student, tiny_vqgan, seed=3, transfer=transfer)
     method.loss(student, batch, tools).backward()
     declared = step_cost(method, profile)
     # Fast AdvProp draws who is attacked: 8 of 40 are expected, give or take 5
     assert counter.forward / COUNT == pytest.approx(declared.forward, abs=0.13 if method.attacked < 1 else 0)
     assert counter.backward == counter.forward
     assert counter.discretizer == declared.discretizer * COUNT
+    assert counter.transfer == declared.transfer * COUNT
 
 
 def test_costs_of_table_7():

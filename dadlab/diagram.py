@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.axes import Axes
@@ -12,9 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from dadlab.examples import Made
+from dadlab.data import load_split
+from dadlab.discretizer import VQGAN, load_discretizer
+from dadlab.examples import Made, discretize_adversarially, sample_generators
 from dadlab.pictures import canvas, thumbnail, visible_factor
+from dadlab.profile import Profile
 from dadlab.style import COLOURS, KEPT, REJECTED, styled
+from dadlab.teacher import load_teacher
 
 WIDTH, SIDE, GAP, BOTTOM = 7.0, 0.86, 0.36, 0.98  # inches: of the figure, of an image, between images, below them
 GRID = 0.74  # side of a grid of codes
@@ -46,6 +50,42 @@ class Step(NamedTuple):
     image: Tensor
     name: str
     note: str
+
+
+def chosen_sample(
+    profile: Profile | None = None, *, split: str = "val", count: int = 64
+) -> tuple[Figure, dict[str, Any]]:
+    """DAD in one picture, and its numbers: of the first photographs the kept one that fooled φ most.
+
+    Args:
+        profile: data, teacher, discretizer and attack; the default one unless told.
+        split: whose photographs.
+        count: how many to choose among.
+
+    Returns:
+        The figure; the photograph's `index` in the split, its `class`, and `probabilities`: φ's of that class, in per
+        cent, on x, Q(x), x′ and Q(x′). Where Q has codes, how many there are, how many of x′ are others than those of
+        x, and how many of Q(x).
+    """
+    profile = profile or Profile()
+    photographs = load_split(profile.data, split, image_size=profile.image_size)
+    teacher, discretizer = load_teacher(profile.teacher, photographs.classes), load_discretizer(profile.discretizer)
+    index = torch.arange(min(count, len(photographs)))
+    images, labels = photographs.images(index), photographs.labels[index]
+    generators = sample_generators(index, 0)
+    made = discretize_adversarially(images, labels, teacher, discretizer, profile.attack, generators)
+    said = [teacher(stage).softmax(1) for stage in (made.clean, made.reconstructed, made.perturbed, made.images)]
+    best = int(torch.where(made.accepted, said[2][index, labels], 2.0).argmin())
+    shares = [round(100 * float(stage[best, labels[best]]), 2) for stage in said]
+    facts = {"index": best, "class": photographs.classes[int(labels[best])], "probabilities": shares}
+    codes = None
+    if isinstance(discretizer, VQGAN):
+        with torch.no_grad():
+            x, reconstructed, perturbed = map(discretizer.encode, (made.clean, made.reconstructed, made.perturbed))
+        codes = Codes(x, reconstructed, perturbed, discretizer.quantize.embedding.weight)
+        changed, alone = codes.changed(best)
+        facts |= {"codes": x[0].numel(), "codes changed": changed, "codes changed by Q alone": alone}
+    return method_diagram(made, photographs.classes, labels, said, sample=best, codes=codes), facts
 
 
 @styled

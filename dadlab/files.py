@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+ROOT = Path(__file__).resolve().parents[1]  # of the project
 _M = TypeVar("_M", bound=torch.nn.Module)
 _LONGEST_HEADER = 100_000_000  # bytes that safetensors allows
 

@@ -24,9 +24,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dadlab.demo import ROOT
 from dadlab.evaluate import SHIFTS
-from dadlab.files import atomic_path
+from dadlab.files import ROOT, atomic_path
 from dadlab.provenance import TRAINED, trained_by
 from dadlab.run import read_run
 from dadlab.students import WEIGHTS

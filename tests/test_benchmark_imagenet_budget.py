@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from benchmarks import imagenet_budget, imagenet_work
-from dadlab.demo import ROOT, typed
+from dadlab.files import ROOT
+from dadlab.notebooks import typed
 from dadlab.profile import Profile, make_profile
 from dadlab.recipes import recipe_of
 from dadlab.run import Run

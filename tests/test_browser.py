@@ -22,7 +22,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from dadlab.demo import ROOT
+from dadlab.files import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 PICTURES = ROOT / "build" / "browser"

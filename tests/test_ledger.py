@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from dadlab import ledger
-from dadlab.demo import ROOT
 from dadlab.evaluate import CORRUPTIONS, SHIFTS
-from dadlab.files import write_json
+from dadlab.files import ROOT, write_json
 from dadlab.ledger import PAGE, main, pack, read_page, unpack, verify
 from dadlab.profile import make_profile
 from dadlab.provenance import TRAINED, trained_by

@@ -12,8 +12,9 @@ import pytest
 
 from dadlab import demo
 from dadlab.evaluate import SHIFTS
+from dadlab.files import ROOT
 
-FOUND = sorted((demo.ROOT / "notebooks").rglob("*.ipynb"))
+FOUND = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 NOTEBOOKS = [path for path in FOUND if ".ipynb_checkpoints" not in path.parts]
 
 
@@ -87,7 +88,7 @@ def test_quickstart_draws_its_figures_and_warns_of_nothing(ran: Path) -> None:
 
 
 def test_inspect_waits_for_every_view_it_shows() -> None:
-    cells = nbformat.read(demo.ROOT / "notebooks" / "inspect.ipynb", as_version=4).cells
+    cells = nbformat.read(ROOT / "notebooks" / "inspect.ipynb", as_version=4).cells
     shown = [match[1] for cell in cells if (match := re.fullmatch(r"(\w+) = [A-Z]\w+\(.*\)\n\1", cell.source))]
     assert len(shown) == 5
     assert f"for view in ({', '.join(shown)}):\n    view.wait()" in cells[-1].source

@@ -11,7 +11,7 @@ import papermill
 import pytest
 from published import write_toy_published
 
-from dadlab.demo import ROOT
+from dadlab.files import ROOT
 
 
 def execute(name: str, folder: Path, **parameters: Any) -> None:

@@ -2,7 +2,7 @@ from dataclasses import asdict
 
 import pytest
 
-from dadlab.demo import ROOT
+from dadlab.files import ROOT
 from dadlab.profile import make_profile
 from dadlab.report import (
     beside,

@@ -21,8 +21,9 @@ from typing import Any
 
 import papermill
 
-from dadlab.demo import ROOT, execute, shown, typed, write_html
+from dadlab.files import ROOT
 from dadlab.fingerprints import fingerprint, sha256
+from dadlab.notebooks import execute, shown, typed, write_html
 from dadlab.profile import PROFILES, nearest
 from dadlab.tables.measured import NOT_RUN, SEEDS
 from dadlab.tables.record import report_path, results_folder

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-PAPERS = Path(__file__).resolve().parents[2] / "papers"
+from dadlab.files import ROOT
+
+PAPERS = ROOT / "papers"
 ALL_CLASSES = ("Rendition-1000", "A-1000")  # columns of ours, named as the splits of `dadlab.disk.imagenet`
 TABLES, TABLES_VLM = PAPERS / "dad" / "tables.json", PAPERS / "vlm_ood" / "tables.json"
 

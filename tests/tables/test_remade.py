@@ -12,8 +12,8 @@ import pytest
 import torch
 from published import a_class, write_toy_published
 
-from dadlab.demo import ROOT
 from dadlab.discretizer import load_discretizer
+from dadlab.files import ROOT
 from dadlab.making.discretizer import train_vqgan
 from dadlab.making.teacher import STYLES, train_clip
 from dadlab.photos import load_photos

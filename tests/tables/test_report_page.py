@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dadlab.demo import ROOT
+from dadlab.files import ROOT
 from dadlab.tables import report_page
 from dadlab.tables.record import RESULTS, report_path
 from dadlab.tables.report_page import FIGURE_NAMES, TABLE_NAMES, write_page

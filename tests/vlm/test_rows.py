@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dadlab.demo import ROOT
+from dadlab.files import ROOT
 from dadlab.tables.published import TABLES_VLM, load_table
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
 from dadlab.vlm import rows as module

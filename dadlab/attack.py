@@ -22,7 +22,8 @@ Classifier = Callable[[Tensor], Tensor]
 def described(attack: Attack) -> dict[str, Any]:
     """An attack as fingerprints and manifests see it: its settings, and how `perturb` carries them out today.
 
-    What an earlier `perturb` made, which clipped inside the loss, is not taken for today's. No attack is as it was.
+    `perturb` once clipped inside the loss; the entry about it keeps examples of that time from being taken for today's.
+    Attacks without steps did not change.
     """
     return dataclasses.asdict(attack) | ({"clipped": "after every step"} if attack.steps else {})
 

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from dadlab.ahead import ahead, usual_workers
 from dadlab.claims import clear, sweep, write_once
-from dadlab.files import atomic_path, write_json
+from dadlab.files import write_array, write_json
 from dadlab.fingerprints import fingerprint, module_fingerprint
 from dadlab.progress import track
+from dadlab.wrappers import device_of
 
 SHARD = 16_384  # samples: 33 MB at 1,000 classes, seconds of work for a large teacher
 
@@ -142,7 +143,7 @@ def teacher_logits(dataset: Samples, teacher: nn.Module, rows: Tensor, view: int
 
     A batch that overflows it, as a network trained in bfloat16 may, is asked again in single precision.
     """
-    device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
+    device = device_of(teacher)
     images = ahead(functools.partial(dataset.images, view=view), rows.split(batch), usual_workers())
 
     def asked(part: Tensor, half: bool) -> Tensor:
@@ -174,8 +175,7 @@ def _make(
             logits = teacher_logits(dataset, teacher, cache.rows(shard), view, batch)
             if not logits.half().isfinite().all():
                 raise ValueError(f"{cache.home}: the teacher's answers overflow half precision; scale them")
-            with atomic_path(path) as temporary, temporary.open("wb") as out:
-                np.save(out, _summary(logits, top, cache.temperature) if top else logits.half().numpy())
+            write_array(path, _summary(logits, top, cache.temperature) if top else logits.half().numpy())
         path.with_suffix(".lock").unlink(missing_ok=True)
 
 

@@ -64,7 +64,7 @@ def clear(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the hidden files that killed processes left of what nobody works on now: shards and what tells of them."""
+    """Remove temporary files of killed processes, unless a living one holds the claim to what they were to become."""
     hidden = [found for name in ("shard-", "manifest.json.", "agreement.txt.") for found in folder.glob(f".{name}*")]
     for name in {found.name[1:].rsplit(".", 1)[0] for found in hidden}:
         with claim(folder / name) as mine:

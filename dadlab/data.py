@@ -155,9 +155,10 @@ def identity(data: str, split: str) -> str:
 
 
 def images_of(data: str, split: str) -> str:
-    """What stands for a test split's images now where a run's name, of the training images, does not.
+    """Fingerprint of a test split's images as they lie there now, kept beside a run's answers to them.
 
-    Nothing of drawn splits and of folders, which count as a whole; nor of a split that is gone or broken.
+    A run's own name covers its training images alone. Empty for drawn splits, for folders, which count as a whole, and
+    for a split that is gone or broken.
     """
     if not _kind(data)[0]:
         return ""

@@ -15,7 +15,7 @@ from torch import Tensor
 from dadlab.data import load_split
 from dadlab.discretizer import VQGAN, load_discretizer
 from dadlab.examples import Made, discretize_adversarially, sample_generators
-from dadlab.pictures import canvas, thumbnail, visible_factor
+from dadlab.pictures import canvas, plain_to_see, thumbnail
 from dadlab.profile import Profile
 from dadlab.style import COLOURS, KEPT, REJECTED, styled
 from dadlab.teacher import load_teacher
@@ -101,15 +101,16 @@ def method_diagram(
     """What DAD is in one picture, drawn from a real sample.
 
     Args:
-        made: samples, from `dadlab.generate.discretize_adversarially`.
+        made: samples, from `dadlab.examples.discretize_adversarially`.
         classes: class names.
         labels: y (B,).
         probabilities: the teacher's, (B, C), of x, Q(x), x′ and Q(x′).
         sample: which of them to draw.
         codes: drawn above, if Q has any.
     """
-    label, factor = int(labels[sample]), visible_factor(made)
-    offset = (0.5 + factor * (made.perturbed[sample] - made.reconstructed[sample])).clamp(0, 1)
+    label, difference = int(labels[sample]), made.perturbed - made.reconstructed
+    factor = plain_to_see(difference)
+    offset = (0.5 + factor * difference[sample]).clamp(0, 1)
     shares = [f"φ: {100 * float(p[sample, label]):.0f} % {classes[label]}" for p in probabilities]
     steps = (
         Step(made.clean[sample], "photograph x", shares[0]),

@@ -1,7 +1,7 @@
 """How far a test shift lies from the training distribution.
 
-Wasserstein-2 distance between Gaussians fitted to features of the frozen plain ResNet of `dadlab.making.baseline`,
-which has seen no shift: a small stand-in for the batch-norm statistics of the paper's appendix D.
+Wasserstein-2 distance between Gaussians fitted to the features of a network that has seen no shift, such as the frozen
+plain ResNet of `dadlab.making.baseline`: a small stand-in for the batch-norm statistics of the paper's appendix D.
 """
 
 from __future__ import annotations

@@ -26,10 +26,11 @@ from dadlab.data import has_corruptions, load_split, split_names
 from dadlab.dataset import Dataset, to_bytes
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import CORRUPTIONS, SEVERITIES
-from dadlab.files import atomic_path
+from dadlab.files import kept_array
 from dadlab.photos import ASSETS
 from dadlab.progress import track
 from dadlab.views import counter_hash
+from dadlab.wrappers import device_of
 
 SHIFTS = ("studio", "v2", "context", "rendition", "sketch", "a", "stylized")
 C_PHOTOS = 500  # test photographs, 50 a class, under each of the 75 corruptions
@@ -44,7 +45,7 @@ def correct(model: nn.Module, dataset: Dataset, *, batch: int = 256) -> Tensor:
     labels of `dataset.among`, where the dataset names some.
     """
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     right = torch.zeros(len(dataset), dtype=torch.uint8, device=device)
     parts = torch.arange(len(dataset)).split(batch)[rank::ranks]
     for rows, images in zip(parts, ahead(dataset.images, parts, usual_workers()), strict=True):
@@ -109,14 +110,9 @@ def corrupted(dataset: Dataset, kind: str, severity: int, folder: Path | None = 
         raise ValueError(
             f"unknown corruption {kind!r} at severity {severity}: choose of {', '.join(CORRUPTIONS)} at 1–5"
         )
-    path = None if folder is None else Path(folder) / dataset.fingerprint / f"{kind}-{severity}.npy"
-    if path is not None and path.is_file():
-        pixels = np.load(path)
-    else:
-        pixels = _corrupt(dataset, kind, severity)
-        if path is not None:
-            with atomic_path(path) as temporary, temporary.open("wb") as out:
-                np.save(out, pixels)
+    make = functools.partial(_corrupt, dataset, kind, severity)
+    kept = Path(folder) / dataset.fingerprint / f"{kind}-{severity}.npy" if folder else None
+    pixels = make() if kept is None else kept_array(kept, make)
     return replace(dataset, name=f"{kind} {severity}", pixels=torch.from_numpy(pixels))
 
 
@@ -135,13 +131,6 @@ def _corrupt(dataset: Dataset, kind: str, severity: int) -> np.ndarray:
     return np.stack(made).transpose(0, 3, 1, 2).copy()
 
 
-def corruption_errors(
-    model: nn.Module, dataset: Dataset, folder: Path | None = None, severities: tuple[int, ...] = SEVERITIES
-) -> dict[str, float]:
-    """Error rate a corruption kind, averaged over severities."""
-    return {kind: float(wrong.mean()) for kind, wrong in corrupted_errors(model, dataset, folder, severities).items()}
-
-
 def corrupted_errors(
     model: nn.Module, dataset: Dataset, folder: Path | None = None, severities: tuple[int, ...] = SEVERITIES
 ) -> dict[str, np.ndarray]:
@@ -158,7 +147,7 @@ def wrong_share(right: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def corruption_score(errors: dict[str, np.ndarray], baseline: dict[str, float] | None = None) -> np.ndarray:
-    """Sample by sample (N,) what `mce` averages, or without a baseline `mean_error`: their mean is a hundredth of it.
+    """Each sample's part (N,) in `mce`, or without a baseline in `mean_error`: 100 × their mean is that score.
 
     >>> corruption_score({"fog": np.array([0.0, 0.4]), "snow": np.array([1.0, 1.0])}, {"fog": 0.4, "snow": 1.0})
     array([0.5, 1. ])

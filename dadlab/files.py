@@ -134,12 +134,16 @@ def misfit(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str:
     return "; ".join(f"{len(keys)} {kind}, first {keys[0]}" for kind, keys in kinds if keys)
 
 
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a `.npy` file, whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("wb") as out:
+        np.save(out, array)
+
+
 def kept_array(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """An array made once and kept in a `.npy` file."""
     if not path.is_file():
-        made = make()  # before anything is written: it may train for hours, and be killed
-        with atomic_path(path) as temporary, temporary.open("wb") as out:
-            np.save(out, made)
+        write_array(path, make())
     return np.load(path)
 
 

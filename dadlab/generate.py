@@ -33,6 +33,7 @@ from dadlab.files import atomic_path
 from dadlab.fingerprints import module_fingerprint
 from dadlab.profile import Attack
 from dadlab.store import AGREEMENT, REASONS, Store, open_store, write_shard
+from dadlab.wrappers import device_of
 
 TILE = 64
 SHARD = 512
@@ -150,7 +151,7 @@ class _Job:
     @property
     def device(self) -> torch.device:
         """Where the teacher's weights lie."""
-        return next((p.device for p in self.teacher.parameters()), torch.device("cpu"))
+        return device_of(self.teacher)
 
     def columns(self, rows: Tensor, tile: int) -> dict[str, list[Any]]:
         """Rows of the store for at most `tile` samples, computed at full tile size."""

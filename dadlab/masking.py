@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dadlab.data import Dataset
 from dadlab.under_attack import fgsm, noise, pgd
+from dadlab.wrappers import device_of
 
 
 def masking(
@@ -31,7 +32,7 @@ def masking(
         surrogate: another network of the same classes, whose examples are transferred.
         norm: `linf` or `l2`.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     rows = torch.arange(len(dataset))
     images, labels = dataset.images(rows).to(device), dataset.labels.to(device)
     given = (images, labels, epsilon, norm, rows)

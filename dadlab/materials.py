@@ -125,8 +125,8 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
         if found * SHARD < total and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             print("one process makes all samples, the others wait: notebooks/generate.ipynb uses every GPU", flush=True)
         generate(clean, teacher, discretizer, profile.attack, folder, variants=profile.variants)
-    rows = open_dataset(folder, ["reason"])
     if len(list(folder.glob("shard-*"))) > found:
+        rows = open_dataset(folder, ["reason"])
         counts = tally(rows)
         why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if reason != "kept" and count)
         print(f"kept {counts['kept']:,} of {len(rows):,} samples ({why or 'none rejected'})", flush=True)

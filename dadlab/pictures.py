@@ -54,14 +54,15 @@ def stages(
     """x, Q(x), x′ − Q(x), x′, Q(x′) of each sample, with what the teacher makes of them.
 
     Args:
-        made: the samples, from `dadlab.generate.discretize_adversarially`.
+        made: the samples, from `dadlab.examples.discretize_adversarially`.
         classes: class names.
         labels: y (B,).
         probabilities: the teacher's, (B, C), of x, Q(x), x′ and Q(x′).
         amplify: factor on the difference, which is drawn around mid-grey; one that suits its size unless told.
         width: of the figure, in inches; samples stand in two blocks.
     """
-    amplify = visible_factor(made) if amplify is None else amplify
+    difference = made.perturbed - made.reconstructed
+    amplify = plain_to_see(difference) if amplify is None else amplify
     blocks = 2 if len(labels) > 1 else 1
     lines = -(-len(labels) // blocks)
     block = width / 2
@@ -69,8 +70,7 @@ def stages(
     height = 0.3 + lines * (cell + 0.3)
     figure, ax = canvas(block * blocks, height)
     heads = ("x", "Q(x)", "x′−Q(x)" if amplify == 1 else f"{amplify:g}·(x′−Q(x))", "x′", "Q(x′)")
-    difference = (0.5 + amplify * (made.perturbed - made.reconstructed)).clamp(0, 1)
-    columns = (made.clean, made.reconstructed, difference, made.perturbed, made.images)
+    columns = (made.clean, made.reconstructed, (0.5 + amplify * difference).clamp(0, 1), made.perturbed, made.images)
     said: list[Tensor | None] = [*probabilities[:2], None, *probabilities[2:]]
     for sample, label in enumerate(labels.tolist()):
         left, top = block * (sample // lines) + 0.25, height - 0.25 - (sample % lines) * (cell + 0.3)
@@ -85,11 +85,6 @@ def stages(
                 ax.text(x + 0.47 * cell, top - cell, share, ha="center", va="top", fontsize=7)
         _verdict(ax, int(made.reason[sample]), left + 4 * cell, top - 0.94 * cell, 0.94 * cell)
     return figure
-
-
-def visible_factor(made: Made) -> float:
-    """Whole factor, at least 1, that makes x′ − Q(x) plain to see around mid-grey without clipping most of it."""
-    return plain_to_see(made.perturbed - made.reconstructed)
 
 
 def plain_to_see(difference: Tensor) -> float:

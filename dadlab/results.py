@@ -26,7 +26,7 @@ from dadlab.evaluate import (
     corrupted_errors,
     wrong_share,
 )
-from dadlab.files import atomic_path, kept_arrays, write_json
+from dadlab.files import kept_arrays, write_array, write_json
 from dadlab.profile import Profile
 from dadlab.run import Run
 from dadlab.train import train, warn_of_another_loss
@@ -98,8 +98,7 @@ def _is_kept(folder: Path, split: str, images: Callable[[str], str]) -> bool:
 def _keep(folder: Path, split: str, right: np.ndarray, images: str) -> None:
     path = _kept(folder, split)
     path.with_suffix(".json").unlink(missing_ok=True)  # until the answers are today's
-    with atomic_path(path) as temporary, temporary.open("wb") as out:
-        np.save(out, right)
+    write_array(path, right)
     if images:
         write_json(path.with_suffix(".json"), {"images": images})
 

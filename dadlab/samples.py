@@ -31,7 +31,7 @@ from dadlab.dataset import to_bytes
 from dadlab.decode import draw, materialize
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.disk.encoded import threads
-from dadlab.files import atomic_path
+from dadlab.files import atomic_path, write_array
 from dadlab.fingerprints import fingerprint, module_fingerprint
 from dadlab.generate import read_variants
 from dadlab.progress import say
@@ -227,8 +227,7 @@ def _copy_accepted(folder: Path, column: str) -> tuple[Path, Path]:
     chosen = np.asarray(kept["label"][:], dtype=np.int64)[np.asarray(kept["accepted"][:], dtype=bool)]
     if not len(chosen):
         raise ValueError("the teacher kept no discretized sample: lower epsilon or check the teacher on this data")
-    with atomic_path(labels) as temporary, temporary.open("wb") as out:
-        np.save(out, chosen)
+    write_array(labels, chosen)
     with atomic_path(rows) as temporary:
         written = None
         done = 0

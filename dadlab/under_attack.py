@@ -23,18 +23,17 @@ from torch import Tensor, nn
 from dadlab.attack import described, perturb
 from dadlab.data import Dataset, images_of, load_split
 from dadlab.examples import sample_generators
-from dadlab.files import atomic_path
+from dadlab.files import write_array
 from dadlab.fingerprints import fingerprint
 from dadlab.profile import Attack, nearest
 from dadlab.progress import track
 from dadlab.results import trained
 from dadlab.run import Run
+from dadlab.wrappers import device_of
 
-EPSILONS = tuple(round(level / 255, 6) for level in (0.5, 1, 2, 4, 8))
 _PART = 50  # samples attacked together, and kept together
 _STEPS = 10  # of PGD
 _TARGETS = 9  # classes that AutoAttack aims at
-_Cell = tuple[str, str, float]  # method, attack, epsilon
 _PENDING = 2
 _NORMS: dict[str, Any] = {"linf": "Linf", "l2": "L2"}
 
@@ -128,7 +127,7 @@ def robust(
         raise ValueError(
             f"{dataset.name}: answers among {len(dataset.among)} labels cannot be attacked; use a full test"
         )
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     found = np.full(len(dataset), _PENDING, np.uint8) if keep is None or not keep.is_file() else np.load(keep)
     parts = torch.arange(len(dataset)).split(_PART)
     for rows in track([rows for rows in parts if found[rows[0]] == _PENDING], f"{TITLES[attack]}, ε = {epsilon:.4g}"):
@@ -138,8 +137,7 @@ def robust(
             right = [(model(shown).argmax(1) == labels).cpu() for shown in (images, changed)]
         found[rows] = (right[0] & right[1]).numpy()
         if keep is not None:
-            with atomic_path(keep) as temporary, temporary.open("wb") as out:
-                np.save(out, found)
+            write_array(keep, found)
     return found.astype(bool)
 
 

@@ -10,6 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights lie; the CPU for one without any."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
 class Frozen(nn.Module):
     """A module that cannot be trained: no gradients for its parameters, always in eval mode.
 

@@ -16,7 +16,6 @@ from dadlab.evaluate import (
     correct,
     corrupted,
     corrupted_errors,
-    corruption_errors,
     corruption_score,
     evaluate,
     mce,
@@ -147,9 +146,8 @@ def test_unknown_corruption_names_those_there_are(two, kind, severity):
 def test_corruption_errors_average_over_severities(monkeypatch):
     monkeypatch.setattr(module, "corrupted", lambda data, kind, severity, folder: severity)
     monkeypatch.setattr(module, "correct", lambda model, severity: torch.arange(10) >= severity)
-    found = corruption_errors(nn.Identity(), numbered(1), severities=(1, 2, 5))
-    assert found == dict.fromkeys(CORRUPTIONS, pytest.approx((1 + 2 + 5) / 30))
     each = corrupted_errors(nn.Identity(), numbered(1), severities=(1, 2, 5))
+    assert list(each) == list(CORRUPTIONS)
     assert each["fog"].tolist() == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3, 1 / 3, 0, 0, 0, 0, 0])
 
 

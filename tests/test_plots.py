@@ -102,9 +102,8 @@ def test_stages_of_one_sample(made: Made) -> None:
 
 
 @pytest.mark.parametrize(("size", "factor"), [(0.15, 1), (0.03, 5), (0.0, 150), (0.9, 1)])
-def test_visible_factor(made: Made, size: float, factor: float) -> None:
-    one = Made(*(vars(made) | {"perturbed": made.reconstructed + size}).values())
-    assert pictures.visible_factor(one) == factor
+def test_small_differences_are_made_plain_to_see(size: float, factor: float) -> None:
+    assert pictures.plain_to_see(torch.full((2, 3, 8, 8), size)) == factor
 
 
 def test_gains_are_sorted_by_drop() -> None:

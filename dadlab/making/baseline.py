@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from dadlab.data import load_split
-from dadlab.evaluate import C_PHOTOS, correct, corruption_errors
+from dadlab.evaluate import C_PHOTOS, correct, corrupted_errors
 from dadlab.files import write_json
 from dadlab.photos import ASSETS
 from dadlab.profile import Profile
@@ -30,5 +30,7 @@ def freeze_baseline(runs_dir: Path, out: Path = ASSETS) -> None:
     run = dataclasses.asdict(BASELINE)
     wrong = torch.nonzero(~right)[:, 0].tolist()
     write_json(Path(out) / "a.json", {"baseline": run, "n": len(wrong), "of": len(studio), "index": wrong})
-    errors = corruption_errors(student, load_split("fashion", "studio", limit=C_PHOTOS), Path(runs_dir) / "corrupted")
+    few = load_split("fashion", "studio", limit=C_PHOTOS)
+    wrong_shares = corrupted_errors(student, few, Path(runs_dir) / "corrupted")
+    errors = {kind: float(share.mean()) for kind, share in wrong_shares.items()}
     write_json(Path(out) / "mce_baseline.json", {"baseline": run, "photographs": C_PHOTOS, "errors": errors})

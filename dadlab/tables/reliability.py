@@ -79,7 +79,7 @@ def among_labels(logits: np.ndarray, labels: np.ndarray, among: Sequence[int] | 
     Args:
         logits: (N, C).
         labels: (N,).
-        among: labels in increasing order, as in `dadlab.data.Dataset`; None for all C.
+        among: labels in increasing order, as in `dadlab.dataset.Dataset`; None for all C.
 
     >>> among_labels(np.array([[9.0, 1.0, 5.0]]), np.array([2]), (1, 2))
     (array([[1., 5.]]), array([1]))

@@ -73,7 +73,6 @@ def style_teacher(
     key = fingerprint(list(styles), photos.index.tolist(), config, drawings, steps, batch, seed)
     file = Path(runs_dir) / "teachers" / f"{tower}-{len(styles)}-styles-{key}.safetensors"
     if train and not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
         train_clip(
             photos, config, file, styles=styles, draws=drawings // len(styles), steps=steps, batch=batch, seed=seed
         )
@@ -107,7 +106,6 @@ def style_discretizer(
     key = fingerprint(list(styles), photos.index.tolist(), CONFIG, steps, batch, perceptual_steps, seed)
     file = Path(runs_dir) / "discretizers" / f"{'-'.join(styles)}-{key}.safetensors"
     if train and not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
         images, labels = draw(photos, styles, seed=DRAWING_SEED + seed)
         train_vqgan(images, labels, file, steps=steps, batch=batch, perceptual_steps=perceptual_steps, seed=seed)
     return file
@@ -144,10 +142,7 @@ def spread(top1: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check(styles: Sequence[str]) -> None:
-    """
-    Raises:
-        ValueError: no style, or an unknown one.
-    """
+    """Raise a `ValueError` if there is no style, or one that teachers are not made of."""
     if not styles:
         raise ValueError(f"no style to learn: choose among {', '.join(STYLES)}")
     for style in styles:

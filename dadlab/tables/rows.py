@@ -110,7 +110,10 @@ def read_rows(
 
 
 def _unless_twice(row: Row, first: dict[tuple[Any, ...], Row]) -> Row:
-    """A row, or why it has nothing of its own: without a recipe of AugReg a student is trained as if none was asked."""
+    """A row, marked as missing if an earlier one is the very same training.
+
+    With and without AugReg are the same where the student has no such recipe.
+    """
     if row.missing or not row.method:
         return row
     earlier = first.setdefault((row.method, row.student, row.profile, row.teacher), row)

@@ -22,7 +22,7 @@ import torch
 from accelerate import Accelerator
 
 from dadlab.cost import step_cost, teacher_cost
-from dadlab.data import load_split
+from dadlab.data import training_split
 from dadlab.files import write_json
 from dadlab.loop import Loop, Service
 from dadlab.methods import METHODS
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     profile = make_profile(**json.loads(given.profile))
     few = make_profile(**{**json.loads(given.profile), "limit": given.limit, "views": 2})
-    data = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    data = training_split(profile)
     steps = max(1, len(data) // profile.batch) * profile.epochs
     found = {}
     for student in given.students:

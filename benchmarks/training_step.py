@@ -28,7 +28,7 @@ from benchmarks import stand_ins
 from benchmarks.inside import STEPS, inside
 from benchmarks.method_cost import ready
 from dadlab.ahead import local_device
-from dadlab.data import load_split
+from dadlab.data import training_split
 from dadlab.discretizer import load_discretizer
 from dadlab.files import write_json
 from dadlab.generate import generate
@@ -58,7 +58,7 @@ def seconds_a_step(run: Run, folder: Path, steps: int, workers: int) -> tuple[fl
 
 def teacher_seconds(profile: Profile, repeats: int = 10) -> float:
     """Seconds that the teacher needs for the images of one DAD step, in the precision of the cache."""
-    data = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    data = training_split(profile)
     device = local_device()
     teacher = load_teacher(profile.teacher, data.classes).to(device)
     rows = torch.arange(2 * profile.batch) % len(data)
@@ -80,7 +80,7 @@ def inside_step(run: Run, folder: Path) -> dict[str, Any]:
 
 def write_samples(profile: Profile, folder: Path) -> None:
     """Make the profile's store and write its samples as WebP where trainings look for them."""
-    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    clean = training_split(profile)
     teacher, q = teacher_of(profile, clean.classes), load_discretizer(profile.discretizer).to(local_device())
     store = store_folder(clean, profile, folder)
     generate(clean, teacher, q, profile.attack, store, variants=profile.variants)
@@ -89,7 +89,7 @@ def write_samples(profile: Profile, folder: Path) -> None:
 
 def compare(profile: Profile, student: str, seeds: int, workers: int, folder: Path) -> dict[str, Any]:
     """All that the result says beside where it comes from."""
-    count = len(load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit))
+    count = len(training_split(profile))
     steps = len(epoch_order(torch.arange(count)[:, None], profile.batch, 0, 0))
     runs = {(method, seed): Run(profile, method, student, seed) for seed in range(seeds) for method in METHODS}
     found = {key: seconds_a_step(run, folder, steps, workers) for key, run in runs.items()}

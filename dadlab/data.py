@@ -21,6 +21,7 @@ from dadlab.disk import folders, imagenet, parquet
 from dadlab.disk.encoded import Encoded
 from dadlab.fingerprints import content_of
 from dadlab.photos import ASSETS, CLASSES, load_photos
+from dadlab.profile import Profile
 from dadlab.render import render
 from dadlab.views import SMALL
 
@@ -40,6 +41,16 @@ FASHION = {
 }
 KINDS = ("imagenet", "hf", "hf-stream")
 MEMORY = 2**29  # bytes of pixels; a split of small images within it is decoded once and held
+
+
+def training_split(profile: Profile) -> Dataset:
+    """What a profile trains on."""
+    return load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+
+
+def split_of(profile: Profile, split: str, *, limit: int = 0) -> Dataset:
+    """A split that a profile is tested on, whole unless told; the profile's own limit is that of its training."""
+    return load_split(profile.data, split, image_size=profile.image_size, limit=limit)
 
 
 def load_split(data: str, split: str, *, image_size: int = 32, limit: int = 0) -> Dataset:

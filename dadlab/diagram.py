@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from dadlab.data import load_split
+from dadlab.data import split_of
 from dadlab.discretizer import VQGAN, load_discretizer
 from dadlab.examples import Made, discretize_adversarially, sample_generators
 from dadlab.pictures import canvas, plain_to_see, thumbnail
@@ -68,7 +68,7 @@ def chosen_sample(
         x, and how many of Q(x).
     """
     profile = profile or Profile()
-    photographs = load_split(profile.data, split, image_size=profile.image_size)
+    photographs = split_of(profile, split)
     teacher, discretizer = load_teacher(profile.teacher, photographs.classes), load_discretizer(profile.discretizer)
     index = torch.arange(min(count, len(photographs)))
     images, labels = photographs.images(index), photographs.labels[index]

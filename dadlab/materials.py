@@ -22,7 +22,7 @@ from dadlab.ahead import local_device
 from dadlab.attack import described
 from dadlab.augreg import AugRegViews, augreg_views
 from dadlab.cache import TeacherCache, cache_teacher, check_top
-from dadlab.data import Dataset, load_split
+from dadlab.data import Dataset, training_split
 from dadlab.diffusion_name import check_online
 from dadlab.discretizer import load_discretizer
 from dadlab.fingerprints import content_of, fingerprint
@@ -68,7 +68,7 @@ def prepare(profile: Profile, method: Method, runs_dir: Path) -> Materials:
     Raises:
         ValueError: anything the profile names cannot be had, before work starts.
     """
-    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    clean = training_split(profile)
     check_top(profile.top_logits, len(clean.classes))
     if profile.data.startswith("hf-stream:"):
         say("hf-stream: training jumps about, and reads a row group for every image; hf: reads the image alone")

@@ -23,7 +23,7 @@ import torch
 from dadlab.ahead import cores
 from dadlab.claims import sweep
 from dadlab.compute import Compute, compute_on, share_memory
-from dadlab.data import load_split
+from dadlab.data import training_split
 from dadlab.discretizer import load_discretizer
 from dadlab.files import write_json
 from dadlab.generate import generate
@@ -82,7 +82,7 @@ def describe_store(profile: Profile, runs_dir: Path) -> Path:
     Raises:
         ValueError: anything the profile names cannot be had.
     """
-    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    clean = training_split(profile)
     load_discretizer(profile.discretizer, clean.classes)
     load_teacher(profile.teacher, clean.classes, ["{}"])  # a large CLIP's own eighty templates take minutes
     folder = store_folder(clean, profile, runs_dir)
@@ -185,7 +185,7 @@ def _check(workers: Workers, what: str) -> None:
 def work(described: Path, runs_dir: Path, device: torch.device, compute: Compute) -> None:
     """Be one worker: make shards of a profile's store until it is whole."""
     profile = make_profile(**json.loads(described.read_text())["profile"])
-    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    clean = training_split(profile)
     teacher = load_teacher(profile.teacher, clean.classes).to(device)
     discretizer = load_discretizer(profile.discretizer, clean.classes).to(device)
     folder = store_folder(clean, profile, runs_dir)

@@ -29,7 +29,7 @@ def options(files) -> dict:
 
 @pytest.mark.parametrize("kind", ["hf", "hf-stream"])
 def test_training_from_a_stream_is_told_what_it_costs(monkeypatch, tmp_path, capsys, photos40, kind):
-    monkeypatch.setattr(materials, "load_split", lambda *args, **kwargs: photos40)
+    monkeypatch.setattr(materials, "training_split", lambda *args, **kwargs: photos40)
     prepare(make_profile(data=f"{kind}:somebody/photographs"), METHODS["plain"], tmp_path)
     assert ("a row group for every image; hf: reads" in capsys.readouterr().out) == (kind == "hf-stream")
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from dadlab.ahead import local_device
-from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, images_of, load_split
+from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, images_of, split_of
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
 from dadlab.evaluate import CORRUPTIONS, SEVERITIES, answers, correct, wrong_share
@@ -37,12 +37,12 @@ def student_logits(run: Run, runs_dir: Path, split: str) -> np.ndarray:
     """Logits (N, C) float32 of a run's student on a split; the run is trained if need be."""
     images = images_of(run.profile.data, split)
     kept = run.folder(runs_dir) / "logits" / (f"{split}-{images}.npy" if images else f"{split}.npy")
-    return kept_array(kept, lambda: _logits(train(run, runs_dir), _load(run.profile, split)))
+    return kept_array(kept, lambda: _logits(train(run, runs_dir), split_of(run.profile, split)))
 
 
 def teacher_logits(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """Logits (N, C) float32 of the profile's teacher on a split."""
-    dataset, kept = _load(profile, split), _teacher_path(profile, runs_dir, split)
+    dataset, kept = split_of(profile, split), _teacher_path(profile, runs_dir, split)
     return kept_array(kept, lambda: _logits(teacher_of(profile, dataset.classes), dataset))
 
 
@@ -59,7 +59,7 @@ def corruptions_answered(profile: Profile, runs_dir: Path) -> bool:
 
 def teacher_correct(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """Whether the profile's teacher is right on each sample of a split: (N,) bool."""
-    dataset = _load(profile, split)
+    dataset = split_of(profile, split)
     said = answers(torch.from_numpy(teacher_logits(profile, runs_dir, split)), dataset.among)
     return (said == dataset.labels).numpy()
 
@@ -78,7 +78,7 @@ def teacher_corrupted(profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]
 
 def _right(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """As `teacher_correct`, without the logits: those of ImageNet-C would be 15 GB."""
-    dataset, kept = _load(profile, split), _correct_path(profile, runs_dir, split)
+    dataset, kept = split_of(profile, split), _correct_path(profile, runs_dir, split)
     return kept_array(kept, lambda: correct(teacher_of(profile, dataset.classes), dataset).numpy())
 
 
@@ -90,10 +90,6 @@ def _teacher_path(profile: Profile, runs_dir: Path, split: str) -> Path:
 
 def _correct_path(profile: Profile, runs_dir: Path, split: str) -> Path:
     return _teacher_path(profile, runs_dir, split).with_suffix(".correct.npy")
-
-
-def _load(profile: Profile, split: str) -> Dataset:
-    return load_split(profile.data, split, image_size=profile.image_size)
 
 
 @torch.inference_mode()

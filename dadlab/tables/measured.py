@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dadlab.data import home_split, load_split, split_names
+from dadlab.data import home_split, split_names, training_split
 from dadlab.estimates import Estimate, accuracy
 from dadlab.evaluate import corruption_score, mce_baseline
 from dadlab.fingerprints import fingerprint
@@ -184,7 +184,7 @@ def _taught(teacher: Row, runs_dir: Path) -> tuple[Path, Callable[[], object]]:
     if teacher.method != DISCRETE_VIT:
         run = teacher.run(TEACHER_SEED)
         return run.weights(runs_dir), lambda: train_run(run, runs_dir)
-    images = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    images = training_split(profile)
     recipe: dict[str, Any] = {
         "steps": profile.epochs * -(-len(images) // profile.batch),
         "batch": profile.batch,

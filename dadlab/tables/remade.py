@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dadlab.data import load_split
+from dadlab.data import training_split
 from dadlab.fingerprints import fingerprint
 from dadlab.making.discretizer import CONFIG, train_vqgan
 from dadlab.making.drawings import draw
@@ -116,7 +116,7 @@ def knowledge(profile: Profile, splits: Sequence[str], runs_dir: Path) -> dict[s
 
     A teacher that does not know its own adversarial examples keeps few. The store is made if it is not there.
     """
-    clean = load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
+    clean = training_split(profile)
     found = {split: 100 * float(teacher_correct(profile, runs_dir, split).mean()) for split in splits}
     discretized(clean, profile, runs_dir)
     return {**found, "samples kept": 100 * kept_share(clean, profile, runs_dir)}

@@ -13,7 +13,7 @@ import torch
 from published import a_class, write_toy_published
 
 from dadlab.discretizer import load_discretizer
-from dadlab.files import ROOT
+from dadlab.files import ROOT, write_json
 from dadlab.making.discretizer import train_vqgan
 from dadlab.making.teacher import STYLES, train_clip
 from dadlab.photos import load_photos
@@ -41,7 +41,7 @@ def test_a_teacher_is_trained_once_on_as_many_drawings_whatever_its_styles(photo
 
     def train(photos, config, out, **given):
         seen.append((given["styles"], given["draws"]))
-        out.write_text("weights")
+        write_json(out, "weights")
 
     monkeypatch.setattr(module, "train_clip", train)
     assert not style_teacher(STYLES, photos, tmp_path, train=False).exists()
@@ -77,7 +77,7 @@ def test_a_discretizer_is_trained_once_on_drawings_of_its_seed(photos, tmp_path,
 
     def train(images, labels, out, **given):
         seen.append((images, given["seed"]))
-        out.write_text("weights")
+        write_json(out, "weights")
 
     monkeypatch.setattr(module, "train_vqgan", train)
     assert not style_discretizer(("studio",), photos, tmp_path, train=False).exists()

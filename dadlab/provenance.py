@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from dadlab.files import ROOT
 
 TRAINED = "trained.json"  # beside a run's description, whose name must not change with it
 _RESULTS = [
@@ -72,6 +76,21 @@ def by_whom(trained: Mapping[Any, Mapping[str, str]], what: str = "seeds") -> li
     told = {seed: {key: value for key, value in made.items() if key != "loss"} for seed, made in trained.items()}
     kinds = {tuple(made.items()): made for made in told.values()}
     return [{**made, what: [seed for seed, found in told.items() if found == made]} for made in kinds.values()]
+
+
+def command_of(notebook: str, variables: Mapping[str, Any]) -> str:
+    """The command that makes again what a notebook writes, with its parameters as they are now.
+
+    Args:
+        notebook: its path below `notebooks/`, without the suffix.
+        variables: the notebook's `globals()`.
+    """
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    (source,) = ("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
+    targets = (target for line in ast.parse(source).body if isinstance(line, ast.Assign) for target in line.targets)
+    given = {target.id: variables[target.id] for target in targets if isinstance(target, ast.Name)}
+    told = shlex.quote(json.dumps(given, ensure_ascii=False))
+    return f"papermill notebooks/{notebook}.ipynb runs/{Path(notebook).name}.ipynb -y {told}"
 
 
 def made_by(module: str, arguments: Sequence[str] | None = None) -> dict[str, str]:

@@ -1,8 +1,13 @@
+import json
 import re
+import shlex
 import subprocess
 
+import pytest
+
+from dadlab import provenance
 from dadlab.files import write_json
-from dadlab.provenance import TRAINED, commit, machine, made_by, trained_by
+from dadlab.provenance import TRAINED, command_of, commit, machine, made_by, trained_by
 
 
 def test_outside_a_clone_or_without_git_the_commit_is_unknown(monkeypatch):
@@ -46,3 +51,15 @@ def test_the_machine_fits_a_footnote():
 def test_a_result_says_by_what_it_was_made():
     found = made_by("benchmarks.some", ["--repeats", "3"])
     assert found == {"command": "python -m benchmarks.some --repeats 3", "commit": commit(), "machine": machine()}
+
+
+def test_a_notebooks_command_gives_its_parameters_as_they_are_now(tmp_path, monkeypatch):
+    cells = [{"source": ["seeds = [0]\n", "named = ''  # no comment of ours\n"], "metadata": {"tags": ["parameters"]}}]
+    cells.append({"source": ["given = 3\n"], "metadata": {}})
+    write_json(tmp_path / "notebooks" / "figures" / "one.ipynb", {"cells": cells})
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    words = shlex.split(command_of("figures/one", {"seeds": [1, 2], "named": "it's", "given": 3}))
+    assert words[:4] == ["papermill", "notebooks/figures/one.ipynb", "runs/one.ipynb", "-y"]
+    assert json.loads(words[4]) == {"seeds": [1, 2], "named": "it's"}
+    with pytest.raises(KeyError, match="named"):
+        command_of("figures/one", {"seeds": [1]})

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from dadlab.estimates import Estimate, difference, rounded
 from dadlab.files import write_json
@@ -53,6 +54,12 @@ def record(measured: Measured, **more: Any) -> dict[str, Any]:
     facts = {measured.turns: list(measured.seeds), "machine": machine(), "commit": commit()}
     printed = {name: measured.published.attrs.get(name) for name in ("title", "unit", "lower_is_better")}
     return {**printed, "profile": profile, **facts, "rows": lines, **more}
+
+
+def write_picture(out: str, figure: Figure) -> None:
+    """Write a figure's picture, which lies beside its record `out`."""
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(Path(out).with_suffix(".png"), dpi=200, bbox_inches="tight")
 
 
 def write_figure(out: str, record: dict[str, Any], profile: Profile, runs: Iterable[Run], runs_dir: str) -> None:

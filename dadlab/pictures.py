@@ -13,22 +13,19 @@ from torch import Tensor
 
 from dadlab.examples import Made
 from dadlab.store import REASONS
-from dadlab.style import KEPT, REJECTED, styled
+from dadlab.style import KEPT, PAGE, REJECTED, styled
 
 
 @styled
-def image_grid(
-    rows: Sequence[Tensor], *, titles: Sequence[str], captions: Sequence[str] = (), width: float = 7.0
-) -> Figure:
-    """Rows of images, a title left of each row and a caption above each column.
+def image_grid(rows: Sequence[Tensor], *, titles: Sequence[str], captions: Sequence[str] = ()) -> Figure:
+    """Rows of images at most 0.8 inches wide, a title left of each row and a caption above each column.
 
     Args:
         rows: each (N, 3, H, W) in [0, 1], all of one shape.
         titles: one a row.
         captions: one a column, or none.
-        width: of the figure, in inches, at most; an image is never wider than 0.8.
     """
-    margin, cell = 0.9, min(0.8, (width - 0.9) / len(rows[0]))
+    margin, cell = 0.9, min(0.8, (PAGE - 0.9) / len(rows[0]))
     width, height = margin + cell * len(rows[0]), cell * len(rows) + 0.22
     figure, ax = canvas(width, height)
     for r, (images, title) in enumerate(zip(rows, titles, strict=True)):
@@ -49,9 +46,8 @@ def stages(
     probabilities: Sequence[Tensor],
     *,
     amplify: float | None = None,
-    width: float = 7.0,
 ) -> Figure:
-    """x, Q(x), x′ − Q(x), x′, Q(x′) of each sample, with what the teacher makes of them.
+    """x, Q(x), x′ − Q(x), x′, Q(x′) of each sample, in two blocks, with what the teacher makes of them.
 
     Args:
         made: the samples, from `dadlab.examples.discretize_adversarially`.
@@ -59,13 +55,12 @@ def stages(
         labels: y (B,).
         probabilities: the teacher's, (B, C), of x, Q(x), x′ and Q(x′).
         amplify: factor on the difference, which is drawn around mid-grey; one that suits its size unless told.
-        width: of the figure, in inches; samples stand in two blocks.
     """
     difference = made.perturbed - made.reconstructed
     amplify = plain_to_see(difference) if amplify is None else amplify
     blocks = 2 if len(labels) > 1 else 1
     lines = -(-len(labels) // blocks)
-    block = width / 2
+    block = PAGE / 2
     cell = (block - 0.4) / 5
     height = 0.3 + lines * (cell + 0.3)
     figure, ax = canvas(block * blocks, height)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dadlab.estimates import Estimate
 from dadlab.profile import Attack
-from dadlab.style import COLOURS, KEPT, LOOKS, MARKERS, styled, title_of
+from dadlab.style import COLOURS, COLUMN, KEPT, LOOKS, MARKERS, PAGE, styled, title_of
 
 
 @styled
@@ -24,7 +24,6 @@ def gains(
     reference: str = "kd",
     home: str = "studio",
     loser: str = "plain",
-    width: float = 4.6,
 ) -> Figure:
     """Gain over a reference method on every shift, with 95 % intervals.
 
@@ -34,10 +33,9 @@ def gains(
         reference: the method that zero stands for.
         home: the split in distribution.
         loser: the method whose losses sort the shifts.
-        width: of the figure, in inches.
     """
     order = sorted(drop, key=lambda split: drop[split])
-    figure, ax = plt.subplots(figsize=(width, 0.55 + (0.24 + 0.09 * len(found)) * len(order)))
+    figure, ax = plt.subplots(figsize=(4.6, 0.55 + (0.24 + 0.09 * len(found)) * len(order)))
     plt.close(figure)
     ax.axvline(0, color=COLOURS.get(reference, "#8A8A8A"), linewidth=1.2, zorder=0)
     for place, (method, by_split) in enumerate(found.items()):
@@ -80,7 +78,7 @@ class Point(NamedTuple):
 
 @styled
 def distance_gain(
-    series: Mapping[str, Sequence[Point]], *, reference: str = "kd", distance: str = "distance", width: float = 7.0
+    series: Mapping[str, Sequence[Point]], *, reference: str = "kd", distance: str = "distance"
 ) -> Figure:
     """Gain over a reference against the distance of the test shift, a panel a training distribution.
 
@@ -88,9 +86,8 @@ def distance_gain(
         series: title of the panel → points; panels share their axes.
         reference: the method that gains are measured against.
         distance: what the horizontal axis measures, in words.
-        width: of the figure, in inches.
     """
-    size = (width, 0.8 * width / len(series))
+    size = (PAGE, 0.8 * PAGE / len(series))
     figure, panels = plt.subplots(1, len(series), sharex=True, sharey=True, squeeze=False, figsize=size)
     plt.close(figure)
     for ax, (title, points) in zip(panels[0], series.items(), strict=True):
@@ -138,7 +135,6 @@ def epsilon_curve(
     attack: Attack,
     image_size: int = 32,
     chosen: float | None = None,
-    width: float = 3.3,
 ) -> Figure:
     """Accuracy against ε, with the RMS change a pixel that it means, and below it the share of samples kept.
 
@@ -149,9 +145,8 @@ def epsilon_curve(
         attack: whose norm the radii are in.
         image_size: side in pixels.
         chosen: radius to mark.
-        width: of the figure, in inches.
     """
-    figure, (ax, below) = plt.subplots(2, sharex=True, figsize=(width, width), height_ratios=(3, 1))
+    figure, (ax, below) = plt.subplots(2, sharex=True, figsize=(COLUMN, COLUMN), height_ratios=(3, 1))
     plt.close(figure)
     for (split, estimates), marker, fill in zip(accuracy.items(), "osD^", (None, "white", None, "white"), strict=False):
         means = [e.mean for e in estimates]
@@ -190,37 +185,30 @@ def _epsilon_axis(ax: Axes, below: Axes, epsilons: Sequence[float], rms: Callabl
 
 @styled
 def attack_curves(
-    curves: Mapping[str, Mapping[str, Mapping[float, Estimate]]],
-    *,
-    clean: Mapping[str, float],
-    norm: str = "linf",
-    width: float = 7.0,
+    curves: Mapping[str, Mapping[str, Mapping[float, Estimate]]], *, clean: Mapping[str, float]
 ) -> Figure:
-    """Accuracy against ε, a panel an attack and a line a method, with 95 % intervals.
+    """Accuracy against ε in L∞, a panel an attack and a line a method, with 95 % intervals.
 
     Args:
         curves: attack's title → method → ε (increasing, positive) → top-1 in percent.
         clean: method → top-1 without attack, drawn at the left edge.
-        norm: of ε; `linf` is shown in 1/255.
-        width: of the figure, in inches.
     """
-    figure, axes = plt.subplots(1, len(curves), sharey=True, squeeze=False, figsize=(width, 0.35 * width))
+    figure, axes = plt.subplots(1, len(curves), sharey=True, squeeze=False, figsize=(PAGE, 0.35 * PAGE))
     plt.close(figure)
-    scale = 255 if norm == "linf" else 1
     for ax, (title, methods) in zip(axes[0], curves.items(), strict=True):
         for method, points in methods.items():
-            radii, found = [scale * epsilon for epsilon in points], list(points.values())
+            radii, found = [255 * epsilon for epsilon in points], list(points.values())
             colour, marker = COLOURS.get(method, "#333333"), MARKERS.get(method, "o")
             ax.fill_between(radii, [e.low for e in found], [e.high for e in found], color=colour, alpha=0.15,
                             linewidth=0)  # fmt: skip
             ax.plot(radii, [e.mean for e in found], marker + "-", color=colour, label=title_of(method))
             ax.plot(0.8 * radii[0], clean[method], marker, color=colour, markerfacecolor="white", clip_on=False)
-        ticks = sorted({scale * epsilon for points in methods.values() for epsilon in points})
+        ticks = sorted({255 * epsilon for points in methods.values() for epsilon in points})
         ax.set_xscale("log", base=2)
         ax.set_xticks([0.8 * ticks[0], *ticks], ["0", *(f"{tick:.2g}" for tick in ticks)])
         ax.minorticks_off()
         ax.set_title(title)
-        ax.set_xlabel(f"ε ({'L∞, 1/255' if norm == 'linf' else 'L2, all pixels'})")
+        ax.set_xlabel("ε (L∞, 1/255)")
         ax.set_ylim(0, 100)
         ax.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes[0, 0].set_ylabel("top-1 under attack (%)")

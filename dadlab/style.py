@@ -1,7 +1,7 @@
 """One look for every figure, one colour for every method.
 
 Colours are Okabe and Ito's, then Tol's muted ones, which the common kinds of colour blindness keep apart; markers
-differ as well, so that print in grey is read too. Widths are a page's or a column's (7 in, 3.3 in). Every figure
+differ as well, so that print in grey is read too. Most are as wide as a page or a column. Every figure
 function takes data and returns a `Figure` that pyplot has already let go: a notebook shows it once, a script saves it.
 """
 
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from dadlab.methods import METHODS
 
+PAGE, COLUMN = 7.0, 3.3  # inches
 _P = ParamSpec("_P")
 COLOURS = {
     "teacher": "#000000",

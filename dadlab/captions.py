@@ -54,11 +54,11 @@ def tokenizer(merges: Path = ASSETS / "bpe_merges.txt.gz") -> SimpleTokenizer:
     return SimpleTokenizer(str(merges), context_length=CONTEXT_LENGTH)
 
 
-def write_merges(path: Path = ASSETS / "bpe_merges.txt.gz", *, count: int = 400) -> None:
+def write_merges(path: Path = ASSETS / "bpe_merges.txt.gz") -> None:
     """Learn byte-pair merges from every word the captions can hold, and store them as open_clip reads them."""
     texts = [t for ts in TEMPLATES.values() for t in ts] + [d for ds in DESCRIPTIONS.values() for d in ds]
     words = Counter(" ".join([*texts, *CLASSES * 12, *COLOURS * 10]).replace("{}", "").replace(",", "").split())
-    merges = [" ".join(pair) for pair in learn_merges(words, count)]
+    merges = [" ".join(pair) for pair in learn_merges(words, 400)]
     path.write_bytes(gzip.compress("\n".join(["#version: 0.2", *merges]).encode(), mtime=0))
 
 

@@ -171,9 +171,9 @@ class _Job:
         return _columns(made, rows, len(self.dataset), labels)
 
 
-def _agreement(exact: _Job, job: _Job, most: int = 8) -> str:
+def _agreement(exact: _Job, job: _Job) -> str:
     """A line that says how a store's first samples agree with what a CPU makes of them in float32."""
-    rows = torch.arange(min(most, len(exact.dataset)))
+    rows = torch.arange(min(8, len(exact.dataset)))
     models = {name: copy.deepcopy(getattr(exact, name)).cpu() for name in ("teacher", "discretizer")}
     reference = dataclasses.replace(exact, **models).columns(rows, len(rows))
     found = job.columns(rows, len(rows))

@@ -16,26 +16,25 @@ from dadlab.data import Dataset
 from dadlab.under_attack import fgsm, noise, pgd
 from dadlab.wrappers import device_of
 
+SLACK = 0.02
 
-def masking(
-    model: nn.Module, dataset: Dataset, epsilon: float, *, surrogate: nn.Module, norm: str = "linf", slack: float = 0.02
-) -> str:
+
+def masking(model: nn.Module, dataset: Dataset, epsilon: float, *, surrogate: nn.Module) -> str:
     """Look for signs of gradient masking: one line that says what was found.
 
     Signs: FGSM, examples of another network, or noise beat PGD; PGD's loss does not rise with ε; an attack that may
-    draw any image leaves some right. A sign within `slack` (a share of samples, or of the loss) does not count.
+    draw any image leaves some right. A sign of less than `SLACK` (a share of samples, or of the loss) does not count.
 
     Args:
         model: what is defended.
         dataset: clean samples; a hundred or two will do.
-        epsilon: radius of the comparisons.
+        epsilon: radius of the comparisons, L∞.
         surrogate: another network of the same classes, whose examples are transferred.
-        norm: `linf` or `l2`.
     """
     device = device_of(model)
     rows = torch.arange(len(dataset))
     images, labels = dataset.images(rows).to(device), dataset.labels.to(device)
-    given = (images, labels, epsilon, norm, rows)
+    given = (images, labels, epsilon, "linf", rows)
     share = {
         "PGD": _right(model, pgd(model, *given), labels),
         "FGSM": _right(model, fgsm(model, *given), labels),
@@ -43,13 +42,12 @@ def masking(
         "noise": _right(model, noise(model, *given), labels),
     }
     radii = [epsilon * factor for factor in (0.25, 0.5, 1, 2)]
-    losses = [_loss(model, pgd(model, images, labels, radius, norm, rows), labels) for radius in radii]
-    everything = 1.0 if norm == "linf" else float(images[0].numel()) ** 0.5
-    free = _right(model, pgd(model, images, labels, everything, norm, rows, steps=100), labels)
-    signs = [f"{name} beats PGD" for name, value in share.items() if value < share["PGD"] - slack]
-    if any(after < before * (1 - slack) for before, after in itertools.pairwise(losses)):
+    losses = [_loss(model, pgd(model, images, labels, radius, "linf", rows), labels) for radius in radii]
+    free = _right(model, pgd(model, images, labels, 1.0, "linf", rows, steps=100), labels)
+    signs = [f"{name} beats PGD" for name, value in share.items() if value < share["PGD"] - SLACK]
+    if any(after < before * (1 - SLACK) for before, after in itertools.pairwise(losses)):
         signs.append("the loss does not rise with ε")
-    if free > slack:
+    if free > SLACK:
         signs.append(f"an unbounded attack leaves {100 * free:.1f} % right")
     numbers = ", ".join(f"{name} {100 * value:.1f} %" for name, value in share.items())
     rise = " → ".join(f"{loss:.2f}" for loss in losses)

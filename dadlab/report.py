@@ -40,14 +40,14 @@ def markdown_table(results: dict[str, Any]) -> str:
     return _table(head, lines)
 
 
-def markdown_methods(results: dict[str, Any], splits: list[str], *, rival: str = "dad") -> str:
+def markdown_methods(results: dict[str, Any], splits: list[str]) -> str:
     """All methods, the best on the first split first: what a step costs, top-1 with half its interval, the error under
-    corruption, and on the first split how far `rival` is ahead.
+    corruption, and on the first split how far DAD is ahead.
 
     Passes are the student's forward ones a clean image (`dadlab.cost`).
     """
     cells = {(row["method"], row["split"]): row["top1"] for row in results["rows"]}
-    ahead = {d["second"]: d for d in results["differences"] if (d["first"], d["split"]) == (rival, splits[0])}
+    ahead = {d["second"]: d for d in results["differences"] if (d["first"], d["split"]) == ("dad", splits[0])}
     profile = make_profile(**results["profile"])
     lines = []
     for method in sorted(_in_order(results, "method"), key=lambda method: -cells[method, splits[0]]["mean"]):
@@ -55,7 +55,7 @@ def markdown_methods(results: dict[str, Any], splits: list[str], *, rival: str =
         tested = [_top1(cells[method, split]) for split in splits]
         apart = _difference(ahead[method]) if method in ahead else "—"
         lines.append([title_of(method), passes, *tested, _top1(results["corruption_error"][method]), apart])
-    head = ["method", "passes", *splits, CORRUPTION["corruption_error"], f"{title_of(rival)} − it, {splits[0]}"]
+    head = ["method", "passes", *splits, CORRUPTION["corruption_error"], f"DAD − it, {splits[0]}"]
     return _table(head, lines)
 
 
@@ -130,16 +130,16 @@ def update_readme(readme: Path, place: str, text: str) -> None:
     Path(readme).write_text(marks.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", whole))
 
 
-def gain_figure(results: dict[str, Any], reference: str = "kd", home: str = "studio") -> Figure:
-    """Gains over a reference method on every single split, sorted by how much `plain` loses there."""
+def gain_figure(results: dict[str, Any]) -> Figure:
+    """Gains over KD on every single split, sorted by how much `plain` loses there from `studio`."""
     means = {(row["method"], row["split"]): row["top1"]["mean"] for row in results["rows"]}
     splits = [row["split"] for row in results["rows"] if row["method"] == "plain" and "+" not in row["split"]]
     gains: dict[str, dict[str, Estimate]] = {}
     for found in results["differences"]:
-        if found["second"] == reference and found["split"] in splits:
+        if found["second"] == "kd" and found["split"] in splits:
             gains.setdefault(found["first"], {})[found["split"]] = Estimate(found["mean"], found["low"], found["high"])
-    drop = {split: means["plain", home] - means["plain", split] for split in splits}
-    return plots.gains(gains, drop=drop, reference=reference, home=home)
+    drop = {split: means["plain", "studio"] - means["plain", split] for split in splits}
+    return plots.gains(gains, drop=drop)
 
 
 def readme_parts(results: Path) -> dict[str, str]:

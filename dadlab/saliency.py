@@ -95,8 +95,8 @@ def _spread(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     return (large - low) / (high - low).clamp_min(1e-12)
 
 
-def overlay(images: Tensor, maps: Tensor, *, strength: float = 0.65) -> Tensor:
+def overlay(images: Tensor, maps: Tensor) -> Tensor:
     """Grey images (B, 3, H, W) tinted orange where their map (B, H, W) is high."""
     grey = images.mean(1, keepdim=True).expand_as(images)
-    tint = strength * maps[:, None].clamp(0, 1)
+    tint = 0.65 * maps[:, None].clamp(0, 1)
     return (1 - tint) * grey + tint * torch.tensor([0.93, 0.45, 0.0]).view(3, 1, 1)

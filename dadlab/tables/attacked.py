@@ -23,49 +23,47 @@ ATTACK_OF = {title: name for name, title in TITLES.items()}
 CLEAN = TITLES["none"]
 
 
-def attacked(epsilon: float, photographs: Mapping[str, int], *, norm: str = "linf") -> Cells:
+def attacked(epsilon: float, photographs: Mapping[str, int]) -> Cells:
     """Cells of `dadlab.tables.measured.measure_rows`: in-distribution top-1 under each column's attack.
 
     Args:
-        epsilon: radius in [0, 1] (L2: over all pixels).
+        epsilon: radius in [0, 1], L∞.
         photographs: column → how many test photographs, class by class; 0 is all.
-        norm: `linf` or `l2`.
     """
 
     def cells(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
-        run, given = row.run(seed), {"split": home_split(row.profile.data), "norm": norm}
-        return {
+        run, split = row.run(seed), home_split(row.profile.data)
+        right = {
             name: measure_under_attack(
-                run, Path(runs_dir), ATTACK_OF[name], epsilon, limit=photographs[name], **given
-            ).astype(float)
+                run, Path(runs_dir), ATTACK_OF[name], epsilon, split=split, limit=photographs[name]
+            )
             for name in columns
         }
+        return {name: found.astype(float) for name, found in right.items()}
 
     return cells
 
 
 def curves(
-    measured: Measured, block: str, epsilons: Sequence[float], photographs: Mapping[str, int], runs_dir: Path,
-    *, norm: str = "linf",
+    measured: Measured, block: str, epsilons: Sequence[float], photographs: Mapping[str, int], runs_dir: Path
 ) -> tuple[dict[str, dict[str, dict[float, Estimate]]], dict[str, float]]:  # fmt: skip
     """What `dadlab.plots.attack_curves` draws: column → method → ε → top-1, and each method's top-1 without attack.
 
     Args:
         measured: Table 12; of it the rows of one block that could be measured, with the seeds that they have.
         block: the first part of their names.
-        epsilons: radii, increasing and positive.
+        epsilons: radii, L∞, increasing and positive.
         photographs: column → how many, as in `attacked`.
         runs_dir: where runs live.
-        norm: `linf` or `l2`.
     """
     drawn: dict[str, dict[str, dict[float, Estimate]]] = {column: {} for column in photographs}
     clean = {}
     for row in (row for row in measured.rows if row.name[0] == block and row.key in measured.values):
         seeds = sorted(set.union(*(set(by_seed) for by_seed in measured.values[row.key].values())))
         for column, count in photographs.items():
-            by_radius = {e: _stacked(row, seeds, column, e, count, runs_dir, norm) for e in epsilons}
+            by_radius = {e: _stacked(row, seeds, column, e, count, runs_dir) for e in epsilons}
             drawn[column][row.method] = {epsilon: accuracy(right) for epsilon, right in by_radius.items()}
-        unharmed = _stacked(row, seeds, CLEAN, 0.0, max(photographs.values()), runs_dir, norm)
+        unharmed = _stacked(row, seeds, CLEAN, 0.0, max(photographs.values()), runs_dir)
         clean[row.method] = 100 * float(unharmed.mean())
     return drawn, clean
 
@@ -92,9 +90,7 @@ def signs_of_masking(measured: Measured, epsilon: float, photographs: int, runs_
     return found
 
 
-def _stacked(
-    row: Row, seeds: Sequence[int], column: str, epsilon: float, count: int, runs_dir: Path, norm: str
-) -> np.ndarray:
+def _stacked(row: Row, seeds: Sequence[int], column: str, epsilon: float, count: int, runs_dir: Path) -> np.ndarray:
     """(S, N) of one row."""
-    cells = attacked(epsilon, {column: count}, norm=norm)
+    cells = attacked(epsilon, {column: count})
     return np.stack([cells(row, seed, runs_dir, [column])[column] for seed in seeds])

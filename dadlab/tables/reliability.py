@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit, logit, softmax
 
-BINS = 15
+BINS = 15  # of confidence in [0, 1]
 
 
-def calibration_error(logits: np.ndarray, labels: np.ndarray, *, bins: int = BINS) -> float:
+def calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error in points: |accuracy − confidence| in bins of equal width, weighted by their size.
 
     Source: Guo et al. (2017), *On Calibration of Modern Neural Networks*, Eq. 3.
@@ -21,14 +21,13 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray, *, bins: int = BIN
     Args:
         logits: (N, C).
         labels: (N,).
-        bins: of confidence in [0, 1].
 
     >>> round(calibration_error(np.log([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1])), 6)
     25.0
     """
     sure, right = _confidence(logits), logits.argmax(1) == labels
-    place = np.minimum((sure * bins).astype(int), bins - 1)
-    gaps = [abs(float((right[place == b].astype(float) - sure[place == b]).sum())) for b in range(bins)]
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    gaps = [abs(float((right[place == b].astype(float) - sure[place == b]).sum())) for b in range(BINS)]
     return 100 * sum(gaps) / len(labels)
 
 

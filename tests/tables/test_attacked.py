@@ -22,7 +22,7 @@ def asked(monkeypatch):
     """What was asked of `measure_under_attack`; FGSM leaves the method's share right, the others nothing."""
     calls = []
 
-    def made_up(run, runs_dir, attack, epsilon, *, split, limit, norm):
+    def made_up(run, runs_dir, attack, epsilon, *, split, limit, norm="linf"):
         calls.append((run.method, run.student, run.seed, attack, epsilon, split, limit, norm))
         share = {"fgsm": RIGHT[run.method], "none": 0.9}.get(attack, 0.0)
         return np.arange(limit) < share * limit

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from dadlab.diffusion_name import check_unlabelled, parse_diffusion
 from dadlab.files import fill, load_weights
 from dadlab.photos import ASSETS
+from dadlab.progress import one_line
 from dadlab.wrappers import Frozen, resize
 
 PROMPT = "A photo of an object"  # the paper's, for every image
@@ -228,7 +229,7 @@ def _pipeline(place: str, text: bool) -> Any:
     try:
         pipeline = kind.from_pretrained(place)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise ValueError(f"diffusers:{place}: give a model of the hub or a pipeline's folder ({reason})") from None
     if getattr(pipeline, "safety_checker", None) is not None:
         pipeline.safety_checker = None  # it would give a black image for each that it takes for indecent

@@ -22,7 +22,7 @@ from torch import Tensor
 from dadlab.checkpoints import read_checkpoint
 from dadlab.files import check_file, fill
 from dadlab.fingerprints import BESIDE, sha256
-from dadlab.progress import say
+from dadlab.progress import one_line, say
 from dadlab.wrappers import Preprocess
 
 Tokenizer = Callable[[list[str]], Tensor]
@@ -93,7 +93,7 @@ def _tokenizer(name: str, model: str) -> Tokenizer:
     except ImportError:
         raise ValueError(f"open_clip:{name}: needs transformers (pip install 'dadlab[teachers]')") from None
     except Exception as error:  # Hugging Face tokenizers fail in their own ways
-        raise ValueError(f"open_clip:{name}: its tokenizer cannot be loaded ({_line(error)})") from None
+        raise ValueError(f"open_clip:{name}: its tokenizer cannot be loaded ({one_line(error)})") from None
 
 
 def _published_clip(model: str, tag: str) -> Any:
@@ -137,7 +137,7 @@ def _build_clip(name: str, model: str, **options: Any) -> Any:
     try:
         return open_clip.create_model(model, require_pretrained=True, **options)
     except Exception as error:  # whatever open_clip, torch, safetensors or the hub's client raise
-        raise ValueError(f"{name}: cannot be loaded ({_line(error)})") from None
+        raise ValueError(f"{name}: cannot be loaded ({one_line(error)})") from None
 
 
 def _timm_from_file(model: str, published: Any, path: Path, classes: int) -> Any:
@@ -205,10 +205,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def _unfetched(name: str, source: str, form: str, error: Exception) -> str:
     return (
-        f"{name}: no weights here and {source} cannot be fetched ({_line(error)}); "
+        f"{name}: no weights here and {source} cannot be fetched ({one_line(error)}); "
         f"download them where there is a network, then give the file: {form}"
     )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -49,3 +49,8 @@ def say(line: str) -> None:
 
 def _speaks() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 300 characters; its name where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

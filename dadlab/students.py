@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from dadlab.clip_tower import clip_resnet
 from dadlab.files import fill, load_weights, misfit, save_weights
 from dadlab.photos import ASSETS
+from dadlab.progress import one_line
 from dadlab.wrappers import Preprocess
 
 WEIGHTS = "student.safetensors"  # in the folder of a run
@@ -170,8 +171,9 @@ def begin_student(
         try:
             return Student(name, classes, image_size, pretrained=True, **rates)
         except Exception as error:  # the hub's client, the network and timm each have their own
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"start {start!r}: timm's weights of {name} cannot be fetched ({reason})") from None
+            raise ValueError(
+                f"start {start!r}: timm's weights of {name} cannot be fetched ({one_line(error)})"
+            ) from None
     if path is None:
         return Student(name, classes, image_size, **rates)
     state, config = load_weights(path)

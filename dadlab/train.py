@@ -28,6 +28,7 @@ from dadlab.files import write_json
 from dadlab.loop import Loop, Service
 from dadlab.materials import prepare
 from dadlab.methods import METHODS
+from dadlab.progress import one_line
 from dadlab.provenance import TRAINED, commit, machine, trained_by
 from dadlab.run import Run
 from dadlab.steps import Steps, check_split
@@ -155,7 +156,7 @@ def _check_optimizer(name: str) -> None:
         if getattr(made, "is_second_order", False):
             raise ValueError("it wants second derivatives, which the loop does not take")
     except (AssertionError, ImportError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"optimizer {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"optimizer {name!r} cannot be used here: {one_line(error)}") from None
 
 
 @functools.cache
@@ -167,7 +168,7 @@ def _check_pass(name: str, image_size: int, count: int, dropout: float, drop_pat
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"student {name!r} cannot be trained on {count} images of {image_size} pixels at once "
-            f"({str(error).splitlines()[0]}): take another image_size or student, a larger batch in fewer parts "
+            f"({one_line(error)}): take another image_size or student, a larger batch in fewer parts "
             "(accumulate), or no dropout or drop_path where it knows none"
         ) from None
 

@@ -1,7 +1,7 @@
 import pytest
 
 from dadlab import progress
-from dadlab.progress import say, track
+from dadlab.progress import one_line, say, track
 
 
 @pytest.fixture
@@ -66,3 +66,9 @@ def test_jupyter_gets_a_bar(monkeypatch):
     monkeypatch.setattr(progress, "tqdm", lambda items, what, total, leave: bars.append((what, total)) or items)
     assert list(track([1, 2], "counting")) == [1, 2]
     assert bars == [("counting", 2)]
+
+
+def test_an_error_is_said_in_a_line_even_if_it_says_nothing():
+    assert one_line(ValueError("a\n  long\tstory " + 400 * "x")).startswith("a long story xxx")
+    assert len(one_line(ValueError(400 * "x"))) == 300
+    assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"

@@ -30,6 +30,7 @@ from dadlab.dataset import Dataset
 from dadlab.disk import imagenet
 from dadlab.disk.encoded import Encoded, Framing, Source
 from dadlab.fingerprints import fingerprint
+from dadlab.progress import one_line
 
 _END = 2**16
 KEPT_GROUPS = 8  # row groups in memory; 100 pictures of ImageNet each, about 11 MB
@@ -130,7 +131,7 @@ def _files(place: str) -> dict[str, list[str]]:
         found = datasets.load_dataset_builder(place).config.data_files
         return {str(split): list(files) for split, files in found.items()}
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise ValueError(f"{place}: neither a folder of Parquet files nor a dataset on the hub ({reason})") from None
 
 
@@ -138,7 +139,7 @@ def _load(place: str, split: str) -> datasets.Dataset:
     try:
         return datasets.load_dataset(place, split=split)
     except DatasetGenerationError as error:
-        raise ValueError(f"{place} {split}: cannot be read ({str(error.__cause__ or error).splitlines()[0]})") from None
+        raise ValueError(f"{place} {split}: cannot be read ({one_line(error.__cause__ or error)})") from None
 
 
 def _same_classes(found: dict[str, list[str]], split: str, name: str) -> None:

@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from benchmarks.inside import inside
 from dadlab.attack import perturb
 from dadlab.compute import Compute, compile_towers, compute_on, with_towers
-from dadlab.data import Dataset, load_split
-from dadlab.dataset import to_bytes
+from dadlab.data import load_split
+from dadlab.dataset import Dataset, to_bytes
 from dadlab.discretizer import FrozenVQGAN, load_discretizer
 from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.files import write_json

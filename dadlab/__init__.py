@@ -6,7 +6,8 @@ Three functions carry their module's name and are imported from there: `dadlab.t
 
 from dadlab.attack import perturb
 from dadlab.batch import Batch, Tools
-from dadlab.data import Dataset, load_split, split_names
+from dadlab.data import load_split, split_names
+from dadlab.dataset import Dataset
 from dadlab.decode import materialize
 from dadlab.discretizer import VQGAN, Identity, load_discretizer
 from dadlab.estimates import Estimate, accuracy, difference

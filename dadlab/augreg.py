@@ -22,7 +22,7 @@ from scipy.stats import beta
 from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 from torch import Tensor
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.fingerprints import fingerprint
 from dadlab.profile import AUGREG, AugReg, nearest
 from dadlab.views import counter_hash

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy import linalg
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.students import Student
 
 

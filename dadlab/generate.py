@@ -25,8 +25,7 @@ from dadlab.ahead import cores
 from dadlab.attack import described
 from dadlab.claims import claim, fill
 from dadlab.compute import WORTH_COMPILING, Compute, compile_towers, compute_on, largest_batch, with_towers
-from dadlab.data import Dataset
-from dadlab.dataset import to_bytes
+from dadlab.dataset import Dataset, to_bytes
 from dadlab.discretizer import VQGAN, Discretizer, Identity
 from dadlab.examples import Made, discretize_adversarially, sample_generators
 from dadlab.files import atomic_path

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.under_attack import fgsm, noise, pgd
 from dadlab.wrappers import device_of
 

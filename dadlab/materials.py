@@ -22,7 +22,8 @@ from dadlab.ahead import local_device
 from dadlab.attack import described
 from dadlab.augreg import AugRegViews, augreg_views
 from dadlab.cache import TeacherCache, cache_teacher, check_top
-from dadlab.data import Dataset, training_split
+from dadlab.data import training_split
+from dadlab.dataset import Dataset
 from dadlab.diffusion_name import check_online
 from dadlab.discretizer import load_discretizer
 from dadlab.fingerprints import content_of, fingerprint

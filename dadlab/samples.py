@@ -26,8 +26,7 @@ from torch import Tensor
 
 from dadlab.ahead import local_device
 from dadlab.compute import in_precision
-from dadlab.data import Dataset
-from dadlab.dataset import to_bytes
+from dadlab.dataset import Dataset, to_bytes
 from dadlab.decode import draw, materialize
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.disk.encoded import threads

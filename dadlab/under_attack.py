@@ -21,7 +21,8 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from dadlab.attack import described, perturb
-from dadlab.data import Dataset, images_of, split_of
+from dadlab.data import images_of, split_of
+from dadlab.dataset import Dataset
 from dadlab.examples import sample_generators
 from dadlab.files import write_array
 from dadlab.fingerprints import fingerprint

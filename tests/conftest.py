@@ -14,7 +14,8 @@ from toy_benchmarks import toy_sizes
 
 from dadlab import train
 from dadlab.adain import StyleTransfer
-from dadlab.data import Dataset, load_split
+from dadlab.data import load_split
+from dadlab.dataset import Dataset
 from dadlab.discretizer import VQGAN, FrozenVQGAN
 from dadlab.disk import imagenet
 from dadlab.files import save_weights

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from dadlab import data as module
-from dadlab.data import FASHION, Dataset, class_names, load_split, natural_adversarial, split_names
+from dadlab.data import FASHION, class_names, load_split, natural_adversarial, split_names
+from dadlab.dataset import Dataset
 from dadlab.disk import folders
 from dadlab.disk.encoded import Encoded
 from dadlab.photos import CLASSES, load_photos

@@ -15,7 +15,7 @@ import torch
 
 from dadlab import generate as module
 from dadlab.compute import Compute
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.discretizer import FrozenVQGAN, Identity
 from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.generate import generate

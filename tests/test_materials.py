@@ -6,7 +6,8 @@ import torch
 from filelock import FileLock
 
 from dadlab import materials
-from dadlab.data import Dataset, load_split
+from dadlab.data import load_split
+from dadlab.dataset import Dataset
 from dadlab.generate import generate
 from dadlab.materials import Stream, discretized, kept_share, prepare, store_folder
 from dadlab.methods import METHODS

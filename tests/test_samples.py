@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dadlab import samples
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.decode import materialize
 from dadlab.discretizer import Identity
 from dadlab.generate import generate

@@ -3,7 +3,7 @@ import torch
 from conftest import TINY_VQGAN
 
 from dadlab.captions import CLASSES
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.discretizer import FrozenVQGAN
 from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.profile import Attack

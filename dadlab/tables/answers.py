@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from dadlab.ahead import local_device
-from dadlab.data import Dataset, class_names, has_corruptions, home_split, identity, images_of, split_of
+from dadlab.data import class_names, has_corruptions, home_split, identity, images_of, split_of
+from dadlab.dataset import Dataset
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
 from dadlab.evaluate import CORRUPTIONS, SEVERITIES, answers, correct, wrong_share

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dadlab.ahead import local_device
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.distance import pooled_features
 from dadlab.progress import track
 from dadlab.students import Student

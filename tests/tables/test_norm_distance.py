@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.tables.norm_distance import Norms, distances, norm_statistics, norm_w2
 
 

@@ -7,23 +7,23 @@ import pytest
 from dadlab.evaluate import SHIFTS
 from dadlab.profile import PROFILES, make_profile
 from dadlab.run import Run
+from dadlab.tables.defaults import DEFAULTS, defaults_of, missing_runs, profile_of
 from dadlab.tables.rows import read_rows
-from dadlab.tables.scale import SCALES, missing_runs, profile_of, scale_of
 
 
-def test_every_profile_has_a_scale_of_splits_that_exist():
-    assert SCALES.keys() == PROFILES.keys()
-    assert set(scale_of("fashion").splits) < set(SHIFTS)
-    assert scale_of("imagenet").batches == 1000
+def test_every_profile_has_defaults_of_splits_that_exist():
+    assert DEFAULTS.keys() == PROFILES.keys()
+    assert set(defaults_of("fashion").splits) < set(SHIFTS)
+    assert defaults_of("imagenet").batches == 1000
     with pytest.raises(ValueError, match="did you mean 'imagenet'"):
-        scale_of("imagnet")
+        defaults_of("imagnet")
 
 
 @pytest.mark.parametrize("profile", list(PROFILES))
 def test_figures_share_the_tables_runs(profile):
     rows = {row.key: row for row in read_rows(1, profile)}
     row = rows["ResNet50 · DAD (Ours)"]
-    assert row.student == scale_of(profile).student
+    assert row.student == defaults_of(profile).student
     assert profile_of(profile, row.student, {}) == row.profile
     assert profile_of(profile, row.student, {}, "dat") == rows["ResNet50 · DAT"].profile
     assert profile_of(profile, row.student, {"epochs": 3}).epochs == 3

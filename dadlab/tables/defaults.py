@@ -1,4 +1,4 @@
-"""Scale: what the figures' notebooks are drawn from where their parameters leave it to the profile; what is missing.
+"""What a figure takes on each profile where its notebook leaves it open, and which of its runs are missing.
 
 The embedded benchmark has a validation shift of its own and says what its teacher saw. ImageNet has no such shift, and
 for CLIP stand the natural shifts, of which its training distribution mostly is in the paper's view (§4.3).
@@ -20,7 +20,7 @@ from dadlab.run import Run
 
 
 @dataclass(frozen=True)
-class Scale:
+class Defaults:
     """What stands for the paper's choices on a profile.
 
     Attributes:
@@ -41,8 +41,8 @@ class Scale:
     others: Mapping[str, Mapping[str, str]]
 
 
-SCALES = {
-    "fashion": Scale(
+DEFAULTS = {
+    "fashion": Defaults(
         student="resnet_s",
         splits=("studio", "v2", "context", "rendition", "sketch", "stylized"),
         shown="val_context",
@@ -50,7 +50,7 @@ SCALES = {
         batches=200,
         others={"ViT tower": {"teacher": "vit"}, "broad discretizer": {"discretizer": "broad"}},
     ),
-    "imagenet": Scale(
+    "imagenet": Defaults(
         student="resnet50",
         splits=("val", "v2", "rendition", "sketch", "a", "stylized"),
         shown="val",
@@ -61,13 +61,13 @@ SCALES = {
 }
 
 
-def scale_of(profile: str) -> Scale:
+def defaults_of(profile: str) -> Defaults:
     """What a profile's figures are drawn from.
 
     Raises:
         ValueError: unknown profile.
     """
-    return nearest(profile, SCALES, "profile")
+    return nearest(profile, DEFAULTS, "profile")
 
 
 def profile_of(profile: str, student: str, shared: Mapping[str, Any], method: str = "dad") -> Profile:

@@ -48,7 +48,7 @@ def training_split(profile: Profile) -> Dataset:
     return load_split(profile.data, profile.train, image_size=profile.image_size, limit=profile.limit)
 
 
-def split_of(profile: Profile, split: str, *, limit: int = 0) -> Dataset:
+def held_out(profile: Profile, split: str, *, limit: int = 0) -> Dataset:
     """A split that a profile is tested on, whole unless told; the profile's own limit is that of its training."""
     return load_split(profile.data, split, image_size=profile.image_size, limit=limit)
 

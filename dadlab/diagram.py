@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from dadlab.data import split_of
+from dadlab.data import held_out
 from dadlab.discretizer import VQGAN, load_discretizer
 from dadlab.examples import Made, discretize_adversarially, sample_generators
 from dadlab.pictures import canvas, plain_to_see, thumbnail
@@ -68,7 +68,7 @@ def chosen_sample(
         x, and how many of Q(x).
     """
     profile = profile or Profile()
-    photographs = split_of(profile, split)
+    photographs = held_out(profile, split)
     teacher, discretizer = load_teacher(profile.teacher, photographs.classes), load_discretizer(profile.discretizer)
     index = torch.arange(min(count, len(photographs)))
     images, labels = photographs.images(index), photographs.labels[index]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dadlab.ahead import local_device
-from dadlab.data import has_corruptions, home_split, images_of, split_of
+from dadlab.data import has_corruptions, held_out, home_split, images_of
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
 from dadlab.evaluate import (
@@ -48,7 +48,7 @@ def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
         student = trained(run, runs_dir)  # before any answer is read: training drops those of other weights
         for split in splits:
             if not _is_kept(folder, split, images):
-                found = correct(student, split_of(run.profile, split))
+                found = correct(student, held_out(run.profile, split))
                 _keep(folder, split, found.numpy(), images(split))
     return {split: np.load(_kept(folder, split)) for split in splits}
 
@@ -161,7 +161,7 @@ def published_splits() -> list[str]:
 
 def drawn_errors(model: torch.nn.Module, profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]:
     """`dadlab.evaluate.corrupted_errors` of a model on about `C_PHOTOS` of a profile's in-distribution test images."""
-    clean = split_of(profile, home_split(profile.data), limit=C_PHOTOS)
+    clean = held_out(profile, home_split(profile.data), limit=C_PHOTOS)
     return corrupted_errors(model, clean, Path(runs_dir) / "corrupted")
 
 

@@ -21,7 +21,7 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from dadlab.attack import described, perturb
-from dadlab.data import images_of, split_of
+from dadlab.data import held_out, images_of
 from dadlab.dataset import Dataset
 from dadlab.examples import sample_generators
 from dadlab.files import write_array
@@ -166,5 +166,5 @@ def measure_under_attack(
     keep = run.folder(runs_dir) / "attacked" / f"{split}-{limit}-{attack}-{norm}-{epsilon:.6g}-{key}.npy"
     if keep.is_file() and (np.load(keep) != _PENDING).all():
         return np.load(keep).astype(bool)
-    dataset = split_of(run.profile, split, limit=limit)
+    dataset = held_out(run.profile, split, limit=limit)
     return robust(trained(run, runs_dir), dataset, attack, epsilon, norm=norm, keep=keep)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from dadlab.ahead import local_device
-from dadlab.data import class_names, has_corruptions, home_split, identity, images_of, split_of
+from dadlab.data import class_names, has_corruptions, held_out, home_split, identity, images_of
 from dadlab.dataset import Dataset
 from dadlab.disk.check import check
 from dadlab.disk.imagenet import corruption
@@ -38,12 +38,12 @@ def student_logits(run: Run, runs_dir: Path, split: str) -> np.ndarray:
     """Logits (N, C) float32 of a run's student on a split; the run is trained if need be."""
     images = images_of(run.profile.data, split)
     kept = run.folder(runs_dir) / "logits" / (f"{split}-{images}.npy" if images else f"{split}.npy")
-    return kept_array(kept, lambda: _logits(train(run, runs_dir), split_of(run.profile, split)))
+    return kept_array(kept, lambda: _logits(train(run, runs_dir), held_out(run.profile, split)))
 
 
 def teacher_logits(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """Logits (N, C) float32 of the profile's teacher on a split."""
-    dataset, kept = split_of(profile, split), _teacher_path(profile, runs_dir, split)
+    dataset, kept = held_out(profile, split), _teacher_path(profile, runs_dir, split)
     return kept_array(kept, lambda: _logits(teacher_of(profile, dataset.classes), dataset))
 
 
@@ -60,7 +60,7 @@ def corruptions_answered(profile: Profile, runs_dir: Path) -> bool:
 
 def teacher_correct(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """Whether the profile's teacher is right on each sample of a split: (N,) bool."""
-    dataset = split_of(profile, split)
+    dataset = held_out(profile, split)
     said = answers(torch.from_numpy(teacher_logits(profile, runs_dir, split)), dataset.among)
     return (said == dataset.labels).numpy()
 
@@ -79,7 +79,7 @@ def teacher_corrupted(profile: Profile, runs_dir: Path) -> dict[str, np.ndarray]
 
 def _right(profile: Profile, runs_dir: Path, split: str) -> np.ndarray:
     """As `teacher_correct`, without the logits: those of ImageNet-C would be 15 GB."""
-    dataset, kept = split_of(profile, split), _correct_path(profile, runs_dir, split)
+    dataset, kept = held_out(profile, split), _correct_path(profile, runs_dir, split)
     return kept_array(kept, lambda: correct(teacher_of(profile, dataset.classes), dataset).numpy())
 
 

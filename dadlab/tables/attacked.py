@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from dadlab.data import home_split, split_of
+from dadlab.data import held_out, home_split
 from dadlab.estimates import Estimate, accuracy
 from dadlab.masking import masking
 from dadlab.results import trained
@@ -85,7 +85,7 @@ def signs_of_masking(measured: Measured, epsilon: float, photographs: int, runs_
         seed, *others = sorted(set.union(*(set(by_seed) for by_seed in measured.values[row.key].values())))
         surrogates.setdefault(row.name[0], trained(row.run(others[0] if others else seed), runs_dir))
         data, surrogate = row.profile.data, surrogates[row.name[0]]
-        few = split_of(row.profile, home_split(data), limit=photographs)
+        few = held_out(row.profile, home_split(data), limit=photographs)
         found[row.key] = masking(trained(row.run(seed), runs_dir), few, epsilon, surrogate=surrogate)
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from dadlab.data import split_of
+from dadlab.data import held_out
 from dadlab.estimates import Estimate, accuracy
 from dadlab.progress import track
 from dadlab.results import measure_corruptions
@@ -55,7 +55,7 @@ def coverage_curves(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], 
     """
     lines = []
     for ((method, _), run), split in itertools.product(runs.items(), splits):
-        tested = split_of(run.profile, split)
+        tested = held_out(run.profile, split)
         said = among_labels(student_logits(run, runs_dir, split), tested.labels.numpy(), tested.among)
         lines += [
             {"method": method, "split": split, "coverage": share, "top-1": selective_accuracy(*said, share)}
@@ -65,7 +65,7 @@ def coverage_curves(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], 
 
 
 def _line(run: Run, split: str, runs_dir: Path) -> dict[str, float]:
-    tested = split_of(run.profile, split)
+    tested = held_out(run.profile, split)
     labels = tested.labels.numpy()
     told, _ = among_labels(teacher_logits(run.profile, runs_dir, split), labels, tested.among)
     said, labels = among_labels(student_logits(run, runs_dir, split), labels, tested.among)
@@ -78,7 +78,7 @@ def by_class(runs: Mapping[tuple[str, int], Run], splits: Sequence[str], runs_di
     """Top-1 in per cent on each class, a row a class and a column a method or the teacher, over seeds and splits."""
     first, lines = next(iter(runs.values())), []
     for split in splits:
-        tested = split_of(first.profile, split)
+        tested = held_out(first.profile, split)
         among = range(len(tested.classes)) if tested.among is None else tested.among
         names = [tested.classes[label] for label in among]
         said = [(method, student_logits(run, runs_dir, split)) for (method, _), run in runs.items()]

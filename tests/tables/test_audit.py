@@ -35,7 +35,7 @@ def test_answers_count_among_the_labels_of_the_split(monkeypatch, tmp_path):
     some = replace(whole.take(rows), among=(0, 1))
     labels = some.labels.numpy()
     outside = 9 * np.eye(10)[np.full(len(labels), 7)]  # a garment that this split has not, before all
-    monkeypatch.setattr(audit, "split_of", lambda *_, **__: some)
+    monkeypatch.setattr(audit, "held_out", lambda *_, **__: some)
     monkeypatch.setattr(audit, "student_logits", lambda *_: outside + 5 * np.eye(10)[labels])
     monkeypatch.setattr(audit, "teacher_logits", lambda *_: outside + 5 * np.eye(10)[1 - labels])
     found = audit.audit(RUNS, ["a"], tmp_path)

@@ -14,7 +14,7 @@ import numpy as np
 
 from dadlab.estimates import accuracy, difference, rounded
 from dadlab.tables.verdicts import Claim, Verdict, judge
-from dadlab.teacher import ClipTeacher, Tokenizer
+from dadlab.teacher import ClipTeacher
 from dadlab.vlm.language import JOIN, PLAIN, enriched, prompts, random_words, shuffled, text_features
 from dadlab.vlm.openvocab import NAMINGS, Label, descriptions, labels_of, load_open, names
 from dadlab.vlm.spectrum import spread
@@ -53,7 +53,6 @@ def texts(
 
 def hits(
     teacher: ClipTeacher,
-    tokenizer: Tokenizer,
     split: str,
     drawings: Sequence[int],
     *,
@@ -64,7 +63,8 @@ def hits(
 ) -> dict[tuple[str, str], np.ndarray]:
     """Correctness (drawings, images) of the zero-shot teacher on a split, by (naming, kind of text).
 
-    Images are encoded once for all texts. Classes have equally many images, so the mean is mean per-class accuracy.
+    Images are encoded once for all texts, these with the teacher's own tokenizer. Classes have equally many images, so
+    the mean is mean per-class accuracy.
     """
     labels = labels_of(split)
     found: dict[tuple[str, str], list[np.ndarray]] = {(naming, kind): [] for naming in NAMINGS for kind in kinds}
@@ -73,7 +73,7 @@ def hits(
         features = image_features(teacher.features, dataset)
         for (naming, kind), rows in found.items():
             prompted = texts(labels, naming, kind, seed=drawing, template=template, join=join)
-            scores = features @ text_features(teacher.clip, tokenizer, prompted).T
+            scores = features @ text_features(teacher.clip, teacher.tokenizer, prompted).T
             right = correct_by_scores(scores, dataset.labels)
             assert abs(mean_per_class(right, dataset.labels) - float(right.double().mean())) < 1e-9
             rows.append(right.numpy())
@@ -113,24 +113,21 @@ def judged(measured: Mapping[str, Mapping[tuple[str, str], np.ndarray]]) -> tupl
     return claims, [judge(*pair, claims=len(claims)) for pair in pairs]
 
 
-def spreads(
-    teacher: ClipTeacher, tokenizer: Tokenizer, split: str, *, template: str = PLAIN, join: str = JOIN
-) -> list[dict[str, Any]]:
+def spreads(teacher: ClipTeacher, split: str, *, template: str = PLAIN, join: str = JOIN) -> list[dict[str, Any]]:
     """`dadlab.vlm.spectrum.spread` of a split's texts, a row a naming and kind of text; controls with seed 0."""
     labels, rows = labels_of(split), []
     for naming in NAMINGS:
         for kind in KINDS:
-            features = text_features(teacher.clip, tokenizer, texts(labels, naming, kind, template=template, join=join))
+            prompted = texts(labels, naming, kind, template=template, join=join)
+            features = text_features(teacher.clip, teacher.tokenizer, prompted)
             rows.append({"split": split, "naming": naming, "text": kind, **spread(features)})
     return rows
 
 
-def best_prompt(
-    teacher: ClipTeacher, tokenizer: Tokenizer, templates: Sequence[str], *, limit: int = 0
-) -> tuple[str, dict[str, float]]:
+def best_prompt(teacher: ClipTeacher, templates: Sequence[str], *, limit: int = 0) -> tuple[str, dict[str, float]]:
     """The template under which plain names do best on `val`, and each template's accuracy in percent."""
     found = {}
     for template in templates:
-        right = hits(teacher, tokenizer, "val", [0], template=template, kinds=("plain",), limit=limit)
+        right = hits(teacher, "val", [0], template=template, kinds=("plain",), limit=limit)
         found[template] = round(100 * float(right["plain", "plain"].mean()), 2)
     return max(found, key=found.__getitem__), found

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dadlab import captions
 from dadlab.photos import CLASSES
 from dadlab.pretrained import load_open_clip
 from dadlab.teacher import TOWERS, ClipTeacher, load_teacher
@@ -35,7 +34,7 @@ def load_text_encoder(name: str = "resnet") -> TextEncoder:
     if name in TOWERS:
         teacher = load_teacher(name, CLASSES[:1], ("{}",))
         assert isinstance(teacher, ClipTeacher)
-        return _clip_encoder(teacher.clip, captions.tokenizer())
+        return _clip_encoder(teacher.clip, teacher.tokenizer)
     if colon and source == "open_clip":
         clip, tokenizer, _ = load_open_clip(model)
         return _clip_encoder(clip.eval(), tokenizer)

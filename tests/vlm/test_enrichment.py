@@ -3,7 +3,7 @@ import pytest
 
 from dadlab.captions import tokenizer
 from dadlab.tables.verdicts import FAILS, HOLDS
-from dadlab.teacher import load_teacher
+from dadlab.teacher import ClipTeacher, load_teacher
 from dadlab.vlm import enrichment
 from dadlab.vlm.enrichment import KINDS, best_prompt, hits, judged, spreads, tabulate, texts
 from dadlab.vlm.language import cut_texts
@@ -19,7 +19,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def found(teacher):
-    return hits(teacher, tokenizer(), "val", [0, 1], limit=55)
+    return hits(teacher, "val", [0, 1], limit=55)
 
 
 def test_texts_are_finished_prompts():
@@ -54,6 +54,18 @@ def test_hits_by_text(found):
     assert found["product", "plain"].mean() < 10 / 55, "an invented name says nothing"
 
 
+def test_a_teacher_reads_texts_with_its_own_tokenizer(teacher):
+    def last_word(texts, **settings):
+        return tokenizer()([text.rpartition(" ")[2] for text in texts], **settings)
+
+    blind = ClipTeacher(teacher.clip, last_word, teacher.preprocess, ("bag",), ("{}",))
+    templates, limits = ["a photo of {}"], {"limit": 55}  # an image a label
+    found = hits(blind, "val", [0], kinds=("plain",), **limits)["plain", "plain"]
+    assert found.sum() <= 10, "garments without their colour are ten names, and no other is ever answered"
+    assert best_prompt(blind, templates, **limits)[1]["a photo of {}"] == pytest.approx(100 * found.mean(), abs=0.01)
+    assert spreads(blind, "ood")[0]["effective rank, σ²"] <= 9, "of ten features around their mean"
+
+
 def test_table_pairs_each_text_with_plain():
     rows = {("plain", "plain"): np.eye(4, dtype=bool), ("plain", "description"): np.ones((4, 4), bool)}
     table = tabulate({"ood": rows})
@@ -74,7 +86,7 @@ def test_claims_are_judged_by_the_rule_of_all_tables():
 
 
 def test_spreads_have_a_row_a_naming_and_text(teacher):
-    rows = spreads(teacher, tokenizer(), "ood")
+    rows = spreads(teacher, "ood")
     assert [(row["naming"], row["text"]) for row in rows] == [(n, k) for n in NAMINGS for k in KINDS]
     assert all(1 < row["effective rank, σ²"] <= row["effective rank, σ"] <= 54 for row in rows)
 
@@ -86,7 +98,7 @@ def test_best_prompt_is_the_one_that_does_best(teacher, monkeypatch):
         return {("plain", "plain"): np.array([accuracies[template]])}
 
     monkeypatch.setattr(enrichment, "hits", stand_in)
-    assert best_prompt(teacher, tokenizer(), list(accuracies)) == ("a {}", {"{}": 20.0, "a {}": 60.0, "one {}": 40.0})
+    assert best_prompt(teacher, list(accuracies)) == ("a {}", {"{}": 20.0, "a {}": 60.0, "one {}": 40.0})
 
 
 def test_unknown_kind():

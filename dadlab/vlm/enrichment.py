@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from dadlab.estimates import accuracy, difference, rounded
 from dadlab.tables.verdicts import Claim, Verdict, judge
@@ -18,7 +19,7 @@ from dadlab.teacher import ClipTeacher
 from dadlab.vlm.language import JOIN, PLAIN, enriched, prompts, random_words, shuffled, text_features
 from dadlab.vlm.openvocab import NAMINGS, Label, descriptions, labels_of, load_open, names
 from dadlab.vlm.spectrum import spread
-from dadlab.vlm.zero_shot import correct_by_scores, image_features, mean_per_class
+from dadlab.vlm.zero_shot import class_balanced, correct_by_scores, image_features
 
 KINDS = ("plain", "description", "shuffled", "random words")
 RIVALS = {"plain": "the name alone", "shuffled": "other labels' descriptions"}
@@ -75,7 +76,7 @@ def hits(
             prompted = texts(labels, naming, kind, seed=drawing, template=template, join=join)
             scores = features @ text_features(teacher.clip, teacher.tokenizer, prompted).T
             right = correct_by_scores(scores, dataset.labels)
-            assert abs(mean_per_class(right, dataset.labels) - float(right.double().mean())) < 1e-9
+            assert torch.equal(class_balanced(right, dataset.labels), right.float())
             rows.append(right.numpy())
     return {key: np.stack(rows) for key, rows in found.items()}
 

@@ -79,30 +79,17 @@ def correct_by_scores(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def class_balanced(correct: Tensor, labels: Tensor) -> Tensor:
-    """Correctness (N,) float32 whose plain mean is the mean over classes: × N / (classes × images of the class).
+    """Weigh correctness, so that its plain mean is the mean over classes that occur: × N / (classes × images of one).
+
+    Args:
+        correct: (N,) bool.
+        labels: (N,) int64.
+
+    Returns:
+        (N,) float32; the same as went in where all classes have equally many images.
 
     >>> class_balanced(torch.tensor([True, True, True, False]), torch.tensor([0, 0, 0, 7])).mean()
     tensor(0.5000)
     """
     _, position, count = labels.unique(return_inverse=True, return_counts=True)
     return correct.float() * (len(labels) / (len(count) * count.double()))[position].float()
-
-
-def mean_per_class(correct: Tensor, labels: Tensor) -> float:
-    """Accuracy of each class that occurs, averaged over these classes, in [0, 1].
-
-    Args:
-        correct: (N,) bool.
-        labels: (N,) int64.
-
-    Raises:
-        ValueError: no samples, or not one label a sample.
-
-    >>> mean_per_class(torch.tensor([True, True, True, False]), torch.tensor([0, 0, 0, 7]))
-    0.5
-    """
-    if correct.shape != labels.shape or not len(labels):
-        raise ValueError(f"correctness and labels must both be (N,), N > 0, got {correct.shape} and {labels.shape}")
-    _, position, count = labels.unique(return_inverse=True, return_counts=True)
-    hits = torch.zeros(len(count), dtype=torch.float64).index_add_(0, position, correct.double())
-    return float((hits / count).mean())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dadlab.data import Dataset
-from dadlab.vlm.zero_shot import correct_by_scores, image_features, mean_per_class, memory_features, retrieval_scores
+from dadlab.vlm.zero_shot import class_balanced, correct_by_scores, image_features, memory_features, retrieval_scores
 
 TEXT = torch.eye(3)
 
@@ -50,8 +50,13 @@ def test_retrieval_without_weight_or_shots_is_zero_shot():
 def test_rare_classes_count_as_much_as_frequent_ones():
     labels = torch.tensor([4] * 98 + [1, 2])
     right = labels == 4
-    assert mean_per_class(right, labels) == pytest.approx(1 / 3)
+    assert float(class_balanced(right, labels).mean()) == pytest.approx(1 / 3)
     assert float(right.float().mean()) == pytest.approx(0.98)
+
+
+def test_classes_of_equal_size_are_not_weighted():
+    right, labels = torch.tensor([True, False, True, True]), torch.tensor([5, 5, 2, 2])
+    assert torch.equal(class_balanced(right, labels), right.float())
 
 
 def test_correct_by_scores():
@@ -63,7 +68,6 @@ def test_correct_by_scores():
     [
         (lambda: retrieval_scores(TEXT, TEXT, TEXT, torch.arange(2)), r"\(3, 3\), \(2,\)"),
         (lambda: retrieval_scores(TEXT, torch.eye(2), TEXT, torch.arange(3)), r"\(2, 2\)"),
-        (lambda: mean_per_class(torch.zeros(0, dtype=torch.bool), torch.zeros(0)), "N > 0"),
         (lambda: memory_features(flat, None, views=0), "at least 1, got 0"),
     ],
 )

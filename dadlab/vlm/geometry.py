@@ -1,15 +1,15 @@
 """How well a student's feature space keeps the geometry of its teacher's.
 
 The metrics of *Distilling Large Vision-Language Model with Out-of-Distribution Generalizability* (Li et al., ICCV
-2023), whose code was never released: Table 2's distance and Eqs. 4, 5 and 7, over features of the same N images.
+2023), whose code was never released: Table 2's distance and Eqs. 4, 5 and 7, over features of the same N images. What
+the paper prints is a mean over images, the functions give its terms, image by image.
 Exact, up to rounding in the precision given (half precision is raised to single): every distance is computed, in
-blocks of at most `BLOCK_BYTES`, never an N × N matrix, on a GPU where there is one. Features count as they are: pass
-unit-length ones for the paper's numbers.
+blocks of at most `BLOCK_BYTES`, never an N × N matrix, on a GPU where there is one, where the result stays. The three
+metrics take features as they are: pass unit-length ones for the paper's numbers.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -22,48 +22,41 @@ BLOCK_BYTES = 2**27
 
 
 @torch.inference_mode()
-def squared_distance(student: Tensor, teacher: Tensor) -> tuple[float, float]:
-    """Mean ‖S − T‖² over images of unit-length features, and the angle it stands for, in degrees (Table 2).
+def squared_distances(student: Tensor, teacher: Tensor) -> Tensor:
+    """‖S − T‖² of every image's unit-length features (N,); Table 2 prints their mean d and the angle arccos(1 − d / 2).
 
     Args:
         student: S (N, D), normalised here.
         teacher: T (N, D), normalised here.
 
-    >>> squared_distance(torch.eye(2), torch.eye(2).flip(0))
-    (2.0, 90.0)
+    Raises:
+        ValueError: shapes differ, or there are no images.
+
+    >>> squared_distances(torch.eye(2), torch.tensor([[3.0, 0.0], [5.0, 0.0]])).tolist()  # the second at a right angle
+    [0.0, 2.0]
     """
-    found = squared_distances(student, teacher).mean().item()
-    return found, math.degrees(math.acos(max(-1.0, 1 - found / 2)))
-
-
-@torch.inference_mode()
-def squared_distances(student: Tensor, teacher: Tensor) -> Tensor:
-    """‖S − T‖² of every image (N,); features (N, D) are normalised here."""
     _check_pairs(student, teacher)
     student, teacher = (F.normalize(_place(features), dim=1) for features in (student, teacher))
     return (student - teacher).square().sum(1)
 
 
 @torch.inference_mode()
-def relative_coherence(student: Tensor, teacher: Tensor) -> float:
-    """M_rel: share of images whose teacher feature no other image's is nearer to the student's (Eq. 4).
+def relative_hits(student: Tensor, teacher: Tensor) -> Tensor:
+    """Whether an image's own teacher feature is the one nearest to its student feature: (N,) bool (Eq. 4).
 
-    |{i : i = argmin_j ‖T(x_j) − S(x_i)‖²}| / N, higher is better. An image that shares its teacher feature with
-    another is no miss.
+    M_rel = |{i : i = argmin_j ‖T(x_j) − S(x_i)‖²}| / N is their mean, higher is better. An image that shares its
+    teacher feature with another is no miss.
 
     Args:
         student: S (N, D).
         teacher: T (N, D).
 
-    >>> relative_coherence(torch.tensor([[0.0], [0.9], [0.8]]), torch.tensor([[0.0], [1.0], [2.0]]))
-    0.6666666666666666
+    Raises:
+        ValueError: shapes differ, or there are no images.
+
+    >>> relative_hits(torch.tensor([[0.0], [0.9], [0.8]]), torch.tensor([[0.0], [1.0], [2.0]])).tolist()
+    [True, True, False]
     """
-    return relative_hits(student, teacher).sum().item() / len(student)
-
-
-@torch.inference_mode()
-def relative_hits(student: Tensor, teacher: Tensor) -> Tensor:
-    """M_rel image by image: (N,) bool of features (N, D)."""
     _check_pairs(student, teacher)
     student, teacher = _place(student), _place(teacher)
     hits = torch.empty(len(student), dtype=torch.bool, device=student.device)
@@ -74,10 +67,11 @@ def relative_hits(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def neighbour_coherence(student: Tensor, teacher: Tensor, ks: Sequence[int] = (3, 5, 10)) -> dict[int, float]:
-    """M_neigh(k): share of an image's k nearest images that both spaces agree on (Eq. 5), for every k.
+def shared_neighbours(student: Tensor, teacher: Tensor, ks: Sequence[int] = (3, 5, 10)) -> dict[int, Tensor]:
+    """How many of an image's k nearest images both spaces agree on: (N,) int64 for every k (Eq. 5).
 
-    Σ_i |KNN_S(i, k) ∩ KNN_T(i, k)| / (k N), each in its own space, the image itself excluded; higher is better.
+    M_neigh(k) = Σ_i |KNN_S(i, k) ∩ KNN_T(i, k)| / (k N) is their mean / k, higher is better. Neighbours are sought in
+    each space by itself, the image itself excluded.
 
     Args:
         student: S (N, D).
@@ -88,16 +82,9 @@ def neighbour_coherence(student: Tensor, teacher: Tensor, ks: Sequence[int] = (3
         ValueError: numbers of images differ, or a k does not fit.
 
     >>> points = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
-    >>> neighbour_coherence(points, -points, ks=(1, 2))
-    {1: 1.0, 2: 1.0}
+    >>> shared_neighbours(points, -points, ks=(2,))[2].tolist()
+    [2, 2, 2, 2]
     """
-    found = shared_neighbours(student, teacher, ks)
-    return {k: int(shared.sum()) / (k * len(student)) for k, shared in found.items()}
-
-
-@torch.inference_mode()
-def shared_neighbours(student: Tensor, teacher: Tensor, ks: Sequence[int] = (3, 5, 10)) -> dict[int, Tensor]:
-    """How many of an image's k nearest images both spaces agree on: (N,) int64 for every k; M_neigh is its mean / k."""
     if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
         raise ValueError(f"features must be of the same images, got {tuple(student.shape)} and {tuple(teacher.shape)}")
     _check_ks(ks, len(student) - 1, "other images")
@@ -106,13 +93,11 @@ def shared_neighbours(student: Tensor, teacher: Tensor, ks: Sequence[int] = (3, 
 
 
 @torch.inference_mode()
-def language_coherence(
-    student: Tensor, teacher: Tensor, text: Tensor, ks: Sequence[int] = (2, 3, 5)
-) -> dict[int, float]:
-    """M_vlalign(k): how often the student swaps two of the k texts nearest the teacher's feature (Eq. 7), for every k.
+def inversions(student: Tensor, teacher: Tensor, text: Tensor, ks: Sequence[int] = (2, 3, 5)) -> dict[int, Tensor]:
+    """How many pairs of the k texts nearest the teacher's feature the student swaps: (N,) int64 for every k (Eq. 7).
 
-    The student's distances to those texts are listed in the teacher's order; inversions are counted and averaged over
-    images, not divided by the k (k − 1) / 2 pairs there are. Lower is better. Equal distances are no inversion.
+    The student's distances to those texts are listed in the teacher's order, and inversions are counted; equal
+    distances are none. M_vlalign(k) is their mean, not divided by the k (k − 1) / 2 pairs there are; lower is better.
 
     Args:
         student: S (N, D).
@@ -121,19 +106,12 @@ def language_coherence(
         ks: each from 1 to C.
 
     Raises:
-        ValueError: shapes do not fit, or a k does not fit.
+        ValueError: shapes do not fit, there are no images, or a k does not fit.
 
     >>> texts = torch.tensor([[0.0], [1.0], [3.0]])
-    >>> language_coherence(torch.tensor([[2.9]]), torch.tensor([[0.1]]), texts, ks=(2, 3))  # the order is reversed
-    {2: 1.0, 3: 3.0}
+    >>> inversions(torch.tensor([[2.9]]), torch.tensor([[0.1]]), texts, ks=(3,))[3].tolist()  # the order is reversed
+    [3]
     """
-    found = inversions(student, teacher, text, ks)
-    return {k: int(swapped.sum()) / len(student) for k, swapped in found.items()}
-
-
-@torch.inference_mode()
-def inversions(student: Tensor, teacher: Tensor, text: Tensor, ks: Sequence[int] = (2, 3, 5)) -> dict[int, Tensor]:
-    """M_vlalign image by image: (N,) int64 for every k; arguments as in `language_coherence`."""
     _check_pairs(student, teacher)
     if text.ndim != 2 or text.shape[1] != student.shape[1]:
         raise ValueError(f"text features must be (C, {student.shape[1]}), got {tuple(text.shape)}")

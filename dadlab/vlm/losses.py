@@ -12,8 +12,6 @@ empty batch is 0 with a gradient path.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,13 +19,6 @@ from torch import Tensor
 from dadlab.losses import kl_divergence
 
 TAU = 0.07
-
-
-class Proximity(NamedTuple):
-    """L_vlprox of a batch and the fraction of it that I(x) left out, both scalars."""
-
-    loss: Tensor
-    filtered: Tensor
 
 
 def cosine_logits(features: Tensor, text: Tensor, *, tau: float) -> Tensor:
@@ -116,9 +107,7 @@ def contrast_loss(student: Tensor, teacher: Tensor, *, tau: float, bidirectional
     return (forward + _cross_entropy(logits.T, own)) / 2 if bidirectional else forward
 
 
-def proximity_loss(
-    student: Tensor, teacher: Tensor, text: Tensor, keep: Tensor, *, tau: float, k: int = 256
-) -> Proximity:
+def proximity_loss(student: Tensor, teacher: Tensor, text: Tensor, keep: Tensor, *, tau: float, k: int = 256) -> Tensor:
     """L_vlprox: KL(P_T ‖ P_S) over the k labels nearest the teacher's feature, where I(x) holds (Eq. 6).
 
     Both distributions are softmax of cos / τ renormalised over these k labels. The mean is over the samples kept, as
@@ -137,7 +126,7 @@ def proximity_loss(
         ValueError: shapes do not fit, or k is below 1.
 
     >>> proximity_loss(torch.eye(2), torch.eye(2).flip(0), torch.eye(2), torch.tensor([False, False]), tau=TAU)
-    Proximity(loss=tensor(0.), filtered=tensor(1.))
+    tensor(0.)
     """
     _check_pairs(student, teacher)
     if k < 1:
@@ -147,7 +136,7 @@ def proximity_loss(
     teacher_top, nearest = cosine_logits(teacher, text.detach(), tau=tau).topk(min(k, len(text)), dim=1)
     student_top = cosine_logits(student, text, tau=tau).gather(1, nearest)
     each = kl_divergence(student_top, teacher_top, temperature=1.0, reduction="none")
-    return Proximity((each * keep).sum() / keep.sum().clamp(min=1), _mean((~keep).float()))
+    return (each * keep).sum() / keep.sum().clamp(min=1)
 
 
 def caption_loss(student: Tensor, captions: Tensor, labels: Tensor, *, tau: float = 1.0) -> Tensor:

@@ -46,7 +46,7 @@ def objective(run: AlignRun, student: Tensor, batch: Batch) -> tuple[Tensor, Ten
         "log_mse": lambda: log_mse_loss(student, batch.teacher),
         "cst": lambda: contrast_loss(student[chosen], batch.teacher[chosen], tau=run.tau),
         "cst_single": lambda: contrast_loss(student[chosen], batch.teacher[chosen], tau=run.tau, bidirectional=False),
-        "vlprox": lambda: proximity_loss(student, batch.teacher, batch.text, keep, tau=run.tau, k=run.k).loss,
+        "vlprox": lambda: proximity_loss(student, batch.teacher, batch.text, keep, tau=run.tau, k=run.k),
         "cap": lambda: caption_loss(student, batch.captions, batch.labels),
     }
     return torch.stack([terms[name]() for name in run.terms]).sum(), (~keep).float().mean()

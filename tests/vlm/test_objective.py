@@ -36,6 +36,12 @@ def test_one_label_in_vlprox_teaches_nothing():
     assert objective(AlignRun("vlprox", keep="all", k=1), student, batch)[0] == 0
 
 
+def test_the_share_left_out_is_that_of_the_labels_the_teacher_takes_for_others():
+    student, batch = some_batch(4)
+    shown = batch.text[[0, 2, 4, 3]]  # labels are 0, 1, 2 and 3
+    assert objective(AlignRun("vlprox"), student, replace(batch, teacher=shown))[1] == 0.5
+
+
 def test_the_filter_reaches_the_losses_it_should():
     student, batch = some_batch()
     everything, filtered = AlignRun("vlprox", keep="all"), AlignRun("vlprox", keep="above", keep_at=1.0)

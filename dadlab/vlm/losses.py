@@ -67,21 +67,20 @@ def mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return _mean((F.normalize(student, dim=1) - F.normalize(teacher, dim=1)).square().sum(1))
 
 
-def log_mse_loss(student: Tensor, teacher: Tensor, *, scale: float = 10.0) -> Tensor:
-    """The alternative L_mse, which also matches lengths: log(1 + ‖S − T‖² / scale), features as they are.
+def log_mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """The alternative L_mse, which also matches lengths: log(1 + ‖S − T‖² / 10), features as they are.
 
-    Only the released code has it. The logarithm is taken after averaging over the batch.
+    Only the released code has it, with this 10. The logarithm is taken after averaging over the batch.
 
     Args:
         student: S (B, D).
         teacher: T (B, D).
-        scale: the code's 10.
 
     >>> round(float(log_mse_loss(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 1.0]]))), 4)  # log 2
     0.6931
     """
     _check_pairs(student, teacher)
-    return (_mean((student - teacher).square().sum(1)) / scale).log1p()
+    return (_mean((student - teacher).square().sum(1)) / 10).log1p()
 
 
 def contrast_loss(student: Tensor, teacher: Tensor, *, tau: float, bidirectional: bool = True) -> Tensor:
@@ -139,17 +138,16 @@ def proximity_loss(student: Tensor, teacher: Tensor, text: Tensor, keep: Tensor,
     return (each * keep).sum() / keep.sum().clamp(min=1)
 
 
-def caption_loss(student: Tensor, captions: Tensor, labels: Tensor, *, tau: float = 1.0) -> Tensor:
+def caption_loss(student: Tensor, captions: Tensor, labels: Tensor) -> Tensor:
     """L_cap: each image finds its own caption among captions of other classes (Eq. 8), images to captions only.
 
-    −log softmax over j of cos(S_i, caption_j) / τ at j = i, averaged over i. As in the released code the own caption
-    is in the denominator too.
+    −log softmax over j of cos(S_i, caption_j) at j = i, averaged over i. As in the released code there is no
+    temperature, and the own caption is in the denominator too.
 
     Args:
         student: S (B, D).
         captions: the teacher's text features of each image's caption (B, D).
         labels: y (B,): captions of the image's own class are no negatives.
-        tau: τ; the released code has none here.
 
     >>> caption_loss(torch.eye(2), torch.eye(2), torch.tensor([3, 3]))  # no caption of another class
     tensor(0.)
@@ -158,7 +156,7 @@ def caption_loss(student: Tensor, captions: Tensor, labels: Tensor, *, tau: floa
     same_class = labels[:, None] == labels
     own = torch.arange(len(labels), device=labels.device)
     same_class[own, own] = False
-    logits = cosine_logits(student, captions, tau=tau).masked_fill(same_class, -torch.inf)
+    logits = cosine_logits(student, captions, tau=1.0).masked_fill(same_class, -torch.inf)
     return _cross_entropy(logits, own)
 
 

@@ -32,9 +32,14 @@ class Split:
         return self.seen if name in ("train", "id") else self.unseen
 
 
-def by_rule(labels: Tensor, seen: Sequence[int], unseen: Sequence[int], *, seed: int = _SEED) -> Split:
-    """⌊0.3 n⌋ of the n images of a seen class are for the test, drawn at random; all of an unseen class are."""
-    rng = np.random.Generator(np.random.Philox(seed))
+def by_rule(labels: Tensor, seen: Sequence[int], unseen: Sequence[int]) -> Split:
+    """⌊0.3 n⌋ of the n images of a seen class are for the test, drawn with a fixed seed; all of an unseen class are.
+
+    Args:
+        labels: classes of all images (N,) int64.
+        seen, unseen: which classes are; images of any other are in no split.
+    """
+    rng = np.random.Generator(np.random.Philox(_SEED))
     train, test = list[int](), list[int]()
     for label in sorted(seen):
         rows = rng.permutation(np.flatnonzero(labels.numpy() == label)).tolist()
@@ -45,9 +50,9 @@ def by_rule(labels: Tensor, seen: Sequence[int], unseen: Sequence[int], *, seed:
     return _split(labels, {"train": sorted(train), "id": sorted(test), "ood": other.tolist()})
 
 
-def drawn_classes(total: int, seen: int, *, seed: int = _SEED) -> tuple[list[int], list[int]]:
-    """`seen` of the classes 0 … total − 1 at random, and the others."""
-    order = np.random.Generator(np.random.Philox(seed)).permutation(total).tolist()
+def drawn_classes(total: int, seen: int) -> tuple[list[int], list[int]]:
+    """`seen` of the classes 0 … total − 1, drawn with a fixed seed, and the others; both sorted."""
+    order = np.random.Generator(np.random.Philox(_SEED)).permutation(total).tolist()
     return sorted(order[:seen]), sorted(order[seen:])
 
 

@@ -17,15 +17,14 @@ LOOKS = {HOLDS: (KEPT, "o"), FAILS: (REJECTED, "X"), OPEN: ("#777777", "s")}
 
 
 @styled
-def claims_chart(claims: Sequence[Claim], verdicts: Sequence[Verdict | None], *, width: float = 7.0) -> Figure:
+def claims_chart(claims: Sequence[Claim], verdicts: Sequence[Verdict | None]) -> Figure:
     """Each claim's difference with its corrected interval before the claimed range, coloured by the verdict.
 
     Args:
         claims: of tables in one unit.
         verdicts: one a claim; those without are left empty.
-        width: of the figure, in inches.
     """
-    figure, ax = plt.subplots(figsize=(width, 0.7 + 0.36 * len(claims)))
+    figure, ax = plt.subplots(figsize=(7.0, 0.7 + 0.36 * len(claims)))
     plt.close(figure)
     ends = [e for v in verdicts if v for e in (v.effect.low, v.effect.mean, v.effect.high) if math.isfinite(e)]
     ends = ends or [-1.0, 1.0]

@@ -18,23 +18,24 @@ from dadlab.vlm.spectrum import effective_rank, pairwise_cosines, singular_value
 
 COLOURS = ("#8A8A8A", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#882255", "#999933", "#000000")
 MARKERS = "osD^v<>Pp*"
+PAGE = 7.0  # inches
+BINS = 24
 _MEANS = {"id": "seen labels", "ood": "unseen labels", "val": "seen labels, for choices"}
 
 
 @styled
-def spectra(features: Mapping[str, Tensor], *, top: int = 10, width: float = 7.0) -> Figure:
+def spectra(features: Mapping[str, Tensor], *, top: int = 10) -> Figure:
     """The largest σ and σ² of mean-centred features, with the effective rank of the whole spectrum in the legend.
 
     Args:
         features: title → (N, D), at most ten.
         top: values to draw, as many as there are at most.
-        width: of the figure, in inches.
 
     Raises:
         ValueError: more than can be told apart.
     """
     _check(features)
-    figure, axes = plt.subplots(1, 2, figsize=(width, 0.5 * width))
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE, 0.5 * PAGE))
     plt.close(figure)
     sigma = {title: singular_values(found) for title, found in features.items()}
     for ax, name, power in zip(axes, ("σ", "σ²"), (1, 2), strict=True):
@@ -45,10 +46,10 @@ def spectra(features: Mapping[str, Tensor], *, top: int = 10, width: float = 7.0
 
 
 @styled
-def published_spectra(*, width: float = 3.4) -> Figure:
+def published_spectra() -> Figure:
     """Fig. 4 of the second paper, as it can be read from the page."""
     table = load_table("Fig. 4", TABLES_VLM)
-    figure, ax = plt.subplots(figsize=(width, 0.8 * width))
+    figure, ax = plt.subplots(figsize=(3.4, 2.72))
     plt.close(figure)
     _curves(ax, {str(title): row.tolist() for title, row in table.iterrows()}, "value (σ or σ², not stated)")
     ax.legend()
@@ -72,13 +73,13 @@ def _curves(ax: Axes, values: Mapping[str, Sequence[float]], name: str) -> None:
 
 
 @styled
-def cosines(features: Mapping[str, Tensor], *, bins: int = 24, width: float = 6.0) -> Figure:
-    """How the cosines of all pairs are distributed, means as lines.
+def cosines(features: Mapping[str, Tensor]) -> Figure:
+    """How the cosines of all pairs are distributed, in `BINS` equal bins for all texts; means as dotted lines.
+
+    Shares are drawn as lines through the bins' middles, since bars of several texts would hide each other.
 
     Args:
         features: title → (N, D), at most ten.
-        bins: of the histogram, the same for all; drawn as lines, which may cross.
-        width: of the figure, in inches.
 
     Raises:
         ValueError: more than can be told apart.
@@ -86,8 +87,8 @@ def cosines(features: Mapping[str, Tensor], *, bins: int = 24, width: float = 6.
     _check(features)
     found = {title: pairwise_cosines(values).numpy() for title, values in features.items()}
     every = np.concatenate(list(found.values()))
-    edges = np.linspace(every.min(), every.max() + 1e-6, bins + 1)
-    figure, ax = plt.subplots(figsize=(width, 0.42 * width))
+    edges = np.linspace(every.min(), every.max() + 1e-6, BINS + 1)
+    figure, ax = plt.subplots(figsize=(6.0, 2.52))
     plt.close(figure)
     for (title, values), colour, marker in zip(found.items(), COLOURS, MARKERS, strict=False):
         share = 100 * np.histogram(values, edges)[0] / len(values)
@@ -102,16 +103,15 @@ def cosines(features: Mapping[str, Tensor], *, bins: int = 24, width: float = 6.
 
 
 @styled
-def accuracies(rows: Sequence[Mapping[str, Any]], *, chance: float, width: float = 7.0) -> Figure:
+def accuracies(rows: Sequence[Mapping[str, Any]], *, chance: float) -> Figure:
     """Accuracy of every kind of text with its 95 % interval, a panel a split and a group a naming.
 
     Args:
         rows: of `dadlab.vlm.enrichment.tabulate`.
         chance: accuracy of guessing, in percent.
-        width: of the figure, in inches.
     """
     splits, namings, kinds = (list(dict.fromkeys(row[key] for row in rows)) for key in ("split", "naming", "text"))
-    figure, axes = plt.subplots(1, len(splits), figsize=(width, 0.36 * width), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(splits), figsize=(PAGE, 0.36 * PAGE), sharey=True, squeeze=False)
     plt.close(figure)
     for ax, split in zip(axes[0], splits, strict=True):
         ax.axhline(chance, color="#999999", linewidth=0.8, linestyle=":", label="chance")

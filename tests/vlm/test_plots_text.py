@@ -3,7 +3,7 @@ import pytest
 import torch
 from test_plots import check, texts
 
-from dadlab.vlm.plots_text import accuracies, cosines, published_spectra, spectra
+from dadlab.vlm.plots_text import BINS, accuracies, cosines, published_spectra, spectra
 from dadlab.vlm.spectrum import singular_values
 
 FEATURES = {
@@ -32,11 +32,10 @@ def test_spectra_of_few_labels_end_early() -> None:
 
 
 def test_cosines_are_shares_of_all_pairs() -> None:
-    figure = cosines(FEATURES, bins=8)
+    figure = cosines(FEATURES)
     check(figure, 1, "cosine of two labels", "pairs (%)")
-    assert [line.get_ydata().sum() for line in figure.axes[0].lines if len(line.get_ydata()) == 8] == pytest.approx(
-        [100, 100]
-    )
+    shares = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == BINS]
+    assert [share.sum() for share in shares] == pytest.approx([100, 100])
 
 
 @pytest.mark.parametrize("chart", [spectra, cosines])

@@ -3,7 +3,8 @@
 As in *Distilling Large Vision-Language Model with Out-of-Distribution Generalizability* (Li et al., ICCV 2023): eight
 context tokens before each label, drawn from N(0, 0.02), text encoder frozen. Its released code ends each label with a
 full stop and trains the context together with the student, by the student's optimizer; so does whoever passes
-`learner()` as the text features of `dadlab.vlm.losses` losses. Left out: contexts of a class's own, and CoCoOp.
+`learner()` as the text features of `dadlab.vlm.losses` losses. Left out: contexts of a class's own, contexts that start
+from a phrase, and CoCoOp.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ class PromptLearner(nn.Module):
         tokenizer: the tokenizer it was trained with.
         texts: what follows the context, in label order: names or enriched names.
         tokens: length M of the context.
-        start: a phrase whose tokens, however many, the context starts from; else it is random.
-        seed: of the random context.
+        seed: of the random vectors that it starts from.
 
     Raises:
         ValueError: the model has no token embedding, or the tokenizer leaves no place for the context.
@@ -43,7 +43,6 @@ class PromptLearner(nn.Module):
         texts: Sequence[str],
         *,
         tokens: int = 8,
-        start: str | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -51,13 +50,9 @@ class PromptLearner(nn.Module):
         clip.requires_grad_(False)
         self._outside = (clip, tokenizer, embedding)  # a tuple, so that they are not submodules
         self._first = _place_after("", tokenizer)
-        if start is None:
-            generator = torch.Generator().manual_seed(seed)
-            context = 0.02 * torch.randn(tokens, embedding.embedding_dim, generator=generator)
-        else:
-            phrase = tokenizer([f"{start} a"])[0, self._first : _place_after(start, tokenizer)]
-            context = embedding(phrase.to(embedding.weight.device))
-        self.context = nn.Parameter(context.to(embedding.weight).clone())  # (M, W)
+        generator = torch.Generator().manual_seed(seed)
+        context = 0.02 * torch.randn(tokens, embedding.embedding_dim, generator=generator)
+        self.context = nn.Parameter(context.to(embedding.weight))  # (M, W)
         self.texts_are(texts)
 
     def texts_are(self, texts: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from dadlab.captions import CONTEXT_LENGTH, tokenizer
 from dadlab.teacher import build_clip, load_teacher
-from dadlab.vlm.coop import PromptLearner
+from dadlab.vlm.coop import PromptLearner, _place_after, _token_embedding
 from dadlab.vlm.language import text_features
 from dadlab.vlm.losses import TAU, cls_loss
 
@@ -36,10 +36,13 @@ def tower(request):
     return clip.eval().requires_grad_(True), encode
 
 
-@pytest.mark.parametrize("start", ["a photo of", "a photo of a", "wow!", "crème brûlée"])
-def test_context_of_a_phrases_tokens_gives_that_prompts_features(tower, start):
-    learner = PromptLearner(*tower, TEXTS, start=start)
-    expected = text_features(*tower, [f"{start} {text}" for text in TEXTS])
+@pytest.mark.parametrize("phrase", ["a photo of", "a photo of a", "wow!", "crème brûlée"])
+def test_context_of_a_phrases_tokens_gives_that_prompts_features(tower, phrase):
+    clip, encode = tower
+    first, after = (_place_after(text, encode) for text in ("", phrase))
+    learner = PromptLearner(clip, encode, TEXTS, tokens=after - first)
+    learner.context.data = _token_embedding(clip)(encode([f"{phrase} a"])[0, first:after]).detach()
+    expected = text_features(*tower, [f"{phrase} {text}" for text in TEXTS])
     torch.testing.assert_close(learner().detach(), expected)
 
 

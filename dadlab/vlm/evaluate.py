@@ -63,26 +63,24 @@ PLAIN, FEW_SHOT, HALVES, SHIFTED, TEACHER = (
 Values = dict[str, np.ndarray]
 
 
-def measure_aligned(run: AlignRun, runs_dir: Path, *, few_shot: bool = True) -> Values:
+def measure_aligned(run: AlignRun, runs_dir: Path) -> Values:
     """Train a run if need be and test it; kept in its folder.
 
     Args:
         run: what to measure.
         runs_dir: where runs live.
-        few_shot: also with five shots a label.
 
     Returns:
-        Values (N,) of single photographs: `val`, `id`, `ood` (correctness, averaged over drawings), `5-shot` by
-        fine-tuning and `retrieval`; of single images, on `train` and `ood`: `distance`, `M_rel`, `M_neigh 3` and so
-        on, `M_vlalign 2` and so on. What a closed-set classifier cannot answer is left out.
+        Values (N,) of single photographs: correctness, averaged over drawings, on `val`, `id` and `ood`, and with five
+        shots a label as `5-shot`, by fine-tuning, and `retrieval`. Of single images, on `train` and `ood`: `distance`,
+        `M_rel`, `M_neigh 3` and so on, `M_vlalign 2` and so on, each with the split's name behind it. What a closed-set
+        classifier cannot answer is left out.
     """
     home = run.folder(runs_dir)
     found = kept_arrays(home / PLAIN, lambda: _measure(run, runs_dir))
-    if few_shot:
-        found |= kept_arrays(
-            home / FEW_SHOT, lambda: {"5-shot": after_shots(run, runs_dir, labels_for(run, "ood"))["tuned"]}
-        )
-    return found
+    return found | kept_arrays(
+        home / FEW_SHOT, lambda: {"5-shot": after_shots(run, runs_dir, labels_for(run, "ood"))["tuned"]}
+    )
 
 
 def measure_halves(run: AlignRun, runs_dir: Path) -> Values:

@@ -102,16 +102,26 @@ def after_shots_test(run: AlignRun) -> str:
     return "rest" if run.on_disk else "ood"
 
 
-def of_labels(dataset: Dataset, every: Sequence[Label], labels: Sequence[Label], first: int = 0) -> Dataset:
-    """The images of some of all labels of a dataset, which are numbered anew from `first` on."""
-    rows, numbers = rows_of_labels(dataset, every, labels, first)
+def of_labels(dataset: Dataset, every: Sequence[Label], labels: Sequence[Label]) -> Dataset:
+    """The images of some of all labels of a dataset, which are numbered anew from 0 on, in their order."""
+    rows, numbers = rows_of_labels(dataset, every, labels, 0)
     return replace(dataset.take(rows), labels=numbers)
 
 
 def rows_of_labels(
     dataset: Dataset, every: Sequence[Label], labels: Sequence[Label], first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Which images (N,) these are, and their new labels (N,)."""
+    """Which images are of some of a dataset's labels.
+
+    Args:
+        dataset: the images.
+        every: all its labels, in the order of its classes.
+        labels: those asked for, numbered anew from `first` on, in the order given here.
+        first: the first of the new numbers.
+
+    Returns:
+        The rows (N,) of these images, and their new labels (N,).
+    """
     place = {label: k for k, label in enumerate(every)}
     number = torch.full((len(place),), -1)
     number[[place[label] for label in labels]] = torch.arange(len(labels)) + first

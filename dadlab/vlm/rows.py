@@ -82,18 +82,17 @@ class Measured:
         return judge(first, second, claims=len(self.claims), above=claim.above, below=claim.below, scale=claim.scale)
 
 
-def read_experiment(number: str, path: Path = EXPERIMENTS, **shared: Any) -> tuple[list[Row], dict[str, Any]]:
-    """A table's rows, and its whole entry in the file.
+def read_experiment(number: str, **shared: Any) -> tuple[list[Row], dict[str, Any]]:
+    """A table's rows, and its whole entry in `EXPERIMENTS`.
 
     Args:
         number: as in `dadlab.tables.published.load_table`.
-        path: the file.
         shared: fields of `AlignRun` that all runs are given, such as `epochs`.
 
     Raises:
         ValueError: unknown table, run or field. Rows that ask for what the data have not are missing instead.
     """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))
     entry = nearest(number, content["tables"], "table")
     rows = []
     for source in entry["rows"]:
@@ -132,9 +131,7 @@ def printed_for(data: str, columns: Sequence[str]) -> list[str]:
     return [name for name in columns if name.partition(" ")[0] not in others]
 
 
-def measure_table(
-    number: str, seeds: Sequence[int], runs_dir: Path, *, train: bool = True, path: Path = EXPERIMENTS, **shared: Any
-) -> Measured:
+def measure_table(number: str, seeds: Sequence[int], runs_dir: Path, *, train: bool = True, **shared: Any) -> Measured:
     """Measure a table's rows, training what is missing.
 
     Args:
@@ -142,10 +139,9 @@ def measure_table(
         seeds: of every run.
         runs_dir: where runs live.
         train: train what is missing; else only what is there counts, and a remark says what is not.
-        path: the file of rows and claims.
         shared: fields of `AlignRun` that all runs are given.
     """
-    rows, entry = read_experiment(number, path, **shared)
+    rows, entry = read_experiment(number, **shared)
     keys = {name: facts["value"] for name, facts in entry["quantities"].items()}
     had: dict[str, list[int]] = {}
     values: dict[tuple[str, str], np.ndarray] = {}

@@ -35,15 +35,9 @@ def image_features(encode: Encoder, dataset: Dataset, *, view: int = -1, batch: 
     return F.normalize(torch.cat(found), dim=1)
 
 
-def memory_features(encode: Encoder, shots: Dataset, *, views: int = VIEWS) -> Tensor:
-    """F: unit-length features (M, D) of few-shot images, each the mean direction of its replayable views.
-
-    Raises:
-        ValueError: no views.
-    """
-    if views < 1:
-        raise ValueError(f"views must be at least 1, got {views}")
-    return F.normalize(torch.stack([image_features(encode, shots, view=v) for v in range(views)]).mean(0), dim=1)
+def memory_features(encode: Encoder, shots: Dataset) -> Tensor:
+    """F: unit-length features (M, D) of M few-shot images, each the mean direction of `VIEWS` replayable views."""
+    return F.normalize(torch.stack([image_features(encode, shots, view=v) for v in range(VIEWS)]).mean(0), dim=1)
 
 
 def retrieval_scores(

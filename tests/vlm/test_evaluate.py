@@ -42,7 +42,7 @@ def test_everything_is_measured_once(runs, monkeypatch):
 
 def test_the_teacher_knows_more_than_an_untrained_student_and_keeps_its_own_geometry(runs):
     teacher = teacher_values(TOY, runs)
-    assert teacher["ood"].mean() > 0.7 > measure_aligned(TOY, runs, few_shot=False)["ood"].mean()
+    assert teacher["ood"].mean() > 0.7 > measure_aligned(TOY, runs)["ood"].mean()
 
 
 def test_shifts_are_measured_beside(runs):
@@ -60,7 +60,7 @@ def test_a_closed_set_classifier_answers_for_unseen_labels_after_shots_alone(run
 
 def test_zero_shot_accuracy_is_the_mean_over_the_last_epochs(runs, monkeypatch):
     run = replace(TOY, epochs=2, last=2)
-    found = measure_aligned(run, runs, few_shot=False)
+    found = measure_aligned(run, runs)
     each = [module._on(run, *module.train_aligned(run, runs, before=k), "ood") for k in (0, 1)]
     assert np.array_equal(found["ood"], (each[0] + each[1]) / 2)
     assert not np.array_equal(each[0], each[1])
@@ -77,6 +77,6 @@ def test_fine_tuning_learns_the_shots(runs, monkeypatch):
     monkeypatch.setattr(module, "SHOT_STEPS", 40)
     monkeypatch.setattr(module, "SHOT_RATE", 1.0)
     run = replace(TOY, seed=3)
-    before = measure_aligned(run, runs, few_shot=False)["ood"].mean()
+    before = module._on(run, *module.train_aligned(run, runs), "ood").mean()
     labels = labels_of("ood")[:4]
     assert module.after_shots(run, runs, labels)["tuned"].mean() > before + 0.2

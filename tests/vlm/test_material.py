@@ -12,7 +12,7 @@ from dadlab.vlm.benchmarks import listing
 from dadlab.vlm.evaluate import after_shots, measure_aligned, measure_halves, teacher_values
 from dadlab.vlm.label_texts import FixedTexts, prompted
 from dadlab.vlm.language import text_features
-from dadlab.vlm.material import captions_of, dataset_for, labels_for, of_labels, teacher_of
+from dadlab.vlm.material import captions_of, dataset_for, labels_for, of_labels, rows_of_labels, teacher_of
 from dadlab.vlm.objective import Batch
 from dadlab.vlm.openvocab import labels_of, load_open
 from dadlab.vlm.run import AlignRun
@@ -23,10 +23,13 @@ TOY = AlignRun("cls+cst+vlprox", epochs=1, batch=128, views=1, recipe="steps", l
 
 def test_labels_are_numbered_anew():
     dataset, labels = load_open("ood", limit=110), labels_of("ood")
-    half = of_labels(dataset, labels, labels[1::2], 7)
-    assert half.labels.unique().tolist() == list(range(7, 34))
+    half = of_labels(dataset, labels, labels[1::2])
+    assert half.labels.unique().tolist() == list(range(27))
     first = (dataset.labels == 1).nonzero()[:, 0]
-    assert torch.equal(half.pixels[half.labels == 7], dataset.pixels[first])
+    assert torch.equal(half.pixels[half.labels == 0], dataset.pixels[first])
+    rows, numbers = rows_of_labels(dataset, labels, labels[1::2], 7)
+    assert torch.equal(dataset.pixels[rows], half.pixels)
+    assert torch.equal(numbers, half.labels + 7)
 
 
 def test_a_data_set_on_disk_is_trained_on_and_measured(tmp_path, toy_benchmarks, monkeypatch):

@@ -26,9 +26,8 @@ def test_features_do_not_depend_on_the_batch_and_have_unit_length(pictures):
 
 
 def test_memory_is_the_mean_direction_of_views(pictures):
-    views = [image_features(flat, pictures, view=v) for v in (0, 1)]
-    expected = torch.nn.functional.normalize(views[0] + views[1], dim=1)
-    torch.testing.assert_close(memory_features(flat, pictures, views=2), expected)
+    views = [image_features(flat, pictures, view=v) for v in range(10)]
+    torch.testing.assert_close(memory_features(flat, pictures), torch.nn.functional.normalize(sum(views), dim=1))
 
 
 def test_retrieval_by_hand():
@@ -68,7 +67,6 @@ def test_correct_by_scores():
     [
         (lambda: retrieval_scores(TEXT, TEXT, TEXT, torch.arange(2)), r"\(3, 3\), \(2,\)"),
         (lambda: retrieval_scores(TEXT, torch.eye(2), TEXT, torch.arange(3)), r"\(2, 2\)"),
-        (lambda: memory_features(flat, None, views=0), "at least 1, got 0"),
     ],
 )
 def test_bad_input(call, says):

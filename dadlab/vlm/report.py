@@ -21,7 +21,7 @@ from dadlab.provenance import commit, machine
 from dadlab.style import KEPT, REJECTED
 from dadlab.tables import verdicts
 from dadlab.tables.published import TABLES_VLM, load_table
-from dadlab.tables.verdicts import Claim, Verdict
+from dadlab.tables.sentences import NOT_MEASURED
 from dadlab.tables.view import cell_text
 from dadlab.vlm.rows import Measured, Row
 
@@ -72,7 +72,7 @@ def claims(measured: Measured) -> Styler:
     for claim, found in zip(measured.claims, measured.verdicts, strict=True):
         line = {"claim": claim.text, "difference": f"{claim.first} − {claim.second}", "on": claim.on}
         if found is None:
-            lines.append({**line, "effect": "—", "verdict": "not measured", "would tell": "the runs"})
+            lines.append({**line, "effect": "—", "verdict": NOT_MEASURED, "would tell": "the runs"})
             continue
         effect = verdicts.printed(found.effect, claim.scale)
         lines.append({**line, "effect": effect, "verdict": found.verdict, "would tell": found.would_tell})
@@ -108,16 +108,14 @@ def record(tables: Sequence[Measured], **more: Any) -> dict[str, Any]:
             facts = {"name": list(row.name), "seeds": list(measured.seeds[row.label]), "cells": cells}
             run = {"run": dataclasses.asdict(row.run)} if row.run else {}
             rows.append({**facts, **run, "missing": measured.missing.get(row.label, "")})
-        judged = zip(measured.claims, measured.verdicts, strict=True)
-        told = [_told(claim, verdict) for claim, verdict in judged]
+        told = [
+            {**verdicts.described(claim), "verdict": NOT_MEASURED}
+            if verdict is None
+            else verdicts.claims_record([claim], [verdict])[0]
+            for claim, verdict in zip(measured.claims, measured.verdicts, strict=True)
+        ]
         found[measured.number] = {"rows": rows, "claims": told, "remark": measured.remark}
     return {"tables": found, "machine": machine(), "commit": commit(), **more}
-
-
-def _told(claim: Claim, verdict: Verdict | None) -> dict[str, Any]:
-    if verdict is None:
-        return {**dataclasses.asdict(claim), "verdict": "not measured", "below": None, "above": None}
-    return verdicts.claims_record([claim], [verdict])[0]
 
 
 def _cell(measured: Measured, row: Row, quantity: str) -> dict[str, Any]:

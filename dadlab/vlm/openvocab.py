@@ -32,6 +32,7 @@ from dadlab.render import COLOURS, render, studio_colours
 LABELS = ASSETS / "openvocab.json"
 NAMINGS = ("plain", "product")
 SHOTS = 5
+CAPTIONS = 8  # a label, for L_cap and for tables about texts
 # split: (photographs, seen labels or unseen). No split holds unseen labels for choosing: nothing is chosen on OOD.
 SPLITS = {
     "train": ("train", True),

@@ -15,11 +15,9 @@ from dadlab.vlm.benchmarks import rows_of
 from dadlab.vlm.label_texts import prompted
 from dadlab.vlm.language import text_features
 from dadlab.vlm.material import captions_of, labels_for, teacher_of
-from dadlab.vlm.openvocab import caption_texts
+from dadlab.vlm.openvocab import CAPTIONS, caption_texts
 from dadlab.vlm.run import AlignRun, Unfit
 from dadlab.vlm.spectrum import class_means, rank_by_label
-
-CAPTIONS = 8  # a label of the embedded benchmark
 
 
 def tried(source: Mapping[str, Any], shared: Mapping[str, Any]) -> AlignRun:

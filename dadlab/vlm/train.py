@@ -2,10 +2,11 @@
 
 The student of *Distilling Large Vision-Language Model with Out-of-Distribution Generalizability* (Li et al., ICCV
 2023) gives features of the teacher's length and answers by cosine with the label texts. Training sees the seen labels
-of the open-vocabulary benchmark and the teacher's cached features of every view, never the teacher's image tower. A
-step is a function of seed and step, a checkpoint holds the rest: a run stopped anywhere ends as one that was not. One
-process, on a GPU where there is one; it fits a page, so `dadlab.loop`, which shares a batch among processes and parts,
-is not bent to it.
+of the run's data and the teacher's cached features of every view, never the teacher's image tower. What a step sees is
+a function of seed and step, and a checkpoint holds the rest: a run stopped anywhere ends as one that was not.
+
+The loop is not `dadlab.loop`, most of which is about sharing a batch among processes and parts: here one process
+trains, on a GPU where there is one, and half a batch may be other images.
 """
 
 from __future__ import annotations
@@ -38,11 +39,10 @@ from dadlab.vlm.label_texts import Texts, label_texts
 from dadlab.vlm.language import text_features
 from dadlab.vlm.material import Sources, caption_features, captions_of, dataset_for, labels_for, sources, teacher_of
 from dadlab.vlm.objective import Batch, objective
-from dadlab.vlm.openvocab import Label, caption_texts
+from dadlab.vlm.openvocab import CAPTIONS, Label, caption_texts
 from dadlab.vlm.run import AlignRun
 from dadlab.vlm.samples import samples_beside
 
-CAPTIONS = 8  # a label of the embedded benchmark; an epoch shows each image one of them
 SAVED = 60.0  # seconds between checkpoints
 
 
@@ -212,6 +212,7 @@ class Loop:
         return epoch_order(torch.arange(len(self.material.dataset))[:, None], self.batch, self.run.seed, epoch)
 
     def _captions(self, labels: Sequence[Label]) -> Tensor:
+        """Features (C, `CAPTIONS`, D) of captions of the embedded benchmark's labels; a step draws one an image."""
         teacher = teacher_of(self.run)
         texts, _ = caption_texts(labels, CAPTIONS, seed=self.run.seed)
         features = text_features(teacher.clip, teacher.tokenizer, texts)

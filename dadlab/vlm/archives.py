@@ -97,7 +97,11 @@ def clean(name: str) -> str:
 
 
 def wordnet_names(folders: Sequence[str]) -> list[str]:
-    """Names of class folders that are ImageNet's WordNet ids; others stay. Where two are called the same, WordNet's."""
+    """What class folders are called in prompts.
+
+    A folder that is a WordNet id of ImageNet's has its name of `dadlab.disk.imagenet`, or WordNet's first one where
+    another class would have the same; any other folder has its own name.
+    """
     known = dict(zip(vocabulary().wnids, vocabulary().names, strict=True))
     called = Counter(known.get(folder, folder) for folder in folders)
     first = {wnid: ImageNetInfo().label_name_to_description(wnid).split(",")[0] for wnid in folders if wnid in known}

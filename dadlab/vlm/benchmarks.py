@@ -46,7 +46,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Listing:
-    """A data set as it lies there."""
+    """A data set as it lies in its folder: files, the class of each (N,), names of all classes, and the split."""
 
     files: Files
     labels: Tensor
@@ -94,7 +94,10 @@ def rows_of(data: str, split: str, *, limit: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def listing(data: str) -> Listing:
-    """What lies there, looked at once a process; a line says where sizes are not those of Table 13.
+    """A data set's files, labels and split, looked at once a process; prints where sizes are not those of Table 13.
+
+    Args:
+        data: as in `load_benchmark`.
 
     Raises:
         ValueError: as `load_benchmark`.

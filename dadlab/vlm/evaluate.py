@@ -3,9 +3,11 @@
 The protocol of *Distilling Large Vision-Language Model with Out-of-Distribution Generalizability* (Li et al., ICCV
 2023): seen labels are scored among the seen, unseen among the unseen; nothing is chosen on unseen ones. Values of
 images are weighted so that their plain mean is mean per-class accuracy; where labels have equally many images, weights
-are 1. On disk the shots are among the test images of unseen labels, so they are left out of whatever is measured with
-shots, and, to be comparable, of the halves of Table 11. Zero-shot accuracies are means over the last epochs where the
-run asks for it, as in the paper; what needs shots or asks for geometry is measured on the last weights alone.
+are 1. In other styles, where a label may have no image at all, nothing is weighted: there the mean is over images.
+
+On disk the shots are among the test images of unseen labels, so they are left out of whatever is measured with shots,
+and, to be comparable, of the halves of Table 11. Zero-shot accuracies are means over the last epochs where the run asks
+for it, as in the paper; what needs shots or asks for geometry is measured on the last weights alone.
 """
 
 from __future__ import annotations
@@ -101,12 +103,15 @@ def measure_halves(run: AlignRun, runs_dir: Path) -> Values:
 
 
 def measure_shifted(run: AlignRun, runs_dir: Path) -> Values:
-    """Correctness (N,) on `val`, `id`, `ood`, and of the last two in the styles of `SHIFTS` (`ood rendition`); kept."""
+    """Values (N,) of single photographs on `val`, `id` and `ood`, and of the embedded benchmark in other styles.
+
+    The latter, for each of `SHIFTS`, are keyed as `id rendition` and `ood rendition`. Kept in the run's folder.
+    """
     return kept_arrays(run.folder(runs_dir) / SHIFTED, lambda: _everywhere(run, *train_aligned(run, runs_dir)))
 
 
 def teacher_values(run: AlignRun, runs_dir: Path) -> Values:
-    """The same of the teacher as the classifier, with the run's label texts; kept in the run's folder."""
+    """What `measure_shifted` gives, of the teacher in the student's place with the run's label texts; kept too."""
 
     def measure() -> Values:
         teacher = teacher_of(run)
@@ -133,7 +138,8 @@ def after_shots(
     Its losses and texts stay as they were, over seen labels and the given ones together.
 
     Returns:
-        `tuned`: values of the test photographs of `labels`, scored among these; `others`: likewise, zero-shot.
+        `tuned`: values of the test photographs of `labels`, scored among these; `others`, where some are given: those
+        of other unseen labels by the same student, which was shown none of their images, scored among themselves.
     """
     student, texts = train_aligned(run, runs_dir)
     known, teacher = labels_for(run, "train"), teacher_of(run)

@@ -57,12 +57,12 @@ def described(run: AlignRun, labels: Sequence[Label]) -> list[str]:
 
 
 def prompted(run: AlignRun, labels: Sequence[Label]) -> list[str]:
-    """A run's texts in the template: the paper's on disk, the embedded benchmark's own there."""
+    """A run's texts in a template: for data on disk the paper's, for the embedded benchmark its own."""
     return prompts(described(run, labels), PLAIN if run.on_disk else _prompts()["template"])
 
 
 class FixedTexts(nn.Module):
-    """Frozen features of "a photo of a …"."""
+    """The teacher's features of a run's texts, names alone or with descriptions, in the template; nothing is learnt."""
 
     features: Tensor
 
@@ -80,7 +80,7 @@ class FixedTexts(nn.Module):
 
 
 class LearntContext(nn.Module):
-    """CoOp: a context learnt with the student, before names or enriched names."""
+    """CoOp: a context learnt with the student, before names or enriched names; names alone end with a full stop."""
 
     def __init__(self, run: AlignRun, teacher: ClipTeacher, labels: Sequence[Label]):
         super().__init__()
@@ -137,7 +137,7 @@ Texts = FixedTexts | LearntContext | LearntLabels
 
 
 def label_texts(run: AlignRun, teacher: ClipTeacher, labels: Sequence[Label]) -> Texts:
-    """What a run asks for."""
+    """What the training labels are to a run's student; whatever of it is learnt is as it was before training."""
     if run.text == "learnt":
         return LearntLabels(run, teacher.text_features.shape[1], labels)
     return LearntContext(run, teacher, labels) if run.context else FixedTexts(run, teacher, labels)

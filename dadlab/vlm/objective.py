@@ -22,7 +22,7 @@ from dadlab.vlm.run import AlignRun
 
 @dataclass(frozen=True)
 class Batch:
-    """What the objective sees: labels (B,), T (B, D), the images' captions (B, D), label texts (C, D)."""
+    """What the objective sees: labels (B,), T (B, D), captions (B, D) if L_cap reads them, label texts (C, D)."""
 
     labels: Tensor
     teacher: Tensor
@@ -31,12 +31,14 @@ class Batch:
 
 
 def objective(run: AlignRun, student: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The plain sum of the run's terms, and the fraction that I(x) left out, both scalars.
+    """The plain sum of the run's terms, and the fraction of the batch at which I(x) is 0, both scalars.
+
+    The fraction is given even where no term of the run filters by I(x).
 
     Args:
         run: its losses, filter and τ.
         student: S (B, D).
-        batch: the rest.
+        batch: what the terms compare S with.
     """
     keep = run.keeps(cosine_logits(batch.teacher, batch.text.detach(), tau=run.tau), batch.labels)
     chosen = keep if run.keep_contrast else torch.ones_like(keep)

@@ -175,7 +175,7 @@ def _drawn(split: str, drawing: int, quota: int) -> Dataset:
 
 
 def _each(labels: np.ndarray, count: int, first: int, quota: int) -> np.ndarray:
-    """Sorted rows of every label, from its `first` on and around, at most `quota` where that is not 0."""
+    """Sorted rows of labels 0 … count − 1: of each at most `quota` (0: all), from its `first` on and round again."""
     found = [np.roll(rows, -first)[: quota or None] for rows in (np.flatnonzero(labels == k) for k in range(count))]
     return np.sort(np.concatenate(found))
 

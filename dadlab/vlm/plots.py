@@ -18,11 +18,11 @@ LOOKS = {HOLDS: (KEPT, "o"), FAILS: (REJECTED, "X"), OPEN: ("#777777", "s")}
 
 @styled
 def claims_chart(claims: Sequence[Claim], verdicts: Sequence[Verdict | None]) -> Figure:
-    """Each claim's difference with its corrected interval before the claimed range, coloured by the verdict.
+    """A line a claim: the difference with its corrected interval, coloured by the verdict, on the claimed range's band.
 
     Args:
-        claims: of tables in one unit.
-        verdicts: one a claim; those without are left empty.
+        claims: all of the same scale, that of the axis.
+        verdicts: one a claim; None, for what was not measured, leaves the band alone.
     """
     figure, ax = plt.subplots(figsize=(7.0, 0.7 + 0.36 * len(claims)))
     plt.close(figure)

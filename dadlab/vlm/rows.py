@@ -154,7 +154,7 @@ def measure_table(number: str, seeds: Sequence[int], runs_dir: Path, *, train: b
         for quantity, key in {**keys, **row.source.get("measured", {})}.items():
             if found and all(key in of_seed for of_seed in found.values()):
                 values[row.label, quantity] = np.stack([found[seed][key] for seed in sorted(found)])
-    for quantity in keys:
+    for quantity in keys:  # "zero" is no row: a claim about one row alone is that its value differs from zero
         shape = next((found.shape for (_, on), found in values.items() if on == quantity), (0, 0))
         values["zero", quantity] = np.zeros((len(seeds), shape[1]))
     had["zero"] = list(seeds)
@@ -168,7 +168,7 @@ def _claim(told: Mapping[str, Any]) -> Claim:
 
 
 def _row_values(row: Row, seeds: Sequence[int], runs_dir: Path, train: bool, **shared: Any) -> dict[int, Values]:
-    """Seed → key → (N,)."""
+    """What was measured of a row: seed → key, as `dadlab.vlm.evaluate` and `dadlab.vlm.text_rows` name it → (N,)."""
     if "text" in row.source:
         return {seed: of_texts(row.source, {**shared, "seed": seed}) for seed in seeds}
     assert row.run is not None

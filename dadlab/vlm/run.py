@@ -202,6 +202,11 @@ class AlignRun:
 
     @property
     def fingerprint(self) -> str:
+        """Of all that the student depends on: the fields that its losses and data use, and what lies in files now.
+
+        It does not matter where the files lie: the teacher's and those of texts count by content, images on disk by
+        name, size and time.
+        """
         used = dataclasses.asdict(self)
         if "vlprox" not in self.terms:
             del used["k"]

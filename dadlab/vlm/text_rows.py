@@ -21,7 +21,7 @@ from dadlab.vlm.spectrum import class_means, rank_by_label
 
 
 def tried(source: Mapping[str, Any], shared: Mapping[str, Any]) -> AlignRun:
-    """The run whose data, teacher and texts are meant; nothing is trained.
+    """The data, teacher and texts that a row is about, as a run that is never trained; the data are known to have them.
 
     Args:
         source: the row's entry.
@@ -41,7 +41,11 @@ def tried(source: Mapping[str, Any], shared: Mapping[str, Any]) -> AlignRun:
 
 
 def of_texts(source: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Each unseen label's mean `cosine` with the others (N,), and its part in the effective `rank` of all (N,)."""
+    """Values (N,) of unseen labels: `cosine`, the mean with all others, and `rank`, whose mean is the effective rank.
+
+    For the latter see `dadlab.vlm.spectrum.rank_by_label`. A label's feature is that of its text, or the mean over its
+    captions. Arguments and errors are those of `tried`.
+    """
     run = tried(source, shared)
     labels, teacher = labels_for(run, "ood"), teacher_of(run)
     if source["text"] != "caption":

@@ -52,10 +52,10 @@ def train_aligned(run: AlignRun, runs_dir: Path = Path("runs"), *, before: int =
     Args:
         run: what to train.
         runs_dir: where runs live.
-        before: as it was so many epochs before the end, below `run.last`.
+        before: give it as it was so many epochs before the end; those of the `run.last` last epochs are kept.
 
     Returns:
-        The student in eval mode, and its label texts.
+        The student in eval mode, and its label texts, learnt or not.
 
     Raises:
         ValueError: unusable teacher or texts, damaged weights, or a checkpoint of another precision; before any

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dadlab.data import Dataset, load_split
 from dadlab.estimates import difference
+from dadlab.evaluate import answers
 from dadlab.pictures import canvas, thumbnail
 from dadlab.saliency import overlay, saliency
 from dadlab.students import WEIGHTS, Student
@@ -129,12 +130,13 @@ class Pair:
 
 @torch.no_grad()
 def guesses(student: Student, dataset: Dataset, tick: Tick = lambda share: None) -> Tensor:
-    """Classes (N,) that a student names."""
+    """Labels (N,) that a student answers with, as `dadlab.evaluate.correct` counts them: among `dataset.among`."""
     parts = torch.arange(len(dataset)).split(_BATCH)
     found = []
     for k, rows in enumerate(parts):
         tick(k / len(parts))
-        found.append(student(dataset.images(rows).contiguous(memory_format=torch.channels_last)).argmax(1))
+        logits = student(dataset.images(rows).contiguous(memory_format=torch.channels_last))
+        found.append(answers(logits, dataset.among))
     return torch.cat(found)
 
 

@@ -146,20 +146,16 @@ def _student(folder: Path, written: int) -> Student:
 
 
 def _dataset(run: Kept, split: str) -> Dataset:
-    return _split(run.profile["data"], split, run.profile["image_size"])
+    return load_split(run.profile["data"], split, image_size=run.profile["image_size"])
 
 
-@functools.lru_cache(maxsize=4)
-def _split(data: str, split: str, image_size: int) -> Dataset:
-    return load_split(data, split, image_size=image_size)
-
-
-_known: dict[tuple[Path, int, str], Tensor] = {}
+_known: dict[tuple[Path, int, str, str], Tensor] = {}
 
 
 def _guesses(run: Kept, split: str, tick: Tick) -> Tensor:
-    """A student's answers on a split, asked for once."""
-    key = run.folder, _written(run.folder), split
+    """A student's answers on a split, asked for once as long as neither its weights nor the images change."""
+    dataset = _dataset(run, split)
+    key = run.folder, _written(run.folder), split, dataset.fingerprint
     if key not in _known:
-        _known[key] = pairs.guesses(_student(*key[:2]), _dataset(run, split), tick)
+        _known[key] = pairs.guesses(_student(*key[:2]), dataset, tick)
     return _known[key]

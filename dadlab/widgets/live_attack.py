@@ -143,7 +143,7 @@ class LiveAttack(View):
 
     def _show(self, setting: Setting, tick: Tick) -> None:
         tick(0.0)
-        dataset = _split(self.data, setting.split, self.image_size)
+        dataset = load_split(self.data, setting.split, image_size=self.image_size)
         self._fit(dataset)
         self._classes = dataset.classes
         self._look = live.look(self._subject(setting, dataset), setting.attack, setting.seed, tick)
@@ -158,6 +158,7 @@ class LiveAttack(View):
             label = int(dataset.labels[index])
         return _subject(
             self.data,
+            dataset.fingerprint,
             setting.split,
             index,
             setting.upload,
@@ -218,11 +219,6 @@ def read_picture(content: bytes, size: int) -> Tensor:
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
 
 
-@functools.lru_cache(maxsize=8)
-def _split(data: str, split: str, image_size: int) -> Dataset:
-    return load_split(data, split, image_size=image_size)
-
-
 @functools.lru_cache(maxsize=4)
 def _teacher(name: str, classes: tuple[str, ...]) -> Frozen:
     return load_teacher(name, classes)
@@ -236,6 +232,7 @@ def _discretizer(name: str, classes: tuple[str, ...]) -> Discretizer:
 @functools.lru_cache(maxsize=16)
 def _subject(
     data: str,
+    now: str,
     split: str,
     index: int,
     upload: bytes | None,
@@ -244,6 +241,7 @@ def _subject(
     discretizer: str,
     image_size: int,
 ) -> live.Subject:
-    dataset = _split(data, split, image_size)
+    """A photograph or an upload, and what the models say of it; `now` is the fingerprint of the split."""
+    dataset = load_split(data, split, image_size=image_size)
     image = dataset.images(torch.tensor([index])) if upload is None else read_picture(upload, image_size)
     return live.subject(image, label, _teacher(teacher, dataset.classes), _discretizer(discretizer, dataset.classes))

@@ -181,6 +181,20 @@ def test_a_missing_model_is_told_in_the_view(tmp_path: Path) -> None:
     assert view.problem.value == ""
 
 
+def test_files_that_come_and_go_are_noticed(tmp_path: Path) -> None:
+    for place in ("train/bag", "train/shirt", "val/bag", "val/shirt"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (32, 32), "red").save(tmp_path / place / "b.png")
+    view = LiveAttack(str(tmp_path))
+    assert view.wait()
+    assert (view.problem.value, view.index.max) == ("", 1)
+    Image.new("RGB", (32, 32), "blue").save(tmp_path / "val" / "bag" / "a.png")  # the first photograph now
+    view.refresh()
+    assert view.wait()
+    assert view.index.max == 2
+    assert view._look.made.clean[0, 2].min() == 1
+
+
 def upload(content: bytes) -> tuple[dict[str, object], ...]:
     return (
         {

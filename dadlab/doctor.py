@@ -31,7 +31,6 @@ _SHARED = 8  # GB a GPU: 16 readers of ImageNet's largest training hold 4.9
 _FILES = 1024  # readers pass every tensor as an open file
 _SHARED_MEMORY = Path("/dev/shm")
 _WEIGHTS = ("teacher_resnet", "teacher_vit", "vqgan_studio", "vqgan_broad")
-_ESSENTIAL = ("teacher_resnet", "vqgan_studio")
 
 
 @dataclass(frozen=True)
@@ -128,16 +127,15 @@ def _disk(runs_dir: Path) -> list[Finding]:
 
 
 def _checkpoints() -> list[Finding]:
+    """The embedded weights are committed: a checkout without one is damaged."""
     findings = []
     for name in _WEIGHTS:
-        path, essential = ASSETS / f"{name}.safetensors", name in _ESSENTIAL
+        path = ASSETS / f"{name}.safetensors"
         try:
             load_weights(path)
             findings.append(Finding(name, GOOD, f"{path.stat().st_size / 2**20:.1f} MB"))
         except ValueError as error:
-            notebook = "train_teacher" if name.startswith("teacher") else "train_discretizer"
-            remedy = "`git checkout dadlab/assets`" if essential else f"`notebooks/{notebook}.ipynb` makes it"
-            findings.append(Finding(name, NEEDED if essential else WANTED, str(error).split(": ")[-1], remedy))
+            findings.append(Finding(name, NEEDED, str(error).split(": ")[-1], "`git checkout dadlab/assets`"))
     return findings
 
 

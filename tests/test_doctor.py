@@ -80,10 +80,11 @@ def test_a_full_disk_is_told_even_where_the_folder_is_not_there_yet(
     assert found("disk", tmp_path / "not" / "yet").state == NEEDED
 
 
-def test_missing_weights_matter_where_everything_needs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_weights_that_are_lost_are_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "ASSETS", tmp_path)
-    assert found("teacher_resnet", tmp_path).state == NEEDED
-    assert found("teacher_vit", tmp_path).state == WANTED
+    for name in ("teacher_vit", "vqgan_studio"):
+        finding = found(name, tmp_path)
+        assert (finding.state, finding.remedy) == (NEEDED, "`git checkout dadlab/assets`")
 
 
 def test_an_old_widget_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from dadlab.data import Dataset, load_split, split_names
 from dadlab.discretizer import Discretizer, load_discretizer
-from dadlab.photos import ASSETS
 from dadlab.profile import Attack, Profile
 from dadlab.teacher import TOWERS, load_teacher
 from dadlab.widgets import live
@@ -24,6 +23,7 @@ from dadlab.widgets.frame import View, button, control, said, themed
 from dadlab.widgets.latest import Tick
 from dadlab.wrappers import Frozen
 
+DISCRETIZERS = ("studio", "broad", "identity")  # the embedded ones
 _RANGES = {"l2": (16.0, 0.1), "linf": (64.0, 0.5)}  # ε's maximum and step; L∞ in 1/255
 _AS_TEACHER = "what the teacher says of x"
 _UNTOLD = -1  # a menu cannot hold None
@@ -56,7 +56,7 @@ class LiveAttack(View):
     Args:
         data: `fashion` or a folder of images, see `dadlab.data`.
         split: where to begin.
-        teachers, discretizers: names or files to choose from; the embedded ones that are there unless told.
+        teachers, discretizers: names or files to choose from; the embedded ones unless told.
         image_size: side of folder images and uploads in pixels.
     """
 
@@ -81,8 +81,8 @@ class LiveAttack(View):
             layout=widgets.Layout(width="130px", margin="2px 2px 2px 94px"),
         )  # fmt: skip
         self.back = button("back", "back to the split's photographs", self._forget_upload, disabled=True)
-        self.teacher = control(widgets.Dropdown, "teacher", options=teachers or embedded_teachers())
-        self.discretizer = control(widgets.Dropdown, "discretizer", options=discretizers or embedded_discretizers())
+        self.teacher = control(widgets.Dropdown, "teacher", options=teachers or TOWERS)
+        self.discretizer = control(widgets.Dropdown, "discretizer", options=discretizers or DISCRETIZERS)
         self.norm = control(widgets.Dropdown, "norm", options=[("L2, all pixels", "l2"), ("L∞, 1/255", "linf")])
         self.epsilon = control(widgets.FloatSlider, "ε", tip="radius of the attack", value=usual.epsilon, max=16.0)
         self.steps = control(widgets.IntSlider, "steps", tip="gradient steps", value=usual.steps, max=20)
@@ -193,16 +193,6 @@ class LiveAttack(View):
 
     def _forget_upload(self) -> None:
         self.upload.value = ()
-
-
-def embedded_teachers() -> list[str]:
-    """Towers whose weights are there."""
-    return [name for name in TOWERS if (ASSETS / f"teacher_{name}.safetensors").is_file()]
-
-
-def embedded_discretizers() -> list[str]:
-    """Discretizers whose weights are there, and the identity."""
-    return [n for n in ("studio", "broad") if (ASSETS / f"vqgan_{n}.safetensors").is_file()] + ["identity"]
 
 
 def read_picture(content: bytes, size: int) -> Tensor:

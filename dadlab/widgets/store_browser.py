@@ -23,7 +23,7 @@ from dadlab.widgets import samples
 from dadlab.widgets.frame import View, button, control, said, themed
 from dadlab.widgets.gallery import Entry, Gallery
 from dadlab.widgets.latest import Job, Tick
-from dadlab.widgets.live_attack import embedded_discretizers
+from dadlab.widgets.live_attack import DISCRETIZERS
 from dadlab.widgets.store_index import SORTS, Query, StoreIndex, find_stores, told
 
 PAGE = 24
@@ -41,7 +41,7 @@ class StoreBrowser(View):
 
     def __init__(self, runs_dir: Path, *, sources: Sequence[Dataset] = (), discretizers: Sequence[str] = ()):
         self.runs_dir, self.sources = Path(runs_dir), sources
-        self.discretizers = tuple(discretizers) or tuple(embedded_discretizers())
+        self.discretizers = tuple(discretizers) or DISCRETIZERS
         self._index: StoreIndex | None = None
         self._found, self._rows = np.arange(0), list[dict[str, Any]]()
         self._images = torch.zeros(0, 3, 1, 1)

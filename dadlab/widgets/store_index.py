@@ -8,7 +8,6 @@ columns they need; codes and pixels are read for the rows of a page alone.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 
 from dadlab.files import atomic_path
 from dadlab.fingerprints import fingerprint
-from dadlab.store import REASONS
+from dadlab.store import REASONS, read_manifest
 from dadlab.widgets.latest import Tick
 
 _NARROW = ["index", "variant", "label", "reason", "distance"]
@@ -81,9 +80,7 @@ class StoreIndex:
 
     def __init__(self, folder: Path, tick: Tick = lambda share: None):
         self.folder = Path(folder)
-        if not (self.folder / "manifest.json").is_file():
-            raise ValueError(f"{folder}: no store here (manifest.json is missing)")
-        self.manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
+        self.manifest = read_manifest(self.folder)
         self.shards = sorted(self.folder.glob("shard-*.parquet"))
         if not self.shards:
             raise ValueError(f"{folder}: the store has no shard yet; wait for generation or run it again")
@@ -230,7 +227,7 @@ def find_stores(runs_dir: Path) -> list[Path]:
 def told(folder: Path, runs_dir: Path) -> str:
     """A store's place below `runs_dir`, and the attack that made it."""
     try:
-        attack = json.loads((folder / "manifest.json").read_text())["attack"]
+        attack = read_manifest(folder)["attack"]
         how = f", {attack['norm']}, ε {attack['epsilon']:.3g}" if attack["epsilon"] else ", no attack"
     except (OSError, ValueError, KeyError, TypeError):
         how = ""  # being written

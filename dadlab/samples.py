@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import contextlib
 import functools
-import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from dadlab.decode import draw, materialize
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.disk.encoded import threads
 from dadlab.files import atomic_path, write_array
-from dadlab.fingerprints import fingerprint, module_fingerprint
+from dadlab.fingerprints import fingerprint, module_fingerprint, sha256
 from dadlab.generate import read_variants
 from dadlab.progress import say
 from dadlab.store import open_dataset, precisions, read_manifest, read_shard, whole_store
@@ -176,8 +175,7 @@ def stored_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> S
         ValueError: no store, an unfinished one, or nothing was accepted.
     """
     codes, labels = _copy_accepted(Path(folder), "codes" if isinstance(discretizer, VQGAN) else "pixels")
-    with codes.open("rb") as opened:
-        key = fingerprint(hashlib.file_digest(opened, "sha256").hexdigest(), module_fingerprint(discretizer))
+    key = fingerprint(sha256(codes), module_fingerprint(discretizer))
     found = torch.from_numpy(np.load(labels))
     name, rows, reader = f"{source.name} discretized", torch.arange(len(found)), _as_judged(folder, discretizer)
     return StoredSamples(name, source.classes, rows, found, read=CodeReader(codes, reader), key=key)

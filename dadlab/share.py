@@ -6,7 +6,6 @@ was lost why. Pulled into the folder that a profile expects, it stands for a sto
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from dadlab.files import atomic_path, write_json
-from dadlab.fingerprints import public
+from dadlab.fingerprints import public, sha256
 from dadlab.profile import Profile
 from dadlab.store import open_dataset, precisions, read_manifest, tally, whole_store
 
@@ -84,7 +83,7 @@ def push(
     with atomic_path(store.folder / "README.md") as temporary:
         temporary.write_text(card(folder, profile, repository, licence), encoding="utf-8")
     paths = [store.folder / "README.md", store.folder / "manifest.json", *store.paths]
-    write_json(store.folder / _SUMS, {path.name: _sha256(path) for path in paths})
+    write_json(store.folder / _SUMS, {path.name: sha256(path) for path in paths})
     paths.append(store.folder / _SUMS)
     names = [path.name for path in paths]
     if dry_run:
@@ -150,7 +149,7 @@ def verify(folder: Path) -> None:
     """
     store, manifest, sums = whole_store(folder), read_manifest(folder), store_sums(folder)
     expected = {"manifest.json", *(path.name for path in store.paths)}
-    altered = sorted(name for name in expected if _sha256(store.folder / name) != sums.get(name))
+    altered = sorted(name for name in expected if sha256(store.folder / name) != sums.get(name))
     if altered:
         raise ValueError(f"{folder}: not as it was pushed: {', '.join(altered)}")
     rows = sum(pq.read_metadata(path).num_rows for path in store.paths)
@@ -201,8 +200,3 @@ def card(folder: Path, profile: Profile, title: str, licence: str) -> str:
             )
         )
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

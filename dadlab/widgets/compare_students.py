@@ -14,7 +14,7 @@ from dadlab.data import Dataset, load_split
 from dadlab.students import WEIGHTS, Student, load_student
 from dadlab.style import title_of
 from dadlab.widgets import pairs
-from dadlab.widgets.frame import View, button, control, said, themed
+from dadlab.widgets.frame import Pager, View, control, said, themed
 from dadlab.widgets.latest import Tick
 from dadlab.widgets.pairs import GROUPS, Kept, Pair
 
@@ -37,15 +37,13 @@ class CompareStudents(View):
         self.second = control(widgets.Dropdown, "second", options=options, width="420px")
         self.split = control(widgets.Dropdown, "shift", tip="a split that both were tested on")
         self.group = control(widgets.Dropdown, "show", options=GROUPS)
-        self.page = control(widgets.BoundedIntText, "page", value=1, min=1, max=1, width="170px")
-        back = button("previous", "previous page", lambda: self._step(-1))
-        forth = button("next", "next page", lambda: self._step(1))
+        self.pager = Pager(PAGE)
         self.picture = widgets.HTML()
         super().__init__(
             [
                 widgets.HBox([widgets.VBox([self.first, self.second]), widgets.VBox([self.split, self.group])],
                              layout=widgets.Layout(flex_flow="row wrap")),
-                widgets.HBox([back, forth, self.page]),
+                self.pager,
                 self.picture,
             ]
         )  # fmt: skip
@@ -53,7 +51,7 @@ class CompareStudents(View):
             self.first.value, self.second.value = two_to_compare(runs)
         self.on(self._offer, self.first, self.second)
         self.on(self._restart, self.split, self.group)
-        self.on(self.refresh, self.page)
+        self.on(self.refresh, self.pager.page)
         with self.telling():
             if len(runs) < 2:
                 raise ValueError(
@@ -66,7 +64,7 @@ class CompareStudents(View):
         first, second, split = self.first.value, self.second.value, self.split.value
         if split is None:
             raise ValueError("the two runs were tested on no common shift")
-        group, page = self.group.value, self.page.value
+        group, page = self.group.value, self.pager.page.value
         self.start(lambda tick: self._show(first, second, split, group, page, tick))
 
     def figure(self) -> Figure:
@@ -84,11 +82,8 @@ class CompareStudents(View):
         self._restart()
 
     def _restart(self) -> None:
-        self.page.value = 1
+        self.pager.page.value = 1
         self.refresh()
-
-    def _step(self, by: int) -> None:
-        self.page.value = min(max(1, self.page.value + by), self.page.max)
 
     def _show(self, first: Kept, second: Kept, split: str, group: str, page: int, tick: Tick) -> None:
         tick(0.0)
@@ -100,8 +95,8 @@ class CompareStudents(View):
                 f"{split}: the runs were tested on another number of images than the {len(dataset):,} here"
             )
         positions = pair.group(group)
-        self.page.max = max(1, -(-len(positions) // PAGE))
-        rows = positions[(page - 1) * PAGE : page * PAGE]
+        self.pager.fit(len(positions))
+        rows = positions[self.pager.rows(page)]
         students = _student(first.folder, _written(first.folder)), _student(second.folder, _written(second.folder))
         draw = functools.partial(pairs.draw_pair, pair, rows, dataset, students, short(first, second), group)
         drawn = draw()

@@ -60,6 +60,32 @@ def button(name: str, tip: str, act: Callable[[], None], **options: Any) -> widg
     return made
 
 
+class Pager(widgets.HBox):
+    """The number of a page to turn to, and buttons to the one before and the one after.
+
+    Args:
+        size: how many things make a page.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+        self.back = button("previous", "previous page", lambda: self._step(-1))
+        self.forth = button("next", "next page", lambda: self._step(1))
+        self.page = control(widgets.BoundedIntText, "page", value=1, min=1, max=1, width="170px")
+        super().__init__([self.back, self.forth, self.page])
+
+    def fit(self, count: int) -> None:
+        """Have as many pages as `count` things fill, one at least."""
+        self.page.max = max(1, -(-count // self.size))
+
+    def rows(self, page: int) -> slice:
+        """Which of the things are on a page, of which the first is 1."""
+        return slice((page - 1) * self.size, page * self.size)
+
+    def _step(self, by: int) -> None:
+        self.page.value = min(max(1, self.page.value + by), self.page.max)
+
+
 class View(widgets.VBox):
     """A view: controls and pictures, a status line, a progress bar with a button to cancel, and a place for errors.
 

@@ -20,7 +20,7 @@ from dadlab.store import REASONS
 from dadlab.students import WEIGHTS, load_student
 from dadlab.style import KEPT, REJECTED
 from dadlab.widgets import samples
-from dadlab.widgets.frame import View, button, control, said, themed
+from dadlab.widgets.frame import Pager, View, button, control, said, themed
 from dadlab.widgets.gallery import Entry, Gallery
 from dadlab.widgets.latest import Job, Tick
 from dadlab.widgets.live_attack import DISCRETIZERS
@@ -52,7 +52,7 @@ class StoreBrowser(View):
         super().__init__(
             [
                 widgets.HBox([self.filters, self.orders], layout=widgets.Layout(flex_flow="row wrap")),
-                widgets.HBox([self.back, self.forth, self.page, self.count]),
+                widgets.HBox([self.pager, self.count]),
                 self.gallery, self.detail,
                 widgets.HBox([self.mark, self.mark_page, self.clear, self.file, self.save, self.saved],
                              layout=widgets.Layout(flex_flow="row wrap")),
@@ -61,7 +61,7 @@ class StoreBrowser(View):
         self.on(self._open, self.store)
         self.on(self._search, self.label, self.reason, self.confidence, self.distance, self.differing, self.sort,
                 self.descending)  # fmt: skip
-        self.on(self._turn, self.page)
+        self.on(self._turn, self.pager.page)
         self.on(self._set_mark, self.mark)
         with self.telling():
             self._open()
@@ -91,9 +91,7 @@ class StoreBrowser(View):
         self.orders = widgets.VBox([self.sort, self.descending, widgets.HBox([self.student, self.ask]), self.differing])
 
     def _outputs(self) -> None:
-        self.back = button("previous", "previous page", lambda: self._step(-1))
-        self.forth = button("next", "next page", lambda: self._step(1))
-        self.page = control(widgets.BoundedIntText, "page", value=1, min=1, max=1, width="170px")
+        self.pager = Pager(PAGE)
         self.count = widgets.HTML()
         self.gallery = Gallery(PAGE, self._choose)
         self.detail = widgets.HTML()
@@ -132,7 +130,7 @@ class StoreBrowser(View):
         if self._index is None:
             raise ValueError("nothing to draw yet: see the message in the view")
         name = told(self._index.folder, self.runs_dir)
-        title = f"{name}: {len(self._found):,} samples match, page {self.page.value} of {self.page.max}"
+        title = f"{name}: {len(self._found):,} samples match, page {self.pager.page.value} of {self.pager.page.max}"
         return samples.draw_page(self._images, self._rows, self._classes(), title)
 
     def _open(self) -> None:
@@ -165,7 +163,7 @@ class StoreBrowser(View):
         self._within(lambda tick: self._look_up(query, 1, tick))
 
     def _turn(self) -> None:
-        page = self.page.value
+        page = self.pager.page.value
         self._within(lambda tick: self._show(page, tick))
 
     def _within(self, job: Job) -> None:
@@ -175,20 +173,18 @@ class StoreBrowser(View):
         else:
             self.start(job)
 
-    def _step(self, by: int) -> None:
-        self.page.value = min(max(1, self.page.value + by), self.page.max)
-
     def _look_up(self, query: Query, page: int, tick: Tick) -> None:
         assert self._index is not None
         self._found = self._index.find(query)
-        self.page.max = max(1, -(-len(self._found) // PAGE))
-        self.page.value = page
-        self.count.value = said(f"of {self.page.max:,} · {len(self._found):,} of {len(self._index):,} samples match")
+        self.pager.fit(len(self._found))
+        self.pager.page.value = page
+        found = f"{len(self._found):,} of {len(self._index):,} samples match"
+        self.count.value = said(f"of {self.pager.page.max:,} · {found}")
         self._show(page, tick)
 
     def _show(self, page: int, tick: Tick) -> None:
         assert self._index is not None
-        rows = self._index.rows(self._found[(page - 1) * PAGE : page * PAGE])
+        rows = self._index.rows(self._found[self.pager.rows(page)])
         content, parts = self._index.content(rows), []
         for k in range(0, len(content), 8):
             tick(k / len(content))

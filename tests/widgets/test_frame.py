@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dadlab.pictures import canvas, thumbnail
-from dadlab.widgets.frame import View, control, themed
+from dadlab.widgets.frame import Pager, View, control, themed
 
 
 @pytest.fixture
@@ -43,6 +43,19 @@ def test_images_keep_their_own_pixels(svg: str) -> None:
 def test_a_control_has_a_name_and_a_tip() -> None:
     made = control(widgets.IntSlider, "steps", tip="gradient steps")
     assert (made.description, made.tooltip) == ("steps", "gradient steps")
+
+
+def test_pages_are_turned_within_their_number() -> None:
+    pager = Pager(8)
+    pager.fit(17)
+    turned = []
+    for turn in (pager.back, pager.forth, pager.forth, pager.forth):
+        turn.click()
+        turned.append(pager.page.value)
+    assert turned == [1, 2, 3, 3]
+    assert list(range(17))[pager.rows(3)] == [16]
+    pager.fit(0)
+    assert (pager.page.value, pager.page.max) == (1, 1)
 
 
 def test_users_mistakes_are_told_in_a_line_and_bugs_with_their_place() -> None:

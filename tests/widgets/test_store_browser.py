@@ -63,23 +63,23 @@ def test_without_its_discretizer_a_store_is_still_listed(runs: Path, photos40: D
 
 
 def test_the_store_is_paged(view: StoreBrowser) -> None:
-    assert view.page.max == 4
+    assert view.pager.page.max == 4
     first = [cell.tooltip for cell in view.gallery.cells]
-    view.forth.click()
+    view.pager.forth.click()
     assert view.wait()
-    assert view.page.value == 2
+    assert view.pager.page.value == 2
     assert [cell.tooltip for cell in view.gallery.cells] != first
-    view.page.value = 4
+    view.pager.page.value = 4
     assert view.wait()
     assert sum(cell.layout.display != "none" for cell in view.gallery.cells) == 80 - 3 * 24
 
 
 def test_filters_begin_at_the_first_page(view: StoreBrowser) -> None:
-    view.page.value = 2
+    view.pager.page.value = 2
     assert view.wait()
     view.label.value = 3
     assert view.wait()
-    assert view.page.value == 1
+    assert view.pager.page.value == 1
     assert "8 of 80 samples match" in view.count.value
     view.label.value = -1
     assert view.wait()
@@ -97,7 +97,7 @@ def test_marks_survive_paging_and_are_exported(view: StoreBrowser, tmp_path: Pat
     view.gallery.cells[1].click()
     view.mark.value = True
     assert view.gallery.cells[1].description.startswith("★")
-    view.forth.click()
+    view.pager.forth.click()
     assert view.wait()
     view.gallery.cells[0].click()
     assert not view.mark.value

@@ -107,13 +107,13 @@ def test_the_picture_has_a_map_for_each_kind_of_network(compared: CompareStudent
 def test_groups_are_paged(compared: CompareStudents) -> None:
     compared.group.value = "both are wrong"
     assert compared.wait(120)
-    assert compared.page.max > 1
+    assert compared.pager.page.max > 1
     first = compared.picture.value
-    compared.page.value = 2
+    compared.pager.page.value = 2
     assert compared.wait(120)
     assert compared.picture.value != first
     compared.group.value = "both are right"
-    assert compared.page.value == 1
+    assert compared.pager.page.value == 1
     assert compared.wait(120)
     assert compared.problem.value == ""
 

@@ -22,7 +22,8 @@ from scipy.stats import beta
 from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 from torch import Tensor
 
-from dadlab.dataset import Dataset
+from dadlab.dataset import Dataset, to_picture, to_tensor
+from dadlab.data import Dataset
 from dadlab.fingerprints import fingerprint
 from dadlab.profile import AUGREG, AugReg, nearest
 from dadlab.views import counter_hash
@@ -133,16 +134,6 @@ def _randaugment(image: Tensor, draws: list[int], magnitude: int) -> Tensor:
         arguments = _arguments(name, magnitude, bits >> 1 & 1)
         picture = operation(picture, *arguments, fillcolor=(128,) * 3, resample=Image.Resampling.BICUBIC)
     return to_tensor(picture)
-
-
-def to_picture(image: Tensor) -> Image.Image:
-    """An image (3, H, W) in [0, 1] as Pillow's."""
-    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
-
-
-def to_tensor(picture: Image.Image) -> Tensor:
-    """Pillow's image as (3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
 def _arguments(name: str, magnitude: int, negative: int) -> tuple[float, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dadlab.disk.encoded import Encoded
@@ -60,3 +62,13 @@ class Dataset:
 def to_bytes(images: Tensor) -> Tensor:
     """Images in [0, 1] as the nearest 8-bit pixels."""
     return (images * 255).round().to(torch.uint8)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """An image (3, H, W) in [0, 1] as Pillow's."""
+    return Image.fromarray(to_bytes(image).permute(1, 2, 0).contiguous().numpy())
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """Pillow's RGB image as (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255

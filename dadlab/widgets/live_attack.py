@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ipywidgets as widgets
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from dadlab.data import Dataset, load_split, split_names
+from dadlab.dataset import to_tensor
 from dadlab.discretizer import Discretizer, load_discretizer
+from dadlab.disk.encoded import Framing, frame, load_picture
 from dadlab.profile import Attack, Profile
 from dadlab.teacher import TOWERS, load_teacher
 from dadlab.widgets import live
@@ -202,11 +203,10 @@ def read_picture(content: bytes, size: int) -> Tensor:
         ValueError: not a picture.
     """
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            image = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+        picture = frame(load_picture(io.BytesIO(content), upright=True), Framing(size, cropped=True), None)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"the uploaded file is no picture that can be read ({error})") from None
-    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
+    return to_tensor(picture)[None]
 
 
 @functools.lru_cache(maxsize=4)

@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 from torch import Tensor, nn
 
-from dadlab.dataset import to_bytes
+from dadlab.dataset import to_picture
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.files import atomic_path
 from dadlab.pictures import canvas, plain_to_see, thumbnail
@@ -59,10 +58,10 @@ def answers(
 
 def data_url(image: Tensor) -> str:
     """A picture (3, H, W) in [0, 1] as a PNG inside a URL, at most 96 pixels wide."""
-    pixels = Image.fromarray(to_bytes(image.clamp(0, 1)).permute(1, 2, 0).numpy())
-    pixels.thumbnail((_SHOWN, _SHOWN))
+    picture = to_picture(image.clamp(0, 1))
+    picture.thumbnail((_SHOWN, _SHOWN))
     buffer = io.BytesIO()
-    pixels.save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

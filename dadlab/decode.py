@@ -11,6 +11,25 @@ from dadlab.dataset import Dataset, to_bytes
 from dadlab.discretizer import VQGAN, Discretizer
 from dadlab.progress import track
 
+_AT_ONCE = 64  # samples
+
+
+def stored_column(discretizer: Discretizer) -> str:
+    """The column of a store that a discretizer's samples are in: `codes`, or `pixels` where it has no codes."""
+    return "codes" if isinstance(discretizer, VQGAN) else "pixels"
+
+
+def accepted_rows(dataset: HubDataset) -> np.ndarray:
+    """Positions (M,) of a store's accepted rows.
+
+    Raises:
+        ValueError: nothing was accepted.
+    """
+    rows = np.flatnonzero(dataset.with_format("numpy")["accepted"][:])
+    if not len(rows):
+        raise ValueError("the teacher kept no discretized sample: lower epsilon or check the teacher on this data")
+    return rows
+
 
 @torch.inference_mode()
 def materialize(dataset: HubDataset, discretizer: Discretizer, source: Dataset) -> Dataset:
@@ -19,16 +38,11 @@ def materialize(dataset: HubDataset, discretizer: Discretizer, source: Dataset) 
     Raises:
         ValueError: nothing was accepted.
     """
-    kept = dataset.select(np.flatnonzero(dataset["accepted"])).with_format("numpy")
-    if not len(kept):
-        raise ValueError("the teacher kept no discretized sample: lower epsilon or check the teacher on this data")
+    kept = dataset.select(accepted_rows(dataset)).with_format("numpy")
     labels = torch.from_numpy(np.asarray(kept["label"][:], dtype=np.int64))
-    if isinstance(discretizer, VQGAN):
-        codes = torch.from_numpy(np.stack(kept["codes"][:]).astype(np.int64))
-        parts = track(codes.split(64), "drawing samples, batches of 64")
-        pixels = torch.cat([draw(part, discretizer) for part in parts])
-    else:
-        pixels = draw(torch.from_numpy(np.stack(kept["pixels"][:])), discretizer)
+    stored = torch.from_numpy(np.stack(kept[stored_column(discretizer)][:]))
+    parts = track(stored.split(_AT_ONCE), f"drawing samples, batches of {_AT_ONCE}")
+    pixels = torch.cat([draw(part, discretizer) for part in parts])
     return Dataset(f"{source.name} discretized", source.classes, pixels, labels)
 
 
@@ -36,9 +50,19 @@ def materialize(dataset: HubDataset, discretizer: Discretizer, source: Dataset) 
 def draw(rows: Tensor, discretizer: Discretizer) -> Tensor:
     """Pixels (B, 3, S, S) uint8 of a store's rows: codes (B, h·w), or for a discretizer without codes (B, 3·S·S).
 
-    Computed where the discretizer's weights lie; images are square.
+    Computed where the discretizer's weights lie, 64 samples at a time; images are square.
     """
     if not isinstance(discretizer, VQGAN):
-        return rows.view(len(rows), 3, *[round((rows.shape[1] / 3) ** 0.5)] * 2)
-    codes = rows.view(len(rows), *[round(rows.shape[1] ** 0.5)] * 2)
-    return to_bytes(discretizer.decode(codes.to(discretizer.quantize.embedding.weight.device))).cpu()
+        return rows.view(len(rows), 3, *_square(rows.shape[1] // 3))
+    return torch.cat([to_bytes(decoded(part, discretizer)).cpu() for part in rows.split(_AT_ONCE)])
+
+
+def decoded(codes: Tensor, discretizer: VQGAN) -> Tensor:
+    """Images (B, 3, S, S) in [0, 1] of a store's codes (B, h·w), on the device of the discretizer's weights."""
+    grid = codes.long().view(len(codes), *_square(codes.shape[1]))
+    return discretizer.decode(grid.to(discretizer.quantize.embedding.weight.device))
+
+
+def _square(area: int) -> tuple[int, int]:
+    side = round(area**0.5)
+    return side, side

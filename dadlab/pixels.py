@@ -23,14 +23,13 @@ from PIL import Image as Pillow
 
 from dadlab.claims import fill
 from dadlab.compute import in_precision
-from dadlab.decode import draw
-from dadlab.discretizer import VQGAN, Discretizer
+from dadlab.decode import draw, stored_column
+from dadlab.discretizer import Discretizer
 from dadlab.files import atomic_path
 from dadlab.fingerprints import module_fingerprint
 from dadlab.store import Store, open_store, precisions, read_manifest, read_shard, whole_store
 
 _OPTIONS: dict[str, dict[str, Any]] = {"webp": {"lossless": True}, "png": {}}
-_AT_ONCE = 64
 
 
 def write_images(
@@ -64,7 +63,7 @@ def write_images(
     features = Features(
         image=Image(), label=ClassLabel(names=list(classes)), index=Value("int64"), variant=Value("int32")
     )
-    column = "codes" if isinstance(discretizer, VQGAN) else "pixels"
+    column = stored_column(discretizer)
     judged, drawer = precisions(store), functools.cache(functools.partial(in_precision, discretizer))
 
     def make(shard: int) -> None:
@@ -84,7 +83,7 @@ def write_images(
 def _encode(stored: pa.Array, discretizer: Discretizer, encoding: str, options: dict[str, Any]) -> list[bytes]:
     if not len(stored):
         return []
-    values = torch.from_numpy(stored.flatten().to_numpy().reshape(len(stored), -1).astype(np.int64))
+    images = draw(torch.tensor(stored.flatten().to_numpy().reshape(len(stored), -1)), discretizer)
 
     def encode(image: np.ndarray) -> bytes:
         buffer = io.BytesIO()
@@ -92,8 +91,7 @@ def _encode(stored: pa.Array, discretizer: Discretizer, encoding: str, options: 
         return buffer.getvalue()
 
     with ThreadPoolExecutor() as pool:
-        parts = [draw(part, discretizer).to(torch.uint8).permute(0, 2, 3, 1) for part in values.split(_AT_ONCE)]
-        return list(pool.map(encode, torch.cat(parts).numpy()))
+        return list(pool.map(encode, images.permute(0, 2, 3, 1).numpy()))
 
 
 def _options(encoding: str, quality: int) -> dict[str, Any]:

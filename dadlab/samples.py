@@ -26,8 +26,9 @@ from torch import Tensor
 from dadlab.ahead import local_device
 from dadlab.compute import in_precision
 from dadlab.dataset import Dataset, to_bytes
-from dadlab.decode import draw, materialize
-from dadlab.discretizer import VQGAN, Discretizer
+from dadlab.decode import accepted_rows, draw, materialize, stored_column
+from dadlab.discretizer import Discretizer, VQGAN
+from dadlab.data import Dataset
 from dadlab.disk.encoded import threads
 from dadlab.files import atomic_path, write_array
 from dadlab.fingerprints import fingerprint, module_fingerprint, sha256
@@ -37,7 +38,6 @@ from dadlab.store import open_dataset, precisions, read_manifest, read_shard, wh
 from dadlab.views import square_views
 
 IN_MEMORY = 4 * 2**30
-_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,7 @@ class CodeReader:
 
     def __call__(self, rows: Tensor) -> Tensor:
         stored = np.load(self.path, mmap_mode="r")
-        parts = [torch.from_numpy(stored[part.numpy()].astype(self._kind)) for part in rows.split(_AT_ONCE)]
-        return torch.cat([draw(part, self.discretizer) for part in parts])
-
-    @property
-    def _kind(self) -> type:
-        return np.int64 if isinstance(self.discretizer, VQGAN) else np.uint8
+        return draw(torch.from_numpy(stored[rows.numpy()]), self.discretizer)
 
 
 @dataclass(frozen=True)
@@ -130,12 +125,12 @@ def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dat
         _check_images(images, folder)
         with contextlib.suppress(ValueError):  # unfinished
             return image_samples(images)
+    column = stored_column(discretizer)
     accepted = sum(open_dataset(folder, ["accepted"])["accepted"])
     if accepted * source.images(torch.zeros(1, dtype=torch.int64)).numel() <= IN_MEMORY:
-        wanted = ["label", "accepted", "codes" if isinstance(discretizer, VQGAN) else "pixels"]
         drawer = _as_judged(folder, discretizer.to(local_device()))
-        return materialize(open_dataset(folder, wanted), drawer, source)
-    if isinstance(discretizer, VQGAN):
+        return materialize(open_dataset(folder, ["label", "accepted", column]), drawer, source)
+    if column == "codes":
         say(
             f"{accepted:,} samples are decoded on the CPU each time they are read: to train on them write them as "
             'images first, notebooks/generate.ipynb with images="webp"'
@@ -174,7 +169,7 @@ def stored_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> S
     Raises:
         ValueError: no store, an unfinished one, or nothing was accepted.
     """
-    codes, labels = _copy_accepted(Path(folder), "codes" if isinstance(discretizer, VQGAN) else "pixels")
+    codes, labels = _copy_accepted(Path(folder), stored_column(discretizer))
     key = fingerprint(sha256(codes), module_fingerprint(discretizer))
     found = torch.from_numpy(np.load(labels))
     name, rows, reader = f"{source.name} discretized", torch.arange(len(found)), _as_judged(folder, discretizer)
@@ -220,10 +215,8 @@ def _copy_accepted(folder: Path, column: str) -> tuple[Path, Path]:
     store, rows, labels = whole_store(folder), folder / f"accepted-{column}.npy", folder / "accepted-labels.npy"
     if rows.is_file() and labels.is_file():
         return rows, labels
-    kept = open_dataset(folder, ["accepted", "label"]).with_format("numpy")
-    chosen = np.asarray(kept["label"][:], dtype=np.int64)[np.asarray(kept["accepted"][:], dtype=bool)]
-    if not len(chosen):
-        raise ValueError("the teacher kept no discretized sample: lower epsilon or check the teacher on this data")
+    judged = open_dataset(folder, ["accepted", "label"]).with_format("numpy")
+    chosen = np.asarray(judged["label"][:], dtype=np.int64)[accepted_rows(judged)]
     write_array(labels, chosen)
     with atomic_path(rows) as temporary:
         written = None

@@ -20,7 +20,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from dadlab.dataset import to_picture
-from dadlab.discretizer import VQGAN, Discretizer
+from dadlab.decode import decoded, draw
+from dadlab.discretizer import VQGAN, Discretizer, Identity
 from dadlab.files import atomic_path
 from dadlab.pictures import canvas, plain_to_see, thumbnail
 from dadlab.store import REASONS
@@ -34,14 +35,10 @@ _SHOWN = 96  # pixels; a thumbnail needs no more
 def images_of(content: Sequence[Row], discretizer: Discretizer | None) -> Tensor:
     """Images (B, 3, H, W) of rows with `codes` or `pixels`; grey where codes have no discretizer to draw them."""
     if content[0]["codes"] is None:
-        pixels = torch.tensor(np.stack([row["pixels"] for row in content]))
-        side = round((pixels.shape[1] / 3) ** 0.5)
-        return pixels.view(-1, 3, side, side).float() / 255
+        return draw(torch.tensor(np.stack([row["pixels"] for row in content])), Identity()).float() / 255
     if not isinstance(discretizer, VQGAN):
         return torch.full((len(content), 3, 8, 8), 0.5)
-    codes = torch.tensor(np.stack([row["codes"] for row in content]).astype(np.int64))
-    side = round(codes.shape[1] ** 0.5)
-    return discretizer.decode(codes.view(-1, side, side))
+    return decoded(torch.tensor(np.stack([row["codes"] for row in content])), discretizer)
 
 
 @torch.no_grad()

@@ -145,15 +145,15 @@ class View(widgets.VBox):
         except Exception as error:
             self.tell(error)
 
-    def on(self, act: Callable[[], None], *controls: widgets.Widget, trait: str = "value") -> None:
-        """Act whenever one of the controls changes, and show what goes wrong."""
+    def on(self, act: Callable[[], None], *controls: widgets.Widget) -> None:
+        """Act whenever the value of one of the controls changes, and show what goes wrong."""
 
         def changed(_: Any) -> None:
             with self.telling():
                 act()
 
         for one in controls:
-            one.observe(changed, trait)
+            one.observe(changed, "value")
 
     def _progress(self, share: float | None) -> None:
         self.bar.value = share or 0.0

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+_PATIENCE = 0.3  # seconds that a job may run while a newer one waits
 Tick = Callable[[float], None]
 Job = Callable[[Tick], None]
 
@@ -22,23 +23,16 @@ class Latest:
     """Runs the newest of the jobs it is given, in its own thread.
 
     A job gets a `tick`, which it calls now and then with the share done in [0, 1]; `tick` raises `Stopped` where the
-    job was cancelled, or where a newer one waits and this one has had its `patience`. Short jobs are thus finished
+    job was cancelled, or where a newer one waits and this one has run for 0.3 seconds. Short jobs are thus finished
     even while a slider moves, so that the picture follows it; long ones give way.
 
     Args:
         failed: told of any other exception of a job.
         busy: told the share done by a running job, and None when nothing runs any more.
-        patience: seconds that a job may keep a newer one waiting.
     """
 
-    def __init__(
-        self,
-        failed: Callable[[Exception], None],
-        busy: Callable[[float | None], None] = lambda share: None,
-        *,
-        patience: float = 0.3,
-    ):
-        self._failed, self._busy, self._patience = failed, busy, patience
+    def __init__(self, failed: Callable[[Exception], None], busy: Callable[[float | None], None] = lambda share: None):
+        self._failed, self._busy = failed, busy
         self._changed = threading.Condition()
         self._waiting: Job | None = None
         self._running, self._cancelled = False, False
@@ -81,7 +75,7 @@ class Latest:
             return job
 
     def _tick(self, share: float, started: float) -> None:
-        waited = time.monotonic() - started
-        if self._cancelled or (self._waiting is not None and waited > self._patience):
+        worked = time.monotonic() - started
+        if self._cancelled or (self._waiting is not None and worked > _PATIENCE):
             raise Stopped
         self._busy(share)

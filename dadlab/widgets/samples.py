@@ -42,9 +42,7 @@ def images_of(content: Sequence[Row], discretizer: Discretizer | None) -> Tensor
 
 
 @torch.no_grad()
-def answers(
-    batch: pa.RecordBatch, student: nn.Module, discretizer: Discretizer | None
-) -> tuple[np.ndarray, np.ndarray]:
+def answers(batch: pa.RecordBatch, student: nn.Module, discretizer: Discretizer) -> tuple[np.ndarray, np.ndarray]:
     """What a student says of a slice of a store: class (B,), and KL(teacher ‖ student) in nats (B,)."""
     rows = batch.select(["codes", "pixels"]).to_pylist()
     logits = torch.cat([student(images_of(rows[k : k + 64], discretizer)) for k in range(0, len(rows), 64)])
@@ -82,12 +80,12 @@ def describe(row: Row, classes: Sequence[str]) -> str:
     return " · ".join(parts)
 
 
-def draw_page(images: Tensor, rows: Sequence[Row], classes: Sequence[str], title: str = "") -> Figure:
+def draw_page(images: Tensor, rows: Sequence[Row], classes: Sequence[str], title: str) -> Figure:
     """A page of samples, framed as kept or rejected."""
     columns, cell, line = 6, 1.15, 1.45
     lines = max(1, -(-len(rows) // columns))
     figure, ax = canvas(columns * (cell + 0.12) + 0.06, lines * line + 0.35)
-    ax.text(0.08, lines * line + 0.12, title or "no sample matches", fontsize=8)
+    ax.text(0.08, lines * line + 0.12, title, fontsize=8)
     for k, (image, row) in enumerate(zip(images, rows, strict=True)):
         x, y = 0.08 + (k % columns) * (cell + 0.12), (lines - 1 - k // columns) * line + 0.25
         thumbnail(ax, image, x, y, cell)
@@ -97,7 +95,7 @@ def draw_page(images: Tensor, rows: Sequence[Row], classes: Sequence[str], title
 
 
 def draw_sample(
-    image: Tensor, row: Row, logits: Sequence[float], classes: Sequence[str], clean: Tensor | None = None
+    image: Tensor, row: Row, logits: Sequence[float], classes: Sequence[str], clean: Tensor | None
 ) -> Figure:
     """One sample: x and what changed where x is at hand, Q(x′), the teacher's five likeliest classes."""
     cell, gap = 1.5, 0.15

@@ -26,6 +26,7 @@ from dadlab.store import REASONS, read_manifest
 from dadlab.widgets.latest import Tick
 
 _NARROW = ["index", "variant", "label", "reason", "distance"]
+_CONTENT = ["codes", "pixels", "logits"]
 _AT_ONCE = 4096  # rows
 _SUMMARY = pa.schema(
     [
@@ -164,7 +165,7 @@ class StoreIndex:
             mine = [row for row in rows if row["shard"] == shard]
             with _shard(self.shards[shard]) as file:
                 for row in mine:
-                    found[row["position"]] = _one_row(file, row["row"], ["codes", "pixels", "logits"])
+                    found[row["position"]] = _one_row(file, row["row"])
         return [found[row["position"]] for row in rows]
 
     def answer(self, name: str, ask: Answer, tick: Tick = lambda share: None) -> None:
@@ -199,7 +200,7 @@ class StoreIndex:
 
     def _answered(self, ask: Answer, tick: Tick) -> Iterator[pa.RecordBatch]:
         position, summary = 0, _mapped(self._place)
-        for _, _, batch in self._slices(["codes", "pixels", "logits"], tick, at_once=256):
+        for _, _, batch in self._slices(_CONTENT, tick, at_once=256):
             part = summary.slice(position, len(batch)).combine_chunks().to_batches()[0]
             guesses, disagreement = ask(batch)
             arrays = [*part.columns, pa.array(guesses, pa.int32()), pa.array(disagreement, pa.float32())]
@@ -248,10 +249,10 @@ def _shard(path: Path) -> Iterator[pq.ParquetFile]:
         raise ValueError(f"{path}: shard cannot be read ({error}); delete it and run generation again") from None
 
 
-def _one_row(file: pq.ParquetFile, row: int, columns: list[str]) -> dict[str, Any]:
-    """One row of a shard; only the slice around it is decoded."""
+def _one_row(file: pq.ParquetFile, row: int) -> dict[str, Any]:
+    """Codes or pixels, and logits, of one row of a shard; only the slice around it is decoded."""
     start = 0
-    for batch in file.iter_batches(_AT_ONCE, columns=columns):
+    for batch in file.iter_batches(_AT_ONCE, columns=_CONTENT):
         if row < start + len(batch):
             return batch.slice(row - start, 1).to_pylist()[0]
         start += len(batch)

@@ -15,8 +15,9 @@ from dadlab.students import WEIGHTS, Student, load_student
 from dadlab.style import title_of
 from dadlab.widgets import pairs
 from dadlab.widgets.frame import Pager, View, control, said, themed
+from dadlab.widgets.kept import Kept, find_runs
 from dadlab.widgets.latest import Tick
-from dadlab.widgets.pairs import GROUPS, Kept, Pair
+from dadlab.widgets.pairs import GROUPS, Pair
 
 PAGE = 8
 
@@ -31,7 +32,7 @@ class CompareStudents(View):
     def __init__(self, runs_dir: Path):
         self.runs_dir = Path(runs_dir)
         self._shown: Callable[[], Figure] | None = None
-        runs = [r for r in pairs.find_runs(runs_dir) if r.splits() and r.trained]
+        runs = [r for r in find_runs(runs_dir) if r.splits() and r.trained]
         options = [(run.title, run) for run in runs]
         self.first = control(widgets.Dropdown, "first", options=options, width="420px")
         self.second = control(widgets.Dropdown, "second", options=options, width="420px")

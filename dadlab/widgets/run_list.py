@@ -8,10 +8,10 @@ from pathlib import Path
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from dadlab.widgets import pairs, run_table
+from dadlab.widgets import run_table
 from dadlab.widgets.frame import View, button, control, said, themed
+from dadlab.widgets.kept import Kept, find_runs
 from dadlab.widgets.latest import Tick
-from dadlab.widgets.pairs import Kept
 
 _SECONDS = 2.0  # between looks at the logs
 _following: dict[Path, RunList] = {}  # who follows the runs below a folder: the newest view of it
@@ -53,7 +53,7 @@ class RunList(View):
         self.on(self._list, self.words)
         self.on(self._watch, self.follow)
         with self.telling():
-            self._stamp, self._all = run_table.stamp(self.runs_dir), pairs.find_runs(self.runs_dir)
+            self._stamp, self._all = run_table.stamp(self.runs_dir), find_runs(self.runs_dir)
             if not self._all:
                 raise ValueError(f"no run below {runs_dir}: run a notebook that trains, or `make demo`")
             self._list()
@@ -63,7 +63,7 @@ class RunList(View):
         """Look at the logs, and draw again if one has changed."""
         stamp = run_table.stamp(self.runs_dir)
         if force or stamp != self._stamp:
-            self._stamp, self._all = stamp, pairs.find_runs(self.runs_dir)
+            self._stamp, self._all = stamp, find_runs(self.runs_dir)
             self._list()
 
     def figure(self) -> Figure:

@@ -16,8 +16,8 @@ from dadlab.estimates import difference
 from dadlab.evaluate import SHIFTS, mce, mce_baseline, mean_error
 from dadlab.students import WEIGHTS
 from dadlab.style import COLOURS
+from dadlab.widgets.kept import Kept
 from dadlab.widgets.latest import Tick
-from dadlab.widgets.pairs import Kept
 
 _CSS = """
 .dadlab-table { color: var(--jp-content-font-color1, currentColor); font-size: 12px; border-collapse: collapse; }

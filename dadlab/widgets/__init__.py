@@ -1,7 +1,10 @@
 """Views into samples, stores, students, runs and text features, for JupyterLab, Notebook and Voilà.
 
-Each view is a class that shows itself in a notebook and whose `figure` gives the static picture; what it computes and
-draws lies in a module of pure functions beside it.
+Each view is a class that shows itself in a notebook and whose `figure` gives the static picture. What it computes and
+draws lies beside it, in modules that know nothing of notebooks: `live` of `live_attack`; `store_index` and `samples` of
+`store_browser`, whose pictures are a `gallery` of buttons; `pairs` of `compare_students`; `run_table` of `run_list`;
+`dadlab.vlm` has what `spectrum` shows. `kept` finds runs, `frame` is what all views share, and in `latest` the newest
+of their jobs wins.
 """
 
 from dadlab.widgets.compare_students import CompareStudents

@@ -18,12 +18,12 @@ from dadlab.style import title_of
 
 @dataclass(frozen=True)
 class Kept:
-    """A run's folder and what its file says.
+    """A run that lies in a folder, as its `run.json` tells it.
 
     Attributes:
         folder: where it lies.
-        method, student, seed: of the run.
-        profile: its settings.
+        method, student, seed: what was trained.
+        profile: the settings, by name.
     """
 
     folder: Path
@@ -46,7 +46,7 @@ class Kept:
         return sorted(path.stem for path in (self.folder / "correct").glob("*.npy"))
 
     def correct(self, split: str) -> np.ndarray:
-        """(N,) bool."""
+        """Whether it was right on each sample of a split: (N,) bool."""
         return np.load(self.folder / "correct" / f"{split}.npy")
 
 

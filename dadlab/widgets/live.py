@@ -43,7 +43,7 @@ class Subject:
         teacher, discretizer: φ and Q, which answer x and Q(x) from memory.
         codes: (h, w) of x and of Q(x), or None where Q has no codes.
         before: φ's probabilities (C,) of x.
-        calls: told of every other call of φ.
+        calls: functions that are called before φ answers anything that is not in memory, to count its work.
     """
 
     image: Tensor
@@ -64,6 +64,7 @@ class Look:
         probabilities: φ's (C,) of x, Q(x), x′ and Q(x′).
         flips: (h, w): 0 where the code stayed, 1 where Q changes it by itself the second time, 2 where the attack did.
         attack: what was done.
+        label: y.
         seconds: how long it took.
     """
 
@@ -100,7 +101,10 @@ def subject(image: Tensor, label: int | None, teacher: nn.Module, discretizer: D
 
 
 def _knowing(model: _M, known: Sequence[tuple[Tensor, Tensor]], calls: list[Callable[[], None]]) -> _M:
-    """The same model, weights shared, that has these answers ready."""
+    """The same model, weights shared, that knows some answers and tells `calls` whenever it has to work for another.
+
+    A question that a gradient is asked of is always worked for.
+    """
 
     def forward(images: Tensor) -> Tensor:
         if not images.requires_grad:

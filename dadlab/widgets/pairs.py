@@ -59,6 +59,7 @@ class Pair:
         return (counts[1] - counts[0]).reshape(classes, classes)
 
     def summary(self) -> str:
+        """Both top-1, their paired difference with its interval, and how many samples each group has, in a line."""
         estimate = difference(self.second[None], self.first[None])
         counts = ", ".join(f"{name}: {len(self.group(name)):,}" for name in GROUPS)
         return (
@@ -87,7 +88,15 @@ def draw_pair(
     titles: tuple[str, str],
     group: str,
 ) -> Figure:
-    """Images of a group with what each student says and looks at; below, how confusion changes."""
+    """Images of a group with what each student says and looks at; below, how confusion changes.
+
+    Args:
+        pair: answers of both on the whole split.
+        rows: positions (K,) of the images to draw, at most eight.
+        dataset: the split.
+        students, titles: the two, and their names beside the pictures.
+        group: one of `GROUPS`, for the heading.
+    """
     columns, cell, left = 8, 0.9, 1.3
     change = pair.confusion(len(dataset.classes))
     shown = most_changed(change)
@@ -123,7 +132,10 @@ def _one(
 
 
 def most_changed(change: np.ndarray) -> np.ndarray:
-    """The classes whose rows and columns of a confusion matrix change most, at most twelve, in label order."""
+    """The classes (K,) that take part in most of the change of confusion (C, C), the diagonal aside.
+
+    At most twelve, in label order.
+    """
     off = np.abs(change * (1 - np.eye(len(change), dtype=int)))
     return np.sort(np.argsort(-(off.sum(0) + off.sum(1)), kind="stable")[:_CONFUSED])
 
@@ -131,7 +143,11 @@ def most_changed(change: np.ndarray) -> np.ndarray:
 def _draw_confusion(
     ax: Axes, change: np.ndarray, shown: np.ndarray, classes: Sequence[str], x: float, side: float
 ) -> None:
-    """Orange where the second names a class more often, blue where less; the diagonal is what it gets right."""
+    """The change (C, C) of the shown classes (K,), as a square of this side in inches whose left edge is at x.
+
+    Green where the second student does better, which is more answers on the diagonal and fewer beside it; orange where
+    it does worse; the stronger, the larger the change.
+    """
     step, bottom = side / len(shown), 0.12
     part = change[np.ix_(shown, shown)]
     largest = max(1, int(np.abs(part).max()))

@@ -60,7 +60,7 @@ class RunList(View):
         self._watch()
 
     def refresh(self, *, force: bool = False) -> None:
-        """Look at the logs, and draw again if one has changed."""
+        """Look at the logs, and draw again if one has changed, or, with `force`, in any case."""
         stamp = run_table.stamp(self.runs_dir)
         if force or stamp != self._stamp:
             self._stamp, self._all = stamp, find_runs(self.runs_dir)

@@ -36,7 +36,7 @@ class State:
         losses: one an epoch.
         seconds: of training so far.
         epochs: as planned.
-        done: whether the weights are there, or nothing but answers (`dadlab.ledger`).
+        done: whether the weights are there; or answers without a log, as those that `dadlab.ledger` puts back.
     """
 
     losses: tuple[float, ...]
@@ -46,6 +46,7 @@ class State:
 
     @property
     def word(self) -> str:
+        """What the table says of it: `done`, `answers` without a log, or the epochs so far and planned."""
         return ("done" if self.losses else "answers") if self.done else f"{len(self.losses)}/{self.epochs}"
 
 

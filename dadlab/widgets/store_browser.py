@@ -272,6 +272,7 @@ class StoreBrowser(View):
         return next((source for source in self.sources if source.fingerprint == made_from), None)
 
     def _classes(self) -> tuple[str, ...]:
+        """Names of the labels: of the data that made the store, else of others with enough classes, else numbers."""
         source, count = self._source(), self._index.classes if self._index else 0
         if source is not None:
             return source.classes

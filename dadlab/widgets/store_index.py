@@ -1,7 +1,7 @@
 """Finding samples in a store of any size.
 
 The first look at a store reads its narrow columns and the teacher's logits, a slice at a time, and writes a summary
-of some 30 bytes a row beside the shards: an Arrow file that is mapped, never loaded. Filters and sorting work on the
+of some 40 bytes a row beside the shards: an Arrow file that is mapped, never loaded. Filters and sorting work on the
 columns they need; codes and pixels are read for the rows of a page alone.
 """
 
@@ -76,7 +76,7 @@ class StoreIndex:
         tick: told the share read, where a summary has to be made first.
 
     Raises:
-        ValueError: no store, or one without a single shard.
+        ValueError: no store, one without a single shard, or a shard that cannot be read.
     """
 
     def __init__(self, folder: Path, tick: Tick = lambda share: None):
@@ -117,7 +117,11 @@ class StoreIndex:
         return {reason: counts.get(k, 0) for k, reason in enumerate(REASONS)}
 
     def find(self, query: Query) -> np.ndarray:
-        """Positions of the samples that match, in order."""
+        """Positions (M,) of the samples that match, in order.
+
+        Raises:
+            ValueError: an unknown order, or one that needs a student's answers before one was asked.
+        """
         if query.sort not in SORTS:
             raise ValueError(f"unknown order {query.sort!r}: choose one of {', '.join(SORTS)}")
         if (query.differing or query.sort == "disagreement") and not self.answered:
@@ -210,6 +214,7 @@ class StoreIndex:
     def _slices(
         self, columns: list[str], tick: Tick, at_once: int = _AT_ONCE
     ) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+        """All rows, so many at once: the number of their shard, the place of the first in it, and their columns."""
         for shard, path in enumerate(self.shards):
             with _shard(path) as file:
                 row = 0

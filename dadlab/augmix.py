@@ -16,7 +16,7 @@ from PIL import Image
 from timm.data.auto_augment import NAME_TO_OP
 from torch import Tensor
 
-from dadlab.augreg import to_picture
+from dadlab.dataset import to_picture
 from dadlab.views import uniforms
 
 OPERATIONS = (

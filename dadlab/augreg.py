@@ -23,7 +23,6 @@ from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 from torch import Tensor
 
 from dadlab.dataset import Dataset, to_picture, to_tensor
-from dadlab.data import Dataset
 from dadlab.fingerprints import fingerprint
 from dadlab.profile import AUGREG, AugReg, nearest
 from dadlab.views import counter_hash

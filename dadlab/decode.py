@@ -1,4 +1,4 @@
-"""From a store's rows to pixels again: codes through the decoder, or the pixels that a Q without codes left."""
+"""From a store's rows to pixels again: codes through the decoder, or pixels as they are where Q has no codes."""
 
 from __future__ import annotations
 

@@ -27,8 +27,7 @@ from dadlab.ahead import local_device
 from dadlab.compute import in_precision
 from dadlab.dataset import Dataset, to_bytes
 from dadlab.decode import accepted_rows, draw, materialize, stored_column
-from dadlab.discretizer import Discretizer, VQGAN
-from dadlab.data import Dataset
+from dadlab.discretizer import Discretizer
 from dadlab.disk.encoded import threads
 from dadlab.files import atomic_path, write_array
 from dadlab.fingerprints import fingerprint, module_fingerprint, sha256

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from dadlab.captions import caption
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.files import write_json
 from dadlab.photos import ASSETS, CLASSES, Photos, load_photos
 from dadlab.render import COLOURS, render, studio_colours

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dadlab.style import KEPT, REJECTED, styled
+from dadlab.style import KEPT, PAGE, REJECTED, styled
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict
 
 LOOKS = {HOLDS: (KEPT, "o"), FAILS: (REJECTED, "X"), OPEN: ("#777777", "s")}
@@ -24,7 +24,7 @@ def claims_chart(claims: Sequence[Claim], verdicts: Sequence[Verdict | None]) ->
         claims: all of the same scale, that of the axis.
         verdicts: one a claim; None, for what was not measured, leaves the band alone.
     """
-    figure, ax = plt.subplots(figsize=(7.0, 0.7 + 0.36 * len(claims)))
+    figure, ax = plt.subplots(figsize=(PAGE, 0.7 + 0.36 * len(claims)))
     plt.close(figure)
     ends = [e for v in verdicts if v for e in (v.effect.low, v.effect.mean, v.effect.high) if math.isfinite(e)]
     ends = ends or [-1.0, 1.0]

@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from dadlab.style import styled
+from dadlab.style import PAGE, styled
 from dadlab.tables.published import TABLES_VLM, load_table
 from dadlab.vlm.spectrum import effective_rank, pairwise_cosines, singular_values
 
 COLOURS = ("#8A8A8A", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#882255", "#999933", "#000000")
 MARKERS = "osD^v<>Pp*"
-PAGE = 7.0  # inches
 BINS = 24
 _MEANS = {"id": "seen labels", "ood": "unseen labels", "val": "seen labels, for choices"}
 

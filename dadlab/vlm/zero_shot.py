@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.progress import track
 
 ALPHA, BETA, VIEWS = 1.0, 5.5, 10

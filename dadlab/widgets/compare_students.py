@@ -10,7 +10,8 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dadlab.data import Dataset, load_split
+from dadlab.data import load_split
+from dadlab.dataset import Dataset
 from dadlab.students import WEIGHTS, Student, load_student
 from dadlab.style import title_of
 from dadlab.widgets import pairs

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dadlab.data import Dataset, load_split
+from dadlab.data import load_split
+from dadlab.dataset import Dataset
 from dadlab.students import WEIGHTS
 from dadlab.style import title_of
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from dadlab.data import Dataset, load_split, split_names
-from dadlab.dataset import to_tensor
+from dadlab.data import load_split, split_names
+from dadlab.dataset import Dataset, to_tensor
 from dadlab.discretizer import Discretizer, load_discretizer
 from dadlab.disk.encoded import Framing, frame, load_picture
 from dadlab.profile import Attack, Profile

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.estimates import difference
 from dadlab.evaluate import answers
 from dadlab.pictures import canvas, thumbnail

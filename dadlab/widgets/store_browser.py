@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.discretizer import Discretizer, load_discretizer
 from dadlab.fingerprints import module_fingerprint
 from dadlab.store import REASONS

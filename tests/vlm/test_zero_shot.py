@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.vlm.zero_shot import class_balanced, correct_by_scores, image_features, memory_features, retrieval_scores
 
 TEXT = torch.eye(3)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from dadlab.attack import project
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.discretizer import Identity
 from dadlab.examples import discretize_adversarially, sample_generators
 from dadlab.profile import Attack

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.evaluate import correct
 from dadlab.students import Student
 from dadlab.widgets import pairs

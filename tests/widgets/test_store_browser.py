@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dadlab.data import Dataset
+from dadlab.dataset import Dataset
 from dadlab.discretizer import load_vqgan
 from dadlab.fingerprints import module_fingerprint
 from dadlab.generate import generate

@@ -255,23 +255,27 @@ def _cells(measured: Measured, row: str, columns: Sequence[str], seeds: Sequence
 
 
 def verdict_table(judged: Sequence[Judged]) -> Styler:
-    """A line a comparison below its sentence and verdict: effect with its corrected interval, and what would tell."""
-    lines = [
-        {
-            "claim": found.sentence.said,
-            "verdict": found.verdict,
-            "comparison": compared(claim.first, claim.second),
-            "on": claim.on,
-            "effect (points)": _effect(claim, verdict),
-            "by itself": NOT_MEASURED if verdict is None else verdict.verdict,
-            "would tell": "" if verdict is None else verdict.would_tell,
-        }
-        for found in judged
-        for claim, verdict in zip(found.sentence.comparisons, found.verdicts, strict=True)
-    ]
-    frame = pd.DataFrame(lines).set_index(["claim", "verdict", "comparison", "on"])
+    """A line a comparison below its sentence and verdict: effect with its corrected interval, and what would tell.
+
+    A sentence of which nothing can be compared here has one line.
+    """
+    index, columns = ["claim", "verdict", "comparison", "on"], ["effect (points)", "by itself", "would tell"]
+    lines: list[tuple[str, ...]] = []
+    for found in judged:
+        said = found.sentence.said, found.verdict
+        pairs = [*zip(found.sentence.comparisons, found.verdicts, strict=True)]
+        lines += [(*said, compared(claim.first, claim.second), claim.on, *_told(claim, each)) for claim, each in pairs]
+        lines += [] if pairs else [(*said, "—", "—", "—", "—", "")]
+    frame = pd.DataFrame(lines, columns=[*index, *columns]).set_index(index)
     colours = {HOLDS: f"color: {KEPT}", FAILS: f"color: {REJECTED}"}
     return frame.style.map(lambda cell: colours.get(cell, ""), subset=["by itself"]).set_uuid("v")
+
+
+def _told(claim: Claim, verdict: Verdict | None) -> tuple[str, str, str]:
+    """Effect, verdict and what would tell of a comparison."""
+    if verdict is None:
+        return "—", NOT_MEASURED, ""
+    return printed(verdict.effect, claim.scale) + ONE_SEED * (verdict.seeds == 1), verdict.verdict, verdict.would_tell
 
 
 def compared(first: str, second: str) -> str:
@@ -281,13 +285,6 @@ def compared(first: str, second: str) -> str:
     '(DAD ÷ ViT) − KD'
     """
     return LESS.join(f"({name})" if len(rows_in(name)) > 1 else name for name in (first, second))
-
-
-def _effect(claim: Claim, verdict: Verdict | None) -> str:
-    """A measure that is no points has three decimals."""
-    if verdict is None:
-        return "—"
-    return printed(verdict.effect, claim.scale) + ONE_SEED * (verdict.seeds == 1)
 
 
 def record_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:

@@ -110,6 +110,7 @@ def test_rows_that_nobody_can_train_are_left_out_and_the_sentence_says_so(monkey
     assert some.verdicts[0].level == pytest.approx(1 - 0.05 / 3)  # those that cannot be made count
     assert (none.verdict, none.sentence.said) == (IMPOSSIBLE, "s (left out: N · c)")
     assert (later.verdict, later.sentence.said) == (NOT_MEASURED, "s")
+    assert verdict_table([none]).data.reset_index()["verdict"].tolist() == [IMPOSSIBLE]
 
 
 @pytest.mark.parametrize(("mark", "remark"), [("later", LATER), ("ours", OURS)])

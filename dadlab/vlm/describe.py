@@ -11,12 +11,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 from dadlab.files import write_json
@@ -33,9 +33,6 @@ PROMPTS = {
     "the shape and appearance.",
 }
 TRANSIENT = (408, 409, 429)  # and every 5xx: worth asking again
-TRIES = 6  # requests before giving up on a label
-TIMEOUT = 60.0  # seconds an answer may take
-PAUSE = 1.0  # seconds before the second request, doubled before each further one; a longer Retry-After counts instead
 
 
 @dataclass(frozen=True)
@@ -47,30 +44,32 @@ class Endpoint:
         model: the endpoint's name of the model.
         key_variable: environment variable that holds the key; empty for a server that wants none.
         temperature: of sampling; None leaves it to the endpoint.
-
-    Raises:
-        ValueError: `base_url` is none of http or https.
+        timeout: seconds an answer may take.
+        tries: requests before giving up on a label.
+        pause: seconds before the second request, doubled before each further one; the server's Retry-After counts
+            where it is longer.
     """
 
     base_url: str
     model: str
     key_variable: str = "OPENAI_API_KEY"
     temperature: float | None = None
+    timeout: float = 60.0
+    tries: int = 6
+    pause: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url {self.base_url!r} must start with http:// or https://")
+        if self.tries < 1:
+            raise ValueError(f"tries must be at least 1, got {self.tries}")
 
     @property
     def url(self) -> str:
         return f"{self.base_url.rstrip('/')}/chat/completions"
 
     def headers(self) -> dict[str, str]:
-        """Of every request, with the key where the server wants one.
-
-        Raises:
-            ValueError: the key's variable is not set.
-        """
+        """Raises ValueError where the key's variable is not set."""
         if not self.key_variable:
             return {"Content-Type": "application/json"}
         if not (key := os.environ.get(self.key_variable, "").strip()):
@@ -85,6 +84,7 @@ def describe(
     *,
     prompt: str = PROMPTS["base"],
     dry_run: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, str]:
     """Ask for one description a label; write the result with `write_json` and `read_descriptions` reads it.
 
@@ -94,6 +94,7 @@ def describe(
         answers: JSON file of all answers so far, keyed by endpoint, model, temperature and question.
         prompt: the question, with one `{}` for the label.
         dry_run: print the questions still open, ask none, and return what is there.
+        sleep: how to wait between tries.
 
     Raises:
         ValueError: the prompt has not one `{}`, the key is not set, `answers` is not readable, or the endpoint refuses.
@@ -112,7 +113,7 @@ def describe(
     elif still_open:
         headers = endpoint.headers()
         for label in track(still_open, f"descriptions by {endpoint.model}"):
-            answer = _ask(endpoint, headers, questions[label])
+            answer = _ask(endpoint, headers, questions[label], sleep)
             known[keys[label]] = {**entries[label], "answer": answer}
             write_json(answers, known)
     return {label: known[key]["answer"] for label, key in keys.items() if key in known}
@@ -135,15 +136,15 @@ def _entry(endpoint: Endpoint, question: str) -> dict[str, Any]:
     return {name: settings[name] for name in ("base_url", "model", "temperature")} | {"question": question}
 
 
-def _ask(endpoint: Endpoint, headers: Mapping[str, str], question: str) -> str:
+def _ask(endpoint: Endpoint, headers: Mapping[str, str], question: str, sleep: Callable[[float], None]) -> str:
     body: dict[str, Any] = {"model": endpoint.model, "messages": [{"role": "user", "content": question}]}
     if endpoint.temperature is not None:
         body["temperature"] = endpoint.temperature
     request = urllib.request.Request(endpoint.url, json.dumps(body).encode(), dict(headers), method="POST")
-    for attempt in range(TRIES):
-        wait = PAUSE * 2**attempt
+    for attempt in range(endpoint.tries):
+        wait = endpoint.pause * 2**attempt
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            with urllib.request.urlopen(request, timeout=endpoint.timeout) as response:
                 return _content(endpoint, question, response.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -153,11 +154,11 @@ def _ask(endpoint: Endpoint, headers: Mapping[str, str], question: str) -> str:
             wait = max(wait, _seconds(error.headers.get("Retry-After")))
         except (OSError, http.client.HTTPException) as error:
             problem = str(error) or type(error).__name__
-        if attempt + 1 < TRIES:
+        if attempt + 1 < endpoint.tries:
             print(f"{endpoint.url}: {problem}; asking again in {wait:.0f} s", flush=True)
             sleep(wait)
     raise ConnectionError(
-        f"{endpoint.url}: no answer after {TRIES} tries, last {problem}; run again to go on from here"
+        f"{endpoint.url}: no answer after {endpoint.tries} tries, last {problem}; run again to go on from here"
     )
 
 

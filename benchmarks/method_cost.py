@@ -76,10 +76,10 @@ def measure(runs: dict[str, Run], folder: Path, turns: int, steps: int) -> dict[
     }
 
 
-def sweep_hours(found: dict[str, dict[str, dict]], *, seeds: int = 5) -> float:
-    """Hours that all runs' steps take on two cores, or on one GPU."""
+def sweep_hours(found: dict[str, dict[str, dict]]) -> float:
+    """Hours that the steps of five seeds of all of it take on two cores, or on one GPU."""
     minutes = sum(method["minutes a run"] for methods in found.values() for method in methods.values())
-    return round(minutes * seeds / 60 / (1 if torch.cuda.is_available() else 2), 1)
+    return round(minutes * 5 / 60 / (1 if torch.cuda.is_available() else 2), 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

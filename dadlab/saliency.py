@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from dadlab.students import Student
+from dadlab.students import Student, plain_attention
 
 
 def saliency(student: Student, images: Tensor, labels: Tensor) -> Tensor | None:
@@ -79,8 +79,7 @@ def _attention(net: VisionTransformer) -> Iterator[list[Tensor]]:
     fused = [part.fused_attn for part in parts]
     hooks = [part.attn_drop.register_forward_hook(lambda _m, _i, out: seen.append(out)) for part in parts]
     try:
-        for part in parts:
-            part.fused_attn = False
+        plain_attention(net)
         yield seen
     finally:
         for part, was, hook in zip(parts, fused, hooks, strict=True):

@@ -82,8 +82,13 @@ def class_balanced(correct: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (N,) float32; the same as went in where all classes have equally many images.
 
+    Raises:
+        ValueError: no samples, or not one label a sample.
+
     >>> class_balanced(torch.tensor([True, True, True, False]), torch.tensor([0, 0, 0, 7])).mean()
     tensor(0.5000)
     """
+    if correct.shape != labels.shape or not len(labels):
+        raise ValueError(f"correctness and labels must both be (N,), N > 0, got {correct.shape} and {labels.shape}")
     _, position, count = labels.unique(return_inverse=True, return_counts=True)
     return correct.float() * (len(labels) / (len(count) * count.double()))[position].float()

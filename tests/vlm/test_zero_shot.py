@@ -67,6 +67,8 @@ def test_correct_by_scores():
     [
         (lambda: retrieval_scores(TEXT, TEXT, TEXT, torch.arange(2)), r"\(3, 3\), \(2,\)"),
         (lambda: retrieval_scores(TEXT, torch.eye(2), TEXT, torch.arange(3)), r"\(2, 2\)"),
+        (lambda: class_balanced(torch.zeros(0, dtype=torch.bool), torch.zeros(0)), "N > 0"),
+        (lambda: class_balanced(torch.ones(3, dtype=torch.bool), torch.zeros(2)), "N > 0"),
     ],
 )
 def test_bad_input(call, says):

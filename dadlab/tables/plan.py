@@ -1,7 +1,7 @@
 """What Tables 1–12 still need: runs that nothing is known of, and how long they would take.
 
-Hours are those of the core that `papers/dad/results/method_cost.json` was timed on; stores, caches and tests come on
-top, and so do the runs that figures want for themselves.
+Hours are those of a core that timed every method in the precision that this machine trains in (`COSTS`); stores, caches
+and tests come on top, and so do the runs that figures want for themselves.
 
 python -m dadlab.tables.plan
 python -m dadlab.tables.plan --seeds 0 1 --tables 1 2
@@ -24,8 +24,10 @@ from dadlab.profile import PROFILES, Profile, nearest
 from dadlab.tables.measured import TEACHER_SEED, is_there, with_teacher
 from dadlab.tables.published import PAPERS, load_table
 from dadlab.tables.rows import Row, read_rows
+from dadlab.train import precision
 
-COST = PAPERS / "dad" / "results" / "method_cost.json"
+_RESULTS = PAPERS / "dad" / "results"
+COSTS = {"bf16": _RESULTS / "method_cost.json", "no": _RESULTS / "method_cost_float32.json"}  # by `train.precision`
 TABLES = tuple(number for number in range(1, 13) if number != 7)  # Table 7 times steps, and needs no runs
 UNDER_ATTACK = 12  # wants students themselves, not their answers
 
@@ -37,7 +39,7 @@ def plan(
     tables: Sequence[int] = TABLES,
     runs_dir: Path = Path("runs"),
     shared: Mapping[str, Any] | None = None,
-    cost: Path = COST,
+    cost: Path | None = None,
 ) -> pd.DataFrame:
     """What would be trained for tables, one line a training.
 
@@ -47,7 +49,7 @@ def plan(
         tables: some of the twelve.
         runs_dir: where runs live.
         shared: fields of the profile for all rows.
-        cost: what `benchmarks.method_cost` wrote.
+        cost: what `benchmarks.method_cost` wrote; that of this machine's precision unless told.
 
     Returns:
         `student`, `method`, `detail` (what is its own), `tables` that need it, `runs` that are missing, and their
@@ -58,6 +60,7 @@ def plan(
     """
     if unknown := [number for number in tables if number not in TABLES]:
         raise ValueError(f"table {unknown[0]}: no runs stand behind it; choose some of {', '.join(map(str, TABLES))}")
+    cost = cost or COSTS.get(precision(), COSTS["no"])
     timed = json.loads(cost.read_text(encoding="utf-8"))["students"] if profile == "fashion" else {}
     needed: dict[tuple[str, Profile], _Need] = {}
     for number in tables:

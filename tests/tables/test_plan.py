@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dadlab.tables.plan import main, plan
+from dadlab.tables.plan import COSTS, main, plan
 from dadlab.tables.rows import read_rows
 
 
@@ -21,6 +21,15 @@ def test_what_is_missing_has_its_tables_and_hours(tmp_path, cost):
     assert found.loc["dad"].query("detail == ''")["tables"].item() == "3, 11", "one line for both"
     assert found.loc["dad"].query("detail == 'discretizer identity'")["tables"].item() == "11"
     assert found["hours"].isna().sum() == len(found) - 1, "nothing else was timed"
+
+
+def test_hours_are_those_of_this_machines_precision(tmp_path, monkeypatch):
+    hours = {}
+    for name in ("bf16", "no", "fp16"):
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", name)
+        hours[name] = plan(seeds=[0], tables=[3], runs_dir=tmp_path)["hours"].sum()
+    assert json.loads(COSTS["bf16"].read_text())["precision"] == "bf16"
+    assert 2 * hours["bf16"] < hours["no"] == hours["fp16"]
 
 
 def test_what_is_there_is_not_needed(tmp_path, cost):

@@ -21,6 +21,7 @@ from statistics import median
 import torch
 from accelerate import Accelerator
 
+from dadlab.compute import precision
 from dadlab.cost import step_cost, teacher_cost
 from dadlab.data import training_split
 from dadlab.files import write_json
@@ -29,7 +30,7 @@ from dadlab.methods import METHODS
 from dadlab.profile import Profile, make_profile, nearest
 from dadlab.provenance import made_by
 from dadlab.run import Run
-from dadlab.train import begin_training, precision
+from dadlab.train import begin_training
 
 
 def supported(profile: Profile, methods: Sequence[str], student: str) -> dict[str, Run]:

@@ -28,6 +28,7 @@ from benchmarks import stand_ins
 from benchmarks.inside import STEPS, inside
 from benchmarks.method_cost import ready
 from dadlab.ahead import local_device
+from dadlab.compute import precision
 from dadlab.data import training_split
 from dadlab.discretizer import load_discretizer
 from dadlab.files import write_json
@@ -41,7 +42,7 @@ from dadlab.run import Run
 from dadlab.samples import images_folder
 from dadlab.steps import epoch_order
 from dadlab.teacher import load_teacher
-from dadlab.train import precision, train
+from dadlab.train import train
 
 METHODS = ("plain", "kd", "dad")
 SHAPES: dict[str, Callable[[Path, int], dict[str, Any]]] = {"imagenet": stand_ins.imagenet}

@@ -1,9 +1,9 @@
-"""How models compute when they are only read: precision, memory layout, compilation and batch on an accelerator.
+"""How models compute: the precision of training, and of models that are only read also layout, compilation and batch.
 
-On a CPU nothing is touched: float32, so that stores keep their bytes. On an accelerator the towers (the teacher's image
-tower, the encoder and the decoder) are copied, cast to bfloat16 where the GPU has it and channels-last, and compiled;
-they take and give float32. Preprocessing, the codebook search, the classification head, losses and the attack's steps
-stay in float32: a bfloat16 logit of 25 is rounded to 0.125.
+On a CPU the latter are not touched: float32, so that stores keep their bytes. On an accelerator the towers (the
+teacher's image tower, the encoder and the decoder) are copied, cast to bfloat16 where the GPU has it and channels-last,
+and compiled; they take and give float32. Preprocessing, the codebook search, the classification head, losses and the
+attack's steps stay in float32: a bfloat16 logit of 25 is rounded to 0.125.
 """
 
 from __future__ import annotations
@@ -52,8 +52,25 @@ def compute_on(device: torch.device) -> Compute:
     """What suits a device: bfloat16 on a GPU that has it, compiled where a compiler is; or on a CPU plain float32."""
     if device.type == "cpu":
         return Compute("float32", compiled=False)
-    capable = torch.cuda.is_bf16_supported(including_emulation=False)
-    return Compute("bfloat16" if capable else "float32", compiled=has_compiler())
+    return Compute("bfloat16" if _gpu_has_bfloat16() else "float32", compiled=has_compiler())
+
+
+def precision() -> str:
+    """Of training: Accelerate's variable; else bfloat16 on a GPU that has it or a CPU with instructions for it."""
+    if named := os.environ.get("ACCELERATE_MIXED_PRECISION"):
+        return named
+    if torch.cuda.is_available():
+        return "bf16" if _gpu_has_bfloat16() else "no"
+    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "no"
+
+
+def mixed(device: str) -> torch.autocast:
+    """Autocast for a training without Accelerator: bfloat16 where `precision` says so, else nothing."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision() == "bf16")
+
+
+def _gpu_has_bfloat16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def has_compiler() -> bool:

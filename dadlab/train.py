@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from dadlab.auxiliary import add_auxiliary, remove_auxiliary
+from dadlab.compute import precision
 from dadlab.data import class_names
 from dadlab.files import write_json
 from dadlab.loop import Loop, Service
@@ -171,12 +171,3 @@ def _check_pass(name: str, image_size: int, count: int, dropout: float, drop_pat
             f"({one_line(error)}): take another image_size or student, a larger batch in fewer parts "
             "(accumulate), or no dropout or drop_path where it knows none"
         ) from None
-
-
-def precision() -> str:
-    """Accelerate's variable; else bfloat16 on a GPU that has it or a CPU with instructions for it."""
-    if named := os.environ.get("ACCELERATE_MIXED_PRECISION"):
-        return named
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "no"

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from dadlab.compute import Compute, Tower, compile_towers, compute_on, largest_batch, share_memory, with_towers
+from dadlab.compute import Compute, Tower, compile_towers, compute_on, largest_batch, mixed, share_memory, with_towers
+from dadlab.compute import precision as training_precision
 from dadlab.discretizer import VQGAN, Identity
 from dadlab.teacher import load_teacher
-from dadlab.train import precision as training_precision
 
 LOW = Compute("bfloat16", compiled=False)
 
@@ -27,6 +27,16 @@ def test_a_gpu_computes_in_bfloat16_unless_it_must_emulate_it(capable, precision
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     assert compute_on(torch.device("cuda")).precision == precision
     assert training_precision() == ("bf16" if capable else "no")
+
+
+@pytest.mark.parametrize(("there", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_training_on_a_cpu_is_mixed_where_it_has_the_instructions(there, dtype, monkeypatch):
+    """Without them bfloat16 is emulated, which is slower than float32."""
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": there})
+    with mixed("cpu"):
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
 
 
 @pytest.mark.parametrize(

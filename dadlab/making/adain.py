@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dadlab.adain import StyleTransfer, adain, statistics
+from dadlab.compute import mixed
 from dadlab.files import save_weights
 from dadlab.fingerprints import fingerprint
 from dadlab.making.drawings import random_batch
@@ -62,7 +63,7 @@ def train_style_transfer(
     scales = [part.square().mean() for part in net.features(random_batch(images, 0, 256, seed)[0])]
     for step in range(done, steps):
         shown, styles = random_batch(images, step, 2 * batch, seed + 1)[0].split(batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed("cpu"):
             content, style = transfer_losses(net, shown, styles, scales)
             loss = content + STYLE_WEIGHT * style
         optimizer.zero_grad()

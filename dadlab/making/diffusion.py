@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dadlab.compute import mixed
 from dadlab.diffusion import SmallDiffusion
 from dadlab.files import save_weights
 from dadlab.fingerprints import fingerprint
@@ -70,7 +71,7 @@ def train_diffusion(
     for step in range(done, steps):
         pixels, rows = random_batch(images, step, batch, seed, pad=2)
         shown = torch.where(torch.rand(batch) < hidden, model.classes, labels[rows])
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed("cpu"):
             loss = denoising_loss(model, pixels, shown)
         optimizer.zero_grad()
         loss.backward()

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from taming.modules.discriminator.model import NLayerDiscriminator, weights_init
 from torch import Tensor, nn
 
+from dadlab.compute import mixed
 from dadlab.discretizer import VQGAN, codebook_use
 from dadlab.files import save_weights
 from dadlab.fingerprints import fingerprint
@@ -119,7 +120,7 @@ def train_vqgan(
         _seed_codebook(vqgan, random_batch(images, 0, batch, seed, pad=2)[0])
     for step in range(done, steps):
         pixels, _ = random_batch(images, step, batch, seed, pad=2)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed("cpu"):
             drawn, code_loss, codes = vqgan.reconstruct(pixels)
             fit = (drawn - pixels).abs().mean() + net.distance(drawn, pixels)
         loss = fit + code_loss

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dadlab.compute import mixed
 from dadlab.fingerprints import fingerprint
 from dadlab.making.drawings import random_batch
 from dadlab.photos import CLASSES, Photos
@@ -86,7 +87,7 @@ def train_classifier(
     of = fingerprint(images, labels, steps, batch, peak, seed)
     for step in range(restore_training(checkpoint, state, of), steps):
         pixels, rows = random_batch(images, step, batch, seed)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed("cpu"):
             logits = net(pixels.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels[rows])
         optimizer.zero_grad()

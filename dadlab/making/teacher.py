@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dadlab import captions
+from dadlab.compute import mixed
 from dadlab.files import load_weights, save_weights
 from dadlab.fingerprints import content_of, fingerprint
 from dadlab.photos import Photos
@@ -130,7 +131,7 @@ def train_clip(
         tokens = tokenize([captions.caption(*facts[row], rng=rng) for row in rows.tolist()])
         pixels = preprocess(augment(images[rows].float() / 255, index[rows], step, pad=2))
         optimizer.zero_grad()
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+        with sdpa_kernel(SDPBackend.MATH), mixed("cpu"):
             loss = clip_loss(clip, pixels.contiguous(memory_format=torch.channels_last), tokens)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)

@@ -20,14 +20,14 @@ from typing import Any
 
 import pandas as pd
 
+from dadlab.compute import precision
 from dadlab.profile import PROFILES, Profile, nearest
 from dadlab.tables.measured import TEACHER_SEED, is_there, with_teacher
 from dadlab.tables.published import PAPERS, load_table
 from dadlab.tables.rows import Row, read_rows
-from dadlab.train import precision
 
 _RESULTS = PAPERS / "dad" / "results"
-COSTS = {"bf16": _RESULTS / "method_cost.json", "no": _RESULTS / "method_cost_float32.json"}  # by `train.precision`
+COSTS = {"bf16": _RESULTS / "method_cost.json", "no": _RESULTS / "method_cost_float32.json"}  # by `compute.precision`
 TABLES = tuple(number for number in range(1, 13) if number != 7)  # Table 7 times steps, and needs no runs
 UNDER_ATTACK = 12  # wants students themselves, not their answers
 

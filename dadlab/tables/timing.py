@@ -19,6 +19,7 @@ import pandas as pd
 from accelerate import Accelerator
 from torch.optim.lr_scheduler import LambdaLR
 
+from dadlab.compute import precision
 from dadlab.cost import step_cost
 from dadlab.loop import Service
 from dadlab.methods import METHODS
@@ -26,7 +27,7 @@ from dadlab.progress import track
 from dadlab.run import Run
 from dadlab.tables.measured import Measured, Values
 from dadlab.tables.rows import Row
-from dadlab.train import begin_training, precision
+from dadlab.train import begin_training
 
 
 def step_seconds(runs: Mapping[str, Run], runs_dir: Path, *, rounds: int = 8, steps: int = 5) -> pd.DataFrame:

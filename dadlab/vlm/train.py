@@ -27,6 +27,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
 from dadlab.ahead import local_device
+from dadlab.compute import mixed, precision
 from dadlab.files import atomic_path, fill, load_weights, save_weights, write_json
 from dadlab.loop import check_loss, terminated
 from dadlab.progress import track
@@ -34,7 +35,6 @@ from dadlab.schedules import one_cycle
 from dadlab.snapshot import check_precision, load_snapshot, restore, save_snapshot
 from dadlab.steps import epoch_order
 from dadlab.students import WEIGHTS, Student, load_student, save_student
-from dadlab.train import precision
 from dadlab.vlm.label_texts import Texts, label_texts
 from dadlab.vlm.language import text_features
 from dadlab.vlm.material import Sources, caption_features, captions_of, dataset_for, labels_for, sources, teacher_of
@@ -177,7 +177,7 @@ class Loop:
                 own = torch.cat([own, self.beside.captions[drawn]])
         torch.manual_seed(self.run.seed * 1_000_003 + step)  # dropout, where there is any
         images, labels, teacher = (part.to(self.device) for part in (images, labels, teacher))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with mixed(self.device.type):
             features = self.student(images)
         captions = self._caption_of(labels, step) if own is None else own.to(self.device)
         batch = Batch(labels, teacher, captions, self.texts())

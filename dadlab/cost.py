@@ -18,7 +18,7 @@ class Cost:
     Attributes:
         attack_steps: on the student, while it trains; a store's were made before.
         forward, backward: of the student.
-        discretizer: forward, of Q.
+        discretizer: forward, of Q: to x', from it, and in every step of an attack that takes its gradient through Q.
         transfer: of the style transfer, which encodes two images and draws one.
     """
 
@@ -50,7 +50,8 @@ def step_cost(method: Method, profile: Profile) -> Cost:
     online = profile.attack if "attack" in method.online else method.attack
     steps = online.steps if online else 0
     passes = method.passes + (method.second != "none") + steps * method.attacked
-    return Cost(steps, passes, passes, 2 * ("discretizer" in method.online), int("transfer" in method.online))
+    redrawn = (2 + steps * profile.attack.through) * ("discretizer" in method.online)
+    return Cost(steps, passes, passes, redrawn, int("transfer" in method.online))
 
 
 def teacher_cost(method: Method, profile: Profile, *, kept: float = 1.0) -> TeacherCost:

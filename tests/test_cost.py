@@ -28,8 +28,8 @@ class Counter:
         self.forward = self.backward = self.discretizer = self.transfer = 0
         transfer.decoder.register_forward_hook(self._transferred)
         student.net.stem.register_forward_hook(self._passed)
-        real = vqgan.encode
-        monkeypatch.setattr(vqgan, "encode", lambda images: self._discretized(images) or real(images))
+        real = vqgan.latents
+        monkeypatch.setattr(vqgan, "latents", lambda images: self._discretized(images) or real(images))
 
     def _passed(self, module, inputs, output):
         self.forward += len(output)
@@ -45,9 +45,9 @@ class Counter:
         self.transfer += len(output)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_declared_passes_are_made(name, tiny_vqgan, files, monkeypatch):
-    method, profile = METHODS[name], Profile(attack=Attack(epsilon=2.0, step_size=1.0, steps=2))
+@pytest.mark.parametrize(("name", "through"), [*((name, False) for name in METHODS), ("dat", True), ("dat_dad", True)])
+def test_declared_passes_are_made(name, through, tiny_vqgan, files, monkeypatch):
+    method, profile = METHODS[name], Profile(attack=Attack(epsilon=2.0, step_size=1.0, steps=2, through=through))
     torch.manual_seed(0)
     student, generator = Student("resnet_s", 4).train(), torch.Generator().manual_seed(1)
     if method.auxiliary_norm:

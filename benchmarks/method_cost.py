@@ -99,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     profile = make_profile(**json.loads(given.profile))
     few = make_profile(**{**json.loads(given.profile), "limit": given.limit, "views": 2})
+    if len(training_split(few)) < profile.batch:
+        parser.error(f"--limit {given.limit}: less than a batch of {profile.batch}, so a step would be timed short")
     data = training_split(profile)
     steps = max(1, len(data) // profile.batch) * profile.epochs
     found = {}

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from benchmarks import method_cost
 
 
@@ -18,6 +20,12 @@ def test_methods_are_timed_beside_plain(files, tmp_path, capsys):
     assert resnet["at"]["over plain"] > 2
     assert (resnet["at"]["attack_steps"], resnet["at"]["forward"]) == (10, 11)
     assert "left out: student 'vit_s' has no batch norm" in capsys.readouterr().out
+
+
+def test_less_than_a_batch_is_not_timed(capsys):
+    with pytest.raises(SystemExit):
+        method_cost.main(["--limit", "16"])
+    assert "--limit 16: less than a batch of 32" in capsys.readouterr().err
 
 
 def test_a_sweep_is_five_seeds_of_every_method_and_student_on_two_cores(monkeypatch):

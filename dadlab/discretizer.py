@@ -58,11 +58,19 @@ class VQGAN(nn.Module):
             self.encoder = Encoder(**ddconfig)
             self.decoder = Decoder(**ddconfig)
             self.quantize = VectorQuantizer2(n_embed, embed_dim, beta=0.25, legacy=False)
+        self.side = 2 ** (len(ddconfig["ch_mult"]) - 1)  # pixels that a code stands for
         self.quant_conv = nn.Conv2d(ddconfig["z_channels"], embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(embed_dim, ddconfig["z_channels"], 1)
 
     def latents(self, images: Tensor) -> Tensor:
-        """Continuous latents (B, d, h, w) of images in [0, 1], before quantisation."""
+        """Continuous latents (B, d, h, w) of images in [0, 1], before quantisation.
+
+        Raises:
+            ValueError: images that would come back in another size.
+        """
+        if any(pixels % self.side for pixels in images.shape[-2:]):
+            size = " × ".join(map(str, images.shape[-2:]))
+            raise ValueError(f"images of {size} pixels: this discretizer wants sides that are multiples of {self.side}")
         return self.quant_conv(self.encoder(images * 2 - 1))
 
     def encode(self, images: Tensor) -> Tensor:

@@ -26,6 +26,12 @@ def naive(latents: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
     return (latents.permute(0, 2, 3, 1)[..., None, :] - codebook).square().sum(-1).argmin(-1)
 
 
+def test_images_that_would_come_back_in_another_size_are_refused(tiny_vqgan):
+    assert tiny_vqgan(torch.rand(1, 3, 30, 32)).shape == (1, 3, 30, 32)
+    with pytest.raises(ValueError, match=r"images of 31 × 32 pixels: this discretizer wants sides .* multiples of 2"):
+        tiny_vqgan(torch.rand(1, 3, 31, 32))
+
+
 @pytest.mark.parametrize("at_once", [1, 32, 100, 2**21])
 def test_nearest_code_equals_the_full_search(latents, codebook, at_once, monkeypatch):
     monkeypatch.setattr(module, "_DISTANCES_ON_CPU", at_once)

@@ -1,8 +1,9 @@
 """AugMix (Hendrycks et al., 2020, Algorithm 1), replayable: a mixture belongs to a sample, a view and a copy.
 
 Three chains of one to three operations each are mixed with Dirichlet weights, and the mixture with the image itself by
-a Beta weight; α is 1 and the severity 3 of 10, as published. The operations are timm's, with the paper's strengths;
-none is a corruption of ImageNet-C, so contrast, colour, brightness and sharpness are left out.
+a Beta weight; α is 1 and the severity 3 of 10, as published for small images (its code for ImageNet has 1). The
+operations are timm's, with the paper's strengths; none is a corruption of ImageNet-C, so contrast, colour, brightness
+and sharpness are left out.
 """
 
 from __future__ import annotations

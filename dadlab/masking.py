@@ -1,7 +1,7 @@
 """Gradient masking: does a network look robust only because its gradients mislead the attack?
 
-Signs of Athalye, Carlini & Wagner (2018, §3.1): single steps beat many, black-box attacks beat white-box ones, the
-loss does not rise with ε, an unbounded attack fails.
+Signs of Athalye, Carlini & Wagner (2018, §3.1): single steps, black-box attacks or random ones beat many white-box
+steps, an unbounded attack fails, a larger ε does not help: theirs does not fool more, here the loss does not rise.
 """
 
 from __future__ import annotations

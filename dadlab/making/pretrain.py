@@ -1,8 +1,9 @@
 """Pretrain students on broader data: the embedded stand-in for ImageNet-21K (Zhou et al., 2023, Table 4).
 
 A student learns 110 labels, colour × garment, on `studio` and `context` drawings of the 50,000 photographs that no
-student sees afterwards; never a test style, a test photograph or the teacher's answers. What it begins with in a run
-(`start` of the profile) is everything but its head. The committed weights, Fashion-MNIST's published files in a folder:
+student sees afterwards; never a test photograph, another style or the teacher's answers. So to a student that begins
+with it busy backdrops, the shift `context`, are no longer new. What it begins with in a run (`start` of the profile) is
+everything but its head. The committed weights, Fashion-MNIST's published files in a folder:
 
     parts = (read_published(folder, part) for part in ("train", "t10k"))
     drawn = draw_labelled(split_published(*parts)["teacher"], seed=5000)

@@ -200,6 +200,15 @@ def test_fast_advprop_by_hand(student, tools):
     assert torch.equal((examples - images.detach())[inside].sign(), gradient.sign()[inside])
 
 
+def test_fast_advprop_attacks_other_images_in_another_step(student, batch, tools):
+    def spared(seed: int) -> list[int]:
+        (images,) = shown("fast_advprop", batch, dataclasses.replace(tools, seed=seed))
+        return [row for row in range(8) if (images == batch.images[row]).all((1, 2, 3)).any()]
+
+    assert spared(5) == spared(5)
+    assert len({tuple(spared(seed)) for seed in range(5, 9)}) > 1
+
+
 @pytest.mark.parametrize("attacked", [-1.0, 2.0], ids=["none", "all"])
 def test_fast_advprop_of_no_or_only_attacked_images(student, batch, tools, monkeypatch, attacked):
     monkeypatch.setattr(adversarial, "FAST_ATTACKED", attacked)

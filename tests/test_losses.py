@@ -64,14 +64,15 @@ def test_rslad_loss_by_hand_has_no_label():
     assert loss.item() == pytest.approx(0.25 * BY_HAND + 0.75 * backwards)
 
 
-def test_dist_loss_by_hand():
+@pytest.mark.parametrize(("options", "t"), [({}, 1), ({"temperature": 3.0}, 3)], ids=str)
+def test_dist_loss_by_hand(options, t):
     torch.manual_seed(0)
     student, teacher, labels = torch.randn(5, 3), torch.randn(5, 3), torch.arange(5) % 3
-    p, q = (logits.softmax(1).double().numpy() for logits in (student, teacher))
+    p, q = ((logits / t).softmax(1).double().numpy() for logits in (student, teacher))
     rows = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)])
     columns = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)])
-    expected = F.cross_entropy(student, labels).item() + 2 * (1 - rows) + 2 * (1 - columns)
-    assert dist_loss(student, teacher, labels).item() == pytest.approx(expected, rel=1e-5)
+    expected = F.cross_entropy(student, labels).item() + 2 * t**2 * (1 - rows) + 2 * t**2 * (1 - columns)
+    assert dist_loss(student, teacher, labels, **options).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_dist_asks_for_relations_not_for_equality():

@@ -138,10 +138,10 @@ def test_augmix_by_hand(student, batch, tools):
 
 
 class Average(nn.Module):
-    """In the place of a style transfer: content moved to the style's pixels."""
+    """In the place of a style transfer: the content's squares moved to the style's pixels."""
 
     def forward(self, content, style, strength):
-        return content.lerp(style, strength)
+        return content.square().lerp(style, strength)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -154,7 +154,7 @@ def test_debiased_by_hand(student, batch, tools, mixed):
     style = torch.rand(4, 3, 2, 2)
     batch = dataclasses.replace(batch, labels=labels, second_images=style, second_labels=others)
     tools = dataclasses.replace(tools, transfer=Average())
-    conflicting = student((batch.images + style) / 2).log_softmax(1)
+    conflicting = student((batch.images.square() + style) / 2).log_softmax(1)
     expected = F.cross_entropy(student(batch.images), labels)
     expected = expected - ((0.8 * shape + 0.2 * texture) * conflicting).sum(1).mean()
     torch.testing.assert_close(METHODS["debiased"].loss(student, batch, tools), expected)
@@ -168,9 +168,28 @@ def test_debiaseds_auxiliary_norms_see_conflicting_images_alone(batch):
     batch = dataclasses.replace(batch, images=photographs, second_images=style, second_labels=batch.labels)
     METHODS["debiased"].loss(student, batch, Tools(Profile(), student, transfer=Average()))
     norm = student.net.stem.bn
-    for images, bn in ((photographs, norm.main), ((photographs + style) / 2, norm.auxiliary)):
+    for images, bn in ((photographs, norm.main), ((photographs.square() + style) / 2, norm.auxiliary)):
         mean = student.net.stem.conv(student.preprocess(images)).mean((0, 2, 3))
         torch.testing.assert_close(bn.running_mean, 0.1 * mean)
+
+
+def test_attacks_on_the_student_are_those_of_their_papers():
+    """L∞ radius and step in 255ths, steps, probability of a random start."""
+    attacks = {name: method.attack for name, method in METHODS.items() if method.attack}
+    assert {attack.norm for attack in attacks.values()} == {"linf"}
+    found = {name: (255 * a.epsilon, 255 * a.step_size, a.steps, a.start) for name, a in attacks.items()}
+    assert found.keys() == {"at", "advprop", "fast_advprop", "pyramid_at"}
+    assert found["at"] == pytest.approx((8, 2, 10, 1))
+    assert found["advprop"] == pytest.approx((4, 1, 5, 1))
+    assert found["fast_advprop"] == pytest.approx((1, 1, 1, 1))
+    assert found["pyramid_at"] == pytest.approx((3, 0.5, 5, 0))  # 6 and 1 of pixels in [−1, 1]
+
+
+def test_weights_of_a_methods_own_are_those_of_its_paper():
+    own = {name: (method.temperature, method.alpha) for name, method in METHODS.items() if method.alpha is not None}
+    assert own == {"dist": (1.0, 2.0), "rslad": (1.0, 5 / 6)}
+    doubled = {name for name, method in METHODS.items() if method.auxiliary_norm}
+    assert doubled == {"advprop", "fast_advprop", "debiased"}
 
 
 @pytest.mark.parametrize("name", sorted(set(CALM) - {"debiased"} - MIXING))

@@ -118,6 +118,14 @@ def test_epochs_see_other_orders_and_views(profile, steps_of):
     assert torch.equal(first.sort().values, second.sort().values)
 
 
+@pytest.mark.parametrize("method", ["ard", "rslad"])
+def test_ard_and_rslad_compare_a_sample_with_the_teachers_answer_to_its_source(profile, steps_of, method):
+    """Of the very samples of DAD, whose answers are to the samples themselves."""
+    (batch,), (dads,) = (steps_of(profile, name)[0] for name in (method, "dad"))
+    assert torch.equal(batch.second_images, dads.second_images)
+    assert (batch.second_teacher - dads.second_teacher).abs().amax(1).min() > 1e-3  # rounding is 1e-5
+
+
 def test_second_view_is_of_the_same_photographs_and_another_view(profile, steps_of):
     for (batch,) in epoch_of(steps_of(profile, "kd_two_views"), 0):
         assert torch.equal(batch.labels, batch.second_labels)

@@ -120,3 +120,16 @@ def test_the_committed_transfer_keeps_shape_and_takes_colour(photos40):
     assert float((redrawn - content).square().mean().sqrt()) < 0.15
     before = (content.mean((2, 3)) - style.mean((2, 3))).abs().mean()
     assert float((moved.mean((2, 3)) - style.mean((2, 3))).abs().mean()) < 0.6 * float(before)
+
+
+def test_what_is_drawn_stays_in_range():
+    net = StyleTransfer([[4], [4]])
+    for bias, edge in ((9.0, 1.0), (-9.0, 0.0)):
+        net.decoder[-1].bias.data.fill_(bias)
+        assert (net(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)) == edge).all()
+
+
+def test_statistics_are_taken_in_single_precision():
+    features = 100 + torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for found, expected in zip(statistics(features), statistics(features.double()), strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)

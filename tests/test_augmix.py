@@ -1,5 +1,9 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from dadlab import augmix as module
 from dadlab.augmix import OPERATIONS, augmix
@@ -49,3 +53,43 @@ def test_no_operation_is_a_corruption():
     known = {name.replace("_", "").lower() for name in CORRUPTIONS}
     assert len(known) >= 15
     assert not known & {name.lower() for name in OPERATIONS}
+
+
+def test_a_mixture_by_hand(photos40, monkeypatch):
+    """A quarter of chains of one, two and three inversions of the image, weighing 1 : 2 : 5, at levels up to 3."""
+    levels: list[float] = []
+    monkeypatch.setattr(module, "_apply", lambda picture, *rest: levels.append(rest[1]) or ImageOps.invert(picture))
+    draws = np.full(1 + 3 + 3 + 27, 0.5)
+    draws[0], draws[1:4], draws[4:7] = 0.25, [1 - math.exp(-part) for part in (1, 2, 5)], [0.0, 0.5, 0.9]
+    image = photos40.images(torch.tensor([5]))[0]
+    found = module._mixture(image, draws)
+    torch.testing.assert_close(found, 0.75 * image + 0.25 * (6 / 8 * (1 - image) + 2 / 8 * image))
+    assert levels == pytest.approx([1.55] * 6)
+
+
+BILINEAR = Image.Resampling.BILINEAR
+
+
+@pytest.mark.parametrize(
+    ("name", "sign", "expected"),
+    [
+        ("Posterize", 0.9, lambda picture: ImageOps.posterize(picture, 3)),
+        ("Solarize", 0.9, lambda picture: ImageOps.solarize(picture, 180)),
+        ("Rotate", 0.9, lambda picture: picture.rotate(9, BILINEAR)),
+        ("Rotate", 0.1, lambda picture: picture.rotate(-9, BILINEAR)),
+        ("ShearX", 0.1, lambda picture: affine(picture, 1, -0.09, 0, 0, 1, 0)),
+        ("ShearY", 0.9, lambda picture: affine(picture, 1, 0, 0, 0.09, 1, 0)),
+        ("TranslateXRel", 0.9, lambda picture: affine(picture, 1, 0, 3.2, 0, 1, 0)),
+        ("TranslateYRel", 0.1, lambda picture: affine(picture, 1, 0, 0, 0, 1, -3.2)),
+    ],
+)
+def test_strengths_are_the_papers(photos40, name, sign, expected):
+    """At level 3: 1 of 4 bits less, 76 of 256 grey levels, 9°, 0.09, a tenth of the side; black comes in."""
+    picture = module.to_picture(photos40.images(torch.tensor([5]))[0])
+    found, wanted = (np.asarray(one, int) for one in (module._apply(picture, name, 3.0, sign), expected(picture)))
+    assert np.abs(found - wanted).max() <= 1
+    assert np.abs(found - np.asarray(picture, int)).max() > 1
+
+
+def affine(picture: Image.Image, *matrix: float) -> Image.Image:
+    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, BILINEAR)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dadlab import augreg as module
 from dadlab.augreg import OPERATIONS, AugRegViews, augreg_views, pairing, partners, weights
 from dadlab.profile import AUGREG, AugReg
 
@@ -78,3 +79,28 @@ def test_every_operation_keeps_shape_and_range(monkeypatch, photos40, name, magn
 def test_recipes_are_told_apart_by_fingerprint(photos40):
     names = [name for name in AUGREG if name != "none"]
     assert len({augreg_views(photos40, name).fingerprint for name in names} | {photos40.fingerprint}) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "magnitude", "negative", "expected"),
+    [
+        ("Rotate", 10, 0, 30),
+        ("Rotate", 10, 1, -30),
+        ("ShearX", 20, 1, -0.6),
+        ("Posterize", 0, 1, 1),
+        ("Color", 10, 1, 1.9),
+    ],
+)
+def test_strengths_are_timms_with_signs_of_our_own(name, magnitude, negative, expected):
+    assert module._arguments(name, magnitude, negative) == pytest.approx((expected,))
+
+
+def test_magnitude_and_both_signs_reach_the_operation(photos40, monkeypatch):
+    asked, real = set(), module._arguments
+    monkeypatch.setattr(module, "_arguments", lambda *given: asked.add(given[1:]) or real(*given))
+    AugRegViews(photos40, AugReg(magnitude=7)).images(torch.arange(20), 0)
+    assert asked == {(7, 0), (7, 1)}
+
+
+def test_another_view_mixes_by_other_weights():
+    assert not torch.equal(weights(ROWS, 1, 0.5), weights(ROWS, 2, 0.5))

@@ -63,3 +63,24 @@ def test_losses_by_hand():
     content, style = torch.rand(2, 3, 3, 8, 8)
     found = transfer_losses(net, content, style, [2.0])
     assert [value.item() for value in found] == pytest.approx([0.5, 0.5], rel=1e-4)
+
+
+def test_style_is_that_of_the_second_images():
+    """A decoder that draws just those has the wanted style, and not the content."""
+    net = Repeats()
+    content, style = torch.rand(2, 3, 3, 8, 8)
+    net.decoder = lambda features: style
+    shape, look = transfer_losses(net, content, 0.5 * style, [1.0]), transfer_losses(net, content, style, [1.0])
+    assert look[1].item() == pytest.approx(0, abs=1e-6)
+    assert look[0] > 0.01
+    assert shape[1] > 0.01
+
+
+def test_style_weighs_ten_times_as_much(images, tmp_path, monkeypatch):
+    assert module.STYLE_WEIGHT == 10
+    trained = []
+    for weight in (10.0, 0.0):
+        monkeypatch.setattr(module, "STYLE_WEIGHT", weight)
+        net = train_style_transfer(*images, tmp_path / "net.safetensors", **SIZES, log=lambda line: None)
+        trained.append(net.decoder[-1].weight)
+    assert not torch.equal(*trained)

@@ -37,3 +37,34 @@ def test_a_network_without_gradients_is_found_out():
     assert found.startswith("gradient masking: ")
     assert "transfer beats PGD" in found
     assert "an unbounded attack leaves" in found
+
+
+class Another(Linear):
+    """A network of other weights, whose examples mean little to `Linear`."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+def test_another_networks_examples_are_shown_to_this_one():
+    """They would fool their own network."""
+    data = toy(Linear())
+    shares = [float(part.split()[1]) for part in masking(Linear(), data, 0.1, surrogate=Another()).split(", ")[1:3]]
+    assert shares[1] > shares[0] + 2
+
+
+def test_a_loss_that_falls_and_an_attack_without_bounds_that_fails_are_signs(monkeypatch):
+    losses = iter([4.0, 3.9, 4.0, 3.98])
+    monkeypatch.setattr("dadlab.masking._loss", lambda *args: next(losses))
+    monkeypatch.setattr("dadlab.masking._right", lambda *args: 0.03)
+    found = masking(Linear(), toy(Linear()), 0.04, surrogate=Linear())
+    assert "the loss does not rise with ε; an unbounded attack leaves 3.0 % right" in found
+
+
+def test_the_unbounded_attack_may_draw_any_image(monkeypatch):
+    asked = []
+    monkeypatch.setattr("dadlab.masking.pgd", lambda *given, steps=10: asked.append((given[3], steps)) or given[1])
+    masking(Linear(), toy(Linear()), 0.04, surrogate=Linear())
+    assert asked[-1] == (1.0, 100)
+    assert [radius for radius, _ in asked] == [0.04, 0.04, 0.01, 0.02, 0.04, 0.08, 1.0]

@@ -185,3 +185,39 @@ def test_settings_are_those_of_the_attacks():
     assert module.carried_out("autoattack", 0.1, "l2")["targets"] == 9
     assert module.carried_out("none", 0.0, "l2") == {}
     assert module.carried_out("noise", 0.1, "l2")["steps"] == 0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_noise_is_random_and_as_large_as_an_attack(data, norm):
+    images, rows = data.images(torch.arange(8)), torch.arange(8)
+    offset = (ATTACKS["noise"](Linear(), images, data.labels[:8], 0.1, norm, rows) - images).flatten(1)
+    length = offset.abs().amax(1) if norm == "linf" else offset.norm(dim=1)
+    torch.testing.assert_close(length, torch.full((8,), 0.1), atol=0.002, rtol=0)
+    assert offset.min() < 0 < offset.max()
+
+
+def test_what_was_wrong_before_does_not_count_afterwards(data, monkeypatch):
+    """Not even if an attack should make it right: here images are mirrored about grey, which turns every answer."""
+    monkeypatch.setitem(module.ATTACKS, "fgsm", lambda model, images, *rest: 1 - images)
+    before = robust(Linear(), data, "none", 0.0)
+    assert not before.all()
+    assert not robust(Linear(), data, "fgsm", 0.1).any()
+
+
+def test_autoattack_is_given_the_radius_nine_classes_and_a_seed_of_the_samples(data, monkeypatch):
+    asked = []
+
+    class Told:
+        def __init__(self, model, **given):
+            self.apgd_targeted, self.fab = nn.Module(), nn.Module()
+            asked.append(given)
+
+        def run_standard_evaluation(self, images, labels, batch_size):
+            asked.append((self.apgd_targeted.n_target_classes, self.fab.n_target_classes))
+            return [images]
+
+    monkeypatch.setattr(module, "AutoAttack", Told)
+    images = data.images(torch.arange(2))
+    ATTACKS["autoattack"](Linear(12), images, data.labels[:2], 0.25, "l2", torch.tensor([7, 8]))
+    assert (asked[0]["norm"], asked[0]["eps"], asked[0]["seed"]) == ("L2", 0.25, 7)
+    assert asked[1] == (9, 9)

@@ -17,7 +17,7 @@ from torch import nn
 
 from dadlab import diffusion as module
 from dadlab.decode import materialize
-from dadlab.diffusion import PROMPT, STRENGTH, PipelineDiffusion, SmallDiffusion, generators, load_diffusion
+from dadlab.diffusion import STRENGTH, PipelineDiffusion, SmallDiffusion, generators, load_diffusion
 from dadlab.discretizer import load_discretizer
 from dadlab.examples import discretize_adversarially
 from dadlab.files import save_weights
@@ -122,7 +122,7 @@ def test_a_pipeline_is_asked_under_the_papers_prompt_at_its_own_size(photos40, t
     q = PipelineDiffusion(pipe, text=text, steps=7).freeze()
     found = q(images)
     assert found.shape == images.shape
-    assert pipe.asked["prompt"] == [PROMPT] * 3
+    assert pipe.asked["prompt"] == ["A photo of an object"] * 3
     assert pipe.asked["num_inference_steps"] == 7
     if text:
         assert (pipe.asked["height"], pipe.asked["width"]) == (48, 48)

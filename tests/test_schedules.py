@@ -58,3 +58,10 @@ def test_one_cycle_takes_optimizers_without_momentum_and_each_groups_peak():
     plain = SGD([torch.nn.Parameter(torch.zeros(1))], 1.0, momentum=0.9)
     one_cycle(plain, 20)
     assert plain.param_groups[0]["momentum"] == 0.95
+
+
+def test_one_cycle_rises_for_a_twentieth_of_the_steps():
+    found = rates("one_cycle", adamw(), 201)
+    assert found.index(max(found)) == pytest.approx(10, abs=1)
+    assert found[0] < 0.1 * max(found)
+    assert found[-1] < 1e-3 * max(found)

@@ -141,3 +141,23 @@ def test_cached_logits_belong_to_the_very_pixels_of_the_batch(profile, steps_of,
         torch.testing.assert_close(tiny_teacher(batch.images), batch.teacher, rtol=1e-3, atol=1e-3)
         if len(batch.second_images):
             torch.testing.assert_close(tiny_teacher(batch.second_images), batch.second_teacher, rtol=1e-3, atol=1e-3)
+
+
+def test_orders_and_partners_belong_to_seed_and_epoch(profile, steps_of):
+    units = torch.arange(40)[:, None]
+    for order in (
+        lambda *of: torch.cat(epoch_order(units, 8, *of)),
+        lambda *of: torch.cat(endless_order(units, 8, 40, *of)),
+    ):
+        assert torch.equal(order(1, 2), order(1, 2))
+        assert not torch.equal(order(1, 2), order(2, 2))
+        assert not torch.equal(order(1, 2), order(1, 3))
+    steps = steps_of(profile, "debiased")
+    shifts = [
+        [
+            (mine == theirs[0]).nonzero().item()
+            for mine, theirs in zip(steps.order(e), steps.second_order(e), strict=True)
+        ]
+        for e in range(3)
+    ]
+    assert len({tuple(shift) for shift in shifts}) > 1

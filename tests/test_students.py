@@ -100,6 +100,13 @@ def test_dropout_and_stochastic_depth_are_off_unless_asked_for(name):
     assert paths[-1] == pytest.approx(0.5)
 
 
+def test_a_vits_dropout_is_after_its_positions_and_in_every_block():
+    student = Student("vit_s", 5, 32, dropout=0.1)
+    dropped = {name for name, part in student.named_modules() if isinstance(part, torch.nn.Dropout) and part.p == 0.1}
+    block = {"attn.proj_drop", "mlp.drop1", "mlp.drop2"}
+    assert dropped == {"net.pos_drop"} | {f"net.blocks.{depth}.{place}" for depth in range(4) for place in block}
+
+
 @pytest.fixture
 def begun(tmp_path):
     torch.manual_seed(1)

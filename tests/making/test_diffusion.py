@@ -35,3 +35,18 @@ def test_loss_of_a_model_that_says_nothing_is_the_velocitys_power(photos40):
     found = torch.stack([denoising_loss(model, images, photos40.labels) for _ in range(20)]).mean()
     power = model.grid(images).square().mean()
     assert found == pytest.approx(float((shares + (1 - shares) * power).mean()), rel=0.05)
+
+
+def test_a_share_of_the_classes_is_hidden_and_the_average_is_kept(monkeypatch, photos40, tmp_path):
+    shown, averaged, real = [], [], module.denoising_loss
+    monkeypatch.setattr(module, "denoising_loss", lambda *given: shown.append(given[2]) or real(*given))
+    update = module.AveragedModel.update_parameters
+    monkeypatch.setattr(
+        module.AveragedModel, "update_parameters", lambda average, net: update(average, net) or averaged.append(average)
+    )
+    given = {"config": TINY, "batch": 40, "log": lambda line: None}
+    model = train_diffusion(photos40.pixels, photos40.labels, tmp_path / "a.safetensors", steps=3, **given)
+    hidden = (torch.cat(shown) == 10).float().mean()
+    assert 0.1 < hidden < 0.3
+    expected = averaged[-1].module.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.unet.state_dict().items())

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from dadlab.data import load_split
+from dadlab.files import load_weights
 from dadlab.making.tokens import train_token_teacher
+from dadlab.photos import ASSETS
 from dadlab.teacher import load_teacher
 
 TINY = {"patch_size": 16, "embed_dim": 16, "depth": 1, "num_heads": 2}
@@ -33,3 +35,10 @@ def test_the_backbone_is_trained_and_the_vqgan_is_not(images, tmp_path):
     moved = {name for name, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
     assert not any(name.startswith("discretizer.") for name in moved)
     assert "backbone.vit.patch_embed.project.weight" in moved
+
+
+def test_the_vqgan_is_the_one_named_and_pixels_are_the_students(images, tmp_path):
+    teacher = train_token_teacher(images, tmp_path / "t.safetensors", vit=TINY, steps=0, log=lambda line: None)
+    state = load_weights(ASSETS / "vqgan_studio.safetensors")[0]
+    assert all(torch.equal(value, state[name]) for name, value in teacher.discretizer.state_dict().items())
+    assert (float(teacher.backbone.preprocess.mean[0, 0]), float(teacher.backbone.preprocess.std[0, 0])) == (0.5, 0.25)

@@ -71,7 +71,8 @@ def curves(
 def signs_of_masking(measured: Measured, epsilon: float, photographs: int, runs_dir: Path) -> dict[str, str]:
     """Row → what `dadlab.masking` says of its first student.
 
-    Examples are transferred from the first row of its block, trained with the next seed.
+    Examples are transferred from the first row of its block, trained with the next seed; with one seed alone from that
+    very student, and then the first row's are its own.
 
     Args:
         measured: Table 12.

@@ -3,7 +3,8 @@
 `python -m benchmarks.method_cost --out …` writes them as JSON. Methods take turns, step after step, so that a busy
 machine slows all of them; the first turn, which warms up, does not count. CPU seconds are those to trust where other
 programs run too. Batches are read before; a run's minutes are its steps times their CPU seconds (seconds on a GPU),
-and a sweep is five seeds of every method and student, shared by two cores (or on one GPU).
+and a sweep is five seeds of every method and student, shared by two cores (or on one GPU). The teacher's passes are
+those where the filter keeps every sample.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dadlab.attack import described, perturb
+from dadlab.attack import described, direction, perturb, project, random_start
 from dadlab.examples import sample_generators
 from dadlab.profile import ATTACKS as PRESETS
 from dadlab.profile import Attack
@@ -97,3 +97,36 @@ def test_no_attack_is_described_as_ever():
     """So that what was made without attack is found again."""
     assert described(PRESETS["none"]) == dataclasses.asdict(PRESETS["none"])
     assert described(PRESETS["paper"]).keys() - dataclasses.asdict(PRESETS["paper"]).keys() == {"clipped"}
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_random_starts_are_as_many_as_told_and_as_far(norm):
+    """A quarter of them; on the surface in L2, all over the box in L∞."""
+    attack = Attack(norm, epsilon=0.5, start=0.25)
+    offsets = random_start(torch.zeros(400, 3, 8, 8), attack, sample_generators(torch.arange(400), 0))
+    begun = length(offsets, norm) > 0
+    assert 70 < begun.sum() < 130
+    found = length(offsets[begun], norm)
+    torch.testing.assert_close(found, torch.full_like(found, 0.5), atol=0.05 if norm == "linf" else 1e-5, rtol=0)
+    assert offsets[begun].mean().abs() < 0.01
+    if norm == "linf":
+        assert offsets[begun].abs().mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_start_without_steps_is_an_image(model, batch):
+    found = perturb(model, *batch, Attack("linf", 0.5, steps=0, start=1.0), sample_generators(torch.arange(6), 0))
+    assert (found.min(), found.max()) == (0, 1)
+
+
+def test_projection_moves_only_what_is_outside():
+    offsets = torch.tensor([3.0, 0.3]).view(2, 1, 1, 1) * torch.tensor([0.6, -0.8]).view(1, 1, 1, 2)
+    lengths = project(offsets, Attack("l2", 1.0)).flatten(1)
+    torch.testing.assert_close(lengths, torch.tensor([[0.6, -0.8], [0.18, -0.24]]))
+    torch.testing.assert_close(project(offsets, Attack("linf", 1.0)).flatten(1), offsets.flatten(1).clamp(-1, 1))
+
+
+def test_steepest_ascent_by_hand():
+    gradient = torch.tensor([3.0, -4.0]).view(1, 1, 1, 2)
+    torch.testing.assert_close(direction(gradient, "l2").flatten(), torch.tensor([0.6, -0.8]))
+    assert direction(gradient, "linf").flatten().tolist() == [1, -1]
+    assert direction(0 * gradient, "l2").flatten().tolist() == [0, 0]

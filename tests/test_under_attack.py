@@ -182,7 +182,8 @@ def test_settings_are_those_of_the_attacks():
     told = module.carried_out("pgd", 0.1, "l2")
     assert (told["steps"], told["step_size"], told["start"]) == (10, 0.025, 1.0)
     assert module.carried_out("fgsm", 0.1, "l2")["step_size"] == 0.1
-    assert module.carried_out("autoattack", 0.1, "l2")["targets"] == 9
+    auto = module.carried_out("autoattack", 0.1, "l2")
+    assert (auto["targets"], auto["together"]) == (9, 50)
     assert module.carried_out("none", 0.0, "l2") == {}
     assert module.carried_out("noise", 0.1, "l2")["steps"] == 0
 
@@ -221,3 +222,10 @@ def test_autoattack_is_given_the_radius_nine_classes_and_a_seed_of_the_samples(d
     ATTACKS["autoattack"](Linear(12), images, data.labels[:2], 0.25, "l2", torch.tensor([7, 8]))
     assert (asked[0]["norm"], asked[0]["eps"], asked[0]["seed"]) == ("L2", 0.25, 7)
     assert asked[1] == (9, 9)
+
+
+def test_pgd_makes_the_steps_it_is_told_to(monkeypatch):
+    made = []
+    monkeypatch.setattr(module, "perturb", lambda *given: made.append((given[3].steps, given[3].step_size)))
+    pgd(None, None, None, 0.4, "linf", torch.arange(1), steps=100)
+    assert made == [(100, pytest.approx(0.01))]

@@ -24,6 +24,16 @@ def test_vits_compose_on_augreg_and_resnets_do_not():
         assert (make_profile(profile, **recipe_of(profile, student, "dad")).augreg != "none") == composes
 
 
+def test_recipes_are_those_of_the_records_and_of_the_paper():
+    for student in ("vit_s", "vit_m"):
+        assert recipe_of("fashion", student, "dad") == {"augreg": "light1", "lr": 1e-3}
+    plain = make_profile("imagenet", **recipe_of("imagenet", "resnet50", "dad"))
+    assert (plain.epochs, plain.batch, plain.dropout, plain.drop_path) == (100, 1024, 0, 0)
+    tuned = make_profile("imagenet", **recipe_of("imagenet", "vit_base_patch16_224", "dad", "pretrained"))
+    assert (tuned.optimizer, tuned.batch, tuned.weight_decay, tuned.dropout) == ("momentum", 512, 0, 0)
+    assert 1_281_167 / tuned.batch * tuned.epochs == pytest.approx(20_000, rel=0.01)
+
+
 def test_what_published_weights_a_name_is_tagged_with_does_not_matter():
     tagged = "vit_base_patch16_224.orig_in21k"
     assert recipe_of("imagenet", tagged, "dad") == recipe_of("imagenet", "vit_base_patch16_224", "dad")

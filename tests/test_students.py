@@ -123,6 +123,13 @@ def test_a_start_brings_everything_but_a_head_of_other_classes(begun):
         assert known.keys() - same == (set() if classes == 7 else {"net.head.weight", "net.head.bias"})
 
 
+def test_a_start_brings_the_pixels_it_is_used_to(tmp_path):
+    pixels = ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
+    save_student(tmp_path / "run.safetensors", Student("vit_s", 7, 32, pixels=pixels))
+    found = begin_student("vit_s", 7, 32, start=str(tmp_path / "run.safetensors")).preprocess
+    assert [*found.mean.flatten().tolist(), *found.std.flatten().tolist()] == pytest.approx(sum(pixels, ()))
+
+
 @pytest.mark.parametrize(
     ("name", "start", "names"),
     [

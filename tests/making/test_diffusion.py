@@ -50,3 +50,18 @@ def test_a_share_of_the_classes_is_hidden_and_the_average_is_kept(monkeypatch, p
     assert 0.1 < hidden < 0.3
     expected = averaged[-1].module.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in model.unet.state_dict().items())
+
+
+def test_a_model_that_knows_the_images_has_no_loss(photos40):
+    """Noise follows from what is shown, ε = (x_t − √ᾱ·x₀) / √(1−ᾱ), and the velocity from it."""
+    model, images = SmallDiffusion(**TINY), photos40.images(torch.arange(40))
+    clean = model.grid(images)
+
+    def knowing(noisy, times, labels):
+        share = model.scheduler.alphas_cumprod[times].view(-1, 1, 1, 1)
+        noise = (noisy - share.sqrt() * clean) / (1 - share).sqrt()
+        return share.sqrt() * noise - (1 - share).sqrt() * clean
+
+    model.velocity = knowing
+    torch.manual_seed(0)
+    assert float(denoising_loss(model, images, photos40.labels)) < 1e-6

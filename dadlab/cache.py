@@ -65,6 +65,9 @@ class TeacherCache:
         """Every (view, shard)."""
         return [(view, shard) for view in range(self.views) for shard in range(-(-self.samples // SHARD))]
 
+    def missing(self) -> list[tuple[int, int]]:
+        return [place for place in self.shards() if not self.path(*place).is_file()]
+
     def rows(self, shard: int) -> Tensor:
         return torch.arange(shard * SHARD, min((shard + 1) * SHARD, self.samples))
 
@@ -109,18 +112,30 @@ def cache_teacher(
     Raises:
         ValueError: `top` is not below the number of classes; or the dataset no longer draws the views it was made of.
     """
-    check_top(top, len(dataset.classes))
-    kept = [top, temperature] if top else []
-    home = Path(folder) / fingerprint(dataset.fingerprint, teacher_fingerprint(teacher), *kept)
-    cache = TeacherCache(home, views, len(dataset), len(dataset.classes), temperature)
-    _check(dataset, cache)
-    missing = [place for place in cache.shards() if not cache.path(*place).is_file()]
+    cache = open_cache(dataset, teacher_fingerprint(teacher), folder, views=views, top=top, temperature=temperature)
+    missing = cache.missing()
     todo = functools.partial(_make, cache, dataset, teacher, top, batch)
     for place in track(missing, f"teacher on {dataset.name}, shards of views"):
         todo(*place, blocking=False)
     for place in missing:  # those that another process had begun: it has finished, or was killed
         todo(*place, blocking=True)
-    sweep(home)  # the manifest's; every shard's go when it is made
+    sweep(cache.home)  # the manifest's; every shard's go when it is made
+    return cache
+
+
+def open_cache(
+    dataset: Samples, teacher: str, folder: Path, *, views: int, top: int = 0, temperature: float = 1.0
+) -> TeacherCache:
+    """The cache of a teacher with this `teacher_fingerprint`, begun if need be; shards may be missing.
+
+    Raises:
+        ValueError: as `cache_teacher`.
+    """
+    check_top(top, len(dataset.classes))
+    kept = [top, temperature] if top else []
+    home = Path(folder) / fingerprint(dataset.fingerprint, teacher, *kept)
+    cache = TeacherCache(home, views, len(dataset), len(dataset.classes), temperature)
+    _check(dataset, cache)
     return cache
 
 

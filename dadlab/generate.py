@@ -137,15 +137,8 @@ class _Job:
     @property
     def manifest(self) -> dict[str, Any]:
         """What a store of this job must have been made from."""
-        return {
-            "data": self.dataset.fingerprint,
-            "teacher": module_fingerprint(self.teacher),
-            "discretizer": module_fingerprint(self.discretizer),
-            "attack": described(self.attack),
-            "variants": self.variants,
-            "seed": self.seed,
-            "samples": self.samples,
-        }
+        weights = module_fingerprint(self.teacher)
+        return manifest_of(self.dataset, weights, self.discretizer, self.attack, self.variants, self.seed)
 
     @property
     def device(self) -> torch.device:
@@ -168,6 +161,21 @@ class _Job:
                 images = images.contiguous(memory_format=torch.channels_last)  # as towers hand it on
             made = discretize_adversarially(images, labels, self.teacher, self.discretizer, self.attack, generators)
         return _columns(made, rows, len(self.dataset), labels)
+
+
+def manifest_of(
+    dataset: Dataset, teacher: str, discretizer: Discretizer, attack: Attack, variants: int, seed: int = 0
+) -> dict[str, Any]:
+    """What a store must have been made from; of the teacher its `module_fingerprint` is enough."""
+    return {
+        "data": dataset.fingerprint,
+        "teacher": teacher,
+        "discretizer": module_fingerprint(discretizer),
+        "attack": described(attack),
+        "variants": variants,
+        "seed": seed,
+        "samples": len(dataset) * variants,
+    }
 
 
 def _agreement(exact: _Job, job: _Job) -> str:

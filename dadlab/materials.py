@@ -2,16 +2,20 @@
 
 Training data, teacher logits of its views, discretized samples and their teacher logits. Each is found by
 fingerprint under `runs_dir` and made if missing. Processes that want the same cache share the work; of those that
-want the same store, the first makes it and the others wait.
+want the same store, the first makes it and the others wait. A published teacher is loaded only where something is
+missing: what was once found of it is kept beside the caches.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,18 +25,19 @@ from torch import Tensor
 from dadlab.ahead import local_device
 from dadlab.attack import described
 from dadlab.augreg import AugRegViews, augreg_views
-from dadlab.cache import TeacherCache, cache_teacher, check_top
+from dadlab.cache import TeacherCache, cache_teacher, check_top, open_cache, teacher_fingerprint
 from dadlab.data import training_split
 from dadlab.dataset import Dataset
 from dadlab.diffusion_name import check_online
 from dadlab.discretizer import load_discretizer
-from dadlab.fingerprints import content_of, fingerprint
-from dadlab.generate import SHARD, generate
+from dadlab.files import write_json
+from dadlab.fingerprints import content_of, fingerprint, module_fingerprint, sha256
+from dadlab.generate import SHARD, generate, manifest_of
 from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile
 from dadlab.progress import say
 from dadlab.samples import open_samples, open_sources
-from dadlab.store import open_dataset, tally
+from dadlab.store import open_dataset, open_store, tally
 from dadlab.teacher import load_teacher
 from dadlab.wrappers import Frozen
 
@@ -107,7 +112,7 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bo
     if not matched:
         return open_samples(folder, discretizer, clean)
     control = _stored(clean, replace(profile, attack=ATTACKS["none"]), runs_dir)
-    attacked, unattacked = (np.asarray(open_dataset(f, ["accepted"])["accepted"]) for f in (folder, control))
+    attacked, unattacked = (np.asarray(open_dataset(f, ["accepted"])["accepted"][:]) for f in (folder, control))
     both = torch.from_numpy(np.flatnonzero(attacked[unattacked]))
     if not len(both):
         raise ValueError("the teacher kept no sample both with the attack and without: lower epsilon")
@@ -116,11 +121,15 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bo
 
 def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
     """The folder of the profile's store, made or finished first if need be."""
-    folder, teacher = store_folder(clean, profile, runs_dir), teacher_of(profile, clean.classes)
+    folder, total = store_folder(clean, profile, runs_dir), len(clean) * profile.variants
     discretizer = load_discretizer(profile.discretizer, clean.classes).to(local_device())
-    # Not while models are loaded, nor of a whole store: many processes one by one would outlast NCCL's patience.
-    total = len(clean) * profile.variants
     whole = len(list(folder.glob("shard-*"))) * SHARD >= total
+    if whole and (known := known_teacher(profile, clean.classes, runs_dir)):
+        made = manifest_of(clean, known["weights"], discretizer, profile.attack, profile.variants)
+        open_store(folder, -(-total // SHARD), made)
+        return folder
+    teacher = _noted(profile, clean.classes, runs_dir)
+    # Not while models are loaded, nor of a whole store: many processes one by one would outlast NCCL's patience.
     with contextlib.nullcontext() if whole else _lock(folder):
         found = len(list(folder.glob("shard-*")))
         if found * SHARD < total and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -137,7 +146,7 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
 
 def kept_share(clean: Dataset, profile: Profile, runs_dir: Path) -> float:
     """Share of a finished store's samples that the filter kept, in [0, 1]."""
-    return float(np.mean(open_dataset(store_folder(clean, profile, runs_dir), ["accepted"])["accepted"]))
+    return float(np.mean(open_dataset(store_folder(clean, profile, runs_dir), ["accepted"])["accepted"][:]))
 
 
 def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
@@ -147,14 +156,13 @@ def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
 
 
 def _cached(dataset: Dataset | AugRegViews, profile: Profile, runs_dir: Path) -> TeacherCache:
-    return cache_teacher(
-        dataset,
-        teacher_of(profile, dataset.classes),
-        Path(runs_dir) / "cache",
-        views=profile.views,
-        top=profile.top_logits,
-        temperature=profile.temperature,
-    )
+    folder = Path(runs_dir) / "cache"
+    how: dict[str, Any] = {"views": profile.views, "top": profile.top_logits, "temperature": profile.temperature}
+    if known := known_teacher(profile, dataset.classes, runs_dir):
+        cache = open_cache(dataset, known["answers"], folder, **how)
+        if not cache.missing():
+            return cache
+    return cache_teacher(dataset, _noted(profile, dataset.classes, runs_dir), folder, **how)
 
 
 def teacher_of(profile: Profile, classes: tuple[str, ...]) -> Frozen:
@@ -164,6 +172,32 @@ def teacher_of(profile: Profile, classes: tuple[str, ...]) -> Frozen:
         ValueError: as `load_teacher`.
     """
     return _load_once(profile.teacher, content_of(profile.teacher), classes)
+
+
+def known_teacher(profile: Profile, classes: tuple[str, ...], runs_dir: Path) -> dict[str, str]:
+    """Fingerprints of a published teacher's `weights` and `answers`, once it was loaded; else empty.
+
+    The package's own are loaded in a moment, and looked at every time.
+    """
+    path = _note(profile, classes, runs_dir)
+    return json.loads(path.read_text()) if ":" in profile.teacher and path.is_file() else {}
+
+
+def _noted(profile: Profile, classes: tuple[str, ...], runs_dir: Path) -> Frozen:
+    """The profile's teacher, whose fingerprints are kept for those who need no more of it."""
+    teacher = teacher_of(profile, classes)
+    if ":" in profile.teacher:
+        told = {"weights": module_fingerprint(teacher), "answers": teacher_fingerprint(teacher)}
+        write_json(_note(profile, classes, runs_dir), told)
+    return teacher
+
+
+def _note(profile: Profile, classes: tuple[str, ...], runs_dir: Path) -> Path:
+    """Named by all that the fingerprints follow from: files, classes, and the code that builds and prints a teacher."""
+    code = [sha256(Path(__file__).with_name(f"{name}.py")) for name in ("teacher", "pretrained", "wrappers")]
+    libraries = [importlib.metadata.version(name) for name in ("open_clip_torch", "timm", "torch")]
+    key = fingerprint(profile.teacher, content_of(profile.teacher), list(classes), code, libraries)
+    return Path(runs_dir) / "cache" / f"teacher-{key}.json"
 
 
 @functools.lru_cache(maxsize=1)

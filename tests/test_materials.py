@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from filelock import FileLock
 from dadlab import materials
 from dadlab.data import load_split
 from dadlab.dataset import Dataset
+from dadlab.files import write_json
 from dadlab.generate import generate
 from dadlab.materials import Stream, discretized, kept_share, prepare, store_folder
 from dadlab.methods import METHODS
@@ -176,6 +178,29 @@ def test_published_classifier_teaches_like_any_other(options, tmp_path, monkeypa
     assert len(open_dataset(store)) == 20
     weights.write_bytes(weights.read_bytes() + b" ")
     assert store_folder(found.clean.dataset, profile, tmp_path) != store
+
+
+def test_a_published_teacher_is_not_loaded_where_everything_is_there(options, tmp_path, monkeypatch):
+    weights = tmp_path / "vit.pth"
+    torch.save(timm.create_model("test_vit", num_classes=10).state_dict(), weights)
+    profile = make_profile(**{**options, "teacher": f"timm:test_vit/{weights}", "limit": 20})
+    clean = load_split("fashion", "train", limit=20)
+    made = prepare(profile, METHODS["kd"], tmp_path).clean
+    stored = materials._stored(clean, profile, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(materials, "teacher_of", None)  # asking would fail
+        found = prepare(profile, METHODS["kd"], tmp_path).clean
+        assert materials._stored(clean, profile, tmp_path) == stored
+    rows = torch.arange(20)
+    assert torch.equal(found.logits(rows, 1), made.logits(rows, 1))
+    found.teacher.path(1, 0).unlink()
+    assert torch.equal(prepare(profile, METHODS["kd"], tmp_path).clean.logits(rows, 1), made.logits(rows, 1))
+    manifest = json.loads((stored / "manifest.json").read_text())
+    write_json(stored / "manifest.json", manifest | {"teacher": "another"})
+    with pytest.raises(ValueError, match="store was made with another teacher"):
+        materials._stored(clean, profile, tmp_path)
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert not materials.known_teacher(profile, clean.classes, tmp_path)
 
 
 def test_unknown_discretizer_stops_before_the_teacher_works(options, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -147,6 +148,15 @@ def test_top_logits_keep_their_probabilities_and_the_rest_its_mass(photos40, tin
     assert all(row[~row.isnan()].unique().numel() == 1 for row in rest)
 
 
+def test_top_logits_belong_to_any_of_a_thousand_classes(photos40, tmp_path):
+    torch.manual_seed(0)
+    teacher, thousand = StudentTeacher(Student("resnet_s", 1000)), replace(photos40, classes=("thing",) * 1000)
+    cache, rows = cache_teacher(thousand, teacher, tmp_path, views=1, top=5), torch.arange(40)
+    wanted = teacher_logits(thousand, teacher, rows, 0, 40).topk(5).indices
+    assert wanted.max() > 255
+    assert torch.equal(cache(rows, 0).topk(5).indices.sort().values, wanted.sort().values)
+
+
 def test_gradient_of_the_loss_errs_among_the_small_logits_alone(photos40, tiny_teacher, tmp_path):
     rows, temperature, surer = torch.arange(40), 4.0, ScaledTeacher(tiny_teacher.student)
     cache = cache_teacher(photos40, surer, tmp_path, views=1, top=4, temperature=temperature)
@@ -247,9 +257,17 @@ def test_other_teacher_preprocessing_or_data_has_another_folder(photos40, tiny_t
     other = StudentTeacher(Student("resnet_s", 10))
     resized = StudentTeacher(Student("resnet_s", 10, 16))
     resized.load_state_dict(tiny_teacher.state_dict())
-    for teacher in (tiny_teacher, other, resized):
+    darker = StudentTeacher(Student("resnet_s", 10, pixels=((0.4,) * 3, (0.25,) * 3)))
+    darker.load_state_dict(tiny_teacher.state_dict())
+    for teacher in (tiny_teacher, other, resized, darker):
         cache_teacher(photos40, teacher, tmp_path, views=1)
     cache_teacher(photos40.take(torch.arange(20)), tiny_teacher, tmp_path, views=1)
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_what_is_kept_of_the_logits_has_its_own_folder(photos40, tiny_teacher, tmp_path):
+    for how in ({}, {"top": 3}, {"top": 4}, {"top": 3, "temperature": 4.0}):
+        cache_teacher(photos40, tiny_teacher, tmp_path, views=1, **how)
     assert len(list(tmp_path.iterdir())) == 4
 
 

@@ -125,7 +125,7 @@ def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dat
         with contextlib.suppress(ValueError):  # unfinished
             return image_samples(images)
     column = stored_column(discretizer)
-    accepted = sum(open_dataset(folder, ["accepted"])["accepted"])
+    accepted = sum(open_dataset(folder, ["accepted"])["accepted"][:])
     if accepted * source.images(torch.zeros(1, dtype=torch.int64)).numel() <= IN_MEMORY:
         drawer = _as_judged(folder, discretizer.to(local_device()))
         return materialize(open_dataset(folder, ["label", "accepted", column]), drawer, source)
@@ -204,7 +204,7 @@ def open_sources(folder: Path, source: Dataset) -> StoredSamples:
     Raises:
         ValueError: no store, or an unfinished one.
     """
-    rows = torch.from_numpy(np.flatnonzero(open_dataset(folder, ["accepted"])["accepted"]))
+    rows = torch.from_numpy(np.flatnonzero(open_dataset(folder, ["accepted"])["accepted"][:]))
     key, labels = fingerprint(source.fingerprint, "sources"), source.labels[rows % len(source)]
     return StoredSamples(f"{source.name} sources", source.classes, rows, labels, read=SourceReader(source), key=key)
 

@@ -168,7 +168,7 @@ def card(folder: Path, profile: Profile, title: str, licence: str) -> str:
     """The dataset card of a store: what made it, its acceptance rate and the reasons of rejection, licence."""
     manifest, counts = read_manifest(folder), tally(open_dataset(folder, ["reason"]))
     attack, samples = manifest["attack"], manifest["samples"]
-    distance = np.median(np.asarray(open_dataset(folder, ["distance"])["distance"]))
+    distance = np.median(np.asarray(open_dataset(folder, ["distance"])["distance"][:]))
     facts = {
         "teacher φ": f"{public(profile.teacher)} (weights {manifest['teacher']})",
         "discretizer Q": f"{public(profile.discretizer)} (weights {manifest['discretizer']})",

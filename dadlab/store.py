@@ -145,6 +145,6 @@ def open_dataset(folder: Path, columns: Sequence[str] | None = None) -> HubDatas
 def tally(dataset: HubDataset) -> dict[str, int]:
     """How many rows were kept, and why the others were not."""
     counts = dict.fromkeys(REASONS, 0)
-    for reason in dataset["reason"]:
+    for reason in dataset["reason"][:]:  # all at once: row by row ImageNet's take a minute
         counts[reason] += 1
     return counts

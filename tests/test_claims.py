@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import itertools
 import os
@@ -96,6 +97,17 @@ def test_a_file_is_written_once_and_whoever_comes_later_waits(tmp_path, monkeypa
         assert path.is_file()
     assert len(written) == 1
     assert hidden(path.parent) == []
+
+
+def test_what_came_between_a_look_and_the_claim_is_not_made_again(paths, monkeypatch):
+    @contextlib.contextmanager
+    def late(path):
+        path.touch()  # its owner has just finished
+        yield True
+
+    monkeypatch.setattr("dadlab.claims.claim", late)
+    fill(paths, lambda position: pytest.fail("made again"), "toys")
+    write_once(paths[0].with_name("manifest.json"), lambda: pytest.fail("written again"))
 
 
 def test_every_file_is_made_once_by_workers_that_share(paths):

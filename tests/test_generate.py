@@ -202,6 +202,17 @@ def test_two_threads_make_the_same_bytes(photos40, tiny_teacher, tiny_vqgan, tmp
     assert contents(tmp_path) == reference
 
 
+def test_another_seed_starts_elsewhere_and_is_refused(photos40, tiny_teacher, tiny_vqgan, tmp_path):
+    some, attack = photos40.take(torch.arange(8)), Attack(epsilon=16.0, steps=0, start=1.0)
+    stores = [
+        generate(some, tiny_teacher, tiny_vqgan, attack, tmp_path / str(seed), seed=seed).path(0) for seed in (0, 1)
+    ]
+    one, other = (pq.read_table(path, columns=["distance"]).to_pydict() for path in stores)
+    assert one != other
+    with pytest.raises(ValueError, match="store was made with another seed"):
+        generate(some, tiny_teacher, tiny_vqgan, attack, tmp_path / "0", seed=1)
+
+
 def test_a_finished_store_is_not_made_again(photos40, tiny_teacher, tiny_vqgan, tmp_path, monkeypatch):
     generate(photos40, tiny_teacher, tiny_vqgan, ATTACK, tmp_path)
     monkeypatch.setattr(module, "discretize_adversarially", lambda *args: pytest.fail("worked again"))

@@ -10,8 +10,10 @@ root/
   imagenet-c/<corruption>/<severity>/       1,000 WordNet ids, 224 × 224 (Hendrycks & Dietterich, 2019)
 ```
 
-Labels are positions among the sorted WordNet ids. A and R are scored among their 200 classes, as published;
-`a-1000` and `rendition-1000` are the same images with all 1,000 to choose from.
+The published archives of `train` and `val` hold tars and 50,000 loose images: `torchvision.datasets.ImageNet(root,
+split)` makes these folders of them and of the devkit. Labels are positions among the sorted WordNet ids. A and R are
+scored among their 200 classes, as published; `a-1000` and `rendition-1000` are the same images with all 1,000 to
+choose from.
 """
 
 from __future__ import annotations
@@ -134,6 +136,9 @@ def problems(root: Path, name: str) -> list[str]:
     if not folder.is_dir():
         return [f"{name}: no folder {folder}"]
     found = {path.name for path in folders.subfolders(folder)}
+    if not found and next(folder.glob("ILSVRC2012_val_*"), None):
+        sorts = "torchvision.datasets.ImageNet makes them of the archive and the devkit"
+        return [f"{folder}: images without class folders, as the published archive has them; {sorts}"]
     wrong = [f"{what} {_some(ids)}" for what, ids in (("missing", wanted - found), ("unknown", found - wanted)) if ids]
     return [f"{folder}: {len(found):,} class folders, {len(wanted):,} wanted: {', '.join(wrong)}"] if wrong else []
 

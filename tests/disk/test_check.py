@@ -71,6 +71,14 @@ def test_unreadable_images_are_said_beside_missing_folders(toy_imagenet, tmp_pat
         check(f"imagenet:{tmp_path}", ["val"])
 
 
+def test_the_archives_loose_images_are_said_to_want_folders(toy_imagenet, tmp_path):
+    (tmp_path / "val").mkdir()
+    image = next((toy_imagenet / "val").rglob("*.JPEG"))
+    shutil.copy(image, tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(ValueError, match=r"val: images without class folders, .*torchvision\.datasets\.ImageNet makes"):
+        check(f"imagenet:{tmp_path}", ["val"])
+
+
 def test_images_of_every_corruption_are_tried(toy_imagenet, tmp_path, monkeypatch):
     shutil.copytree(toy_imagenet / "imagenet-c/fog/2", tmp_path / "imagenet-c/fog/2")
     for path in (tmp_path / "imagenet-c/fog/2").rglob("*.JPEG"):

@@ -84,6 +84,9 @@ def load_timm(name: str, classes: int) -> tuple[Any, Preprocess]:
             raise ValueError(_unfetched(f"timm:{name}", source, f"timm:{model}/PATH", error)) from None
         _check_classes(name, net.num_classes, classes)
     config = resolve_model_data_config(net)
+    if weights and not (Path(weights).parent / BESIDE["timm"]).is_file():
+        pixels = f"mean {', '.join(map(str, config['mean']))} and deviation {', '.join(map(str, config['std']))}"
+        say(f"timm:{name}: taken to be used to timm's pixels of {model}, {pixels}; config.json beside it says others")
     return net, _preprocess({**config, "size": config["input_size"][1:]})
 
 

@@ -35,6 +35,16 @@ def test_timm_file_is_a_teacher_with_timms_preprocessing(test_vit, suffix):
     assert found(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
 
+def test_what_a_files_pixels_are_taken_for_is_said(test_vit, capsys):
+    """timm's ViTs are used to 0.5, those of many authors to ImageNet's mean."""
+    folder, told = test_vit[1], "pixels of test_vit, mean 0.5, 0.5, 0.5 and deviation 0.5, 0.5, 0.5; config.json beside"
+    load_timm(f"test_vit/{folder / 'vit.pth'}", 10)
+    assert told in capsys.readouterr().out
+    (folder / "config.json").write_text(json.dumps({"architecture": "test_vit", "pretrained_cfg": {"mean": [0.4] * 3}}))
+    load_timm(f"test_vit/{folder / 'vit.pth'}", 10)
+    assert capsys.readouterr().out == ""
+
+
 def test_timm_teacher_is_frozen_and_its_preprocessing_counts(test_vit):
     found = load_teacher(f"timm:test_vit/{test_vit[1] / 'vit.pth'}")
     assert not found.train().training

@@ -12,6 +12,7 @@ from dadlab.dataset import Dataset
 from dadlab.disk.imagenet import SPLITS
 from dadlab.evaluate import (
     CORRUPTIONS,
+    SEVERITIES,
     SHIFTS,
     correct,
     corrupted,
@@ -227,3 +228,23 @@ def test_mce_of_the_baseline_is_100():
 def test_baseline_names_the_network_it_comes_from():
     found = json.loads((module.ASSETS / "mce_baseline.json").read_text())["baseline"]
     assert (found["method"], found["student"], found["seed"]) == ("plain", "resnet_s", 1000)
+
+
+def test_of_two_processes_each_asks_about_its_own_batches(photos40, monkeypatch):
+    """What the other found comes with the sum, which is left out here."""
+    distributed = {"is_initialized": lambda: True, "get_rank": lambda: 1, "get_world_size": lambda: 2}
+    for name, answer in {**distributed, "all_reduce": lambda tensor: None}.items():
+        monkeypatch.setattr(module.dist, name, answer)
+    numbered = replace(photos40, pixels=torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(40, 3, 1, 1))
+    oracle = Oracle()
+    right = correct(oracle, replace(numbered, labels=torch.arange(40)), batch=16)
+    assert oracle.seen == torch.nonzero(right)[:, 0].tolist() == list(range(16, 32))
+
+
+def test_no_two_corruptions_share_their_random_numbers(photos40, monkeypatch):
+    seeds = []
+    monkeypatch.setattr(module.np.random, "seed", seeds.append)
+    for kind in CORRUPTIONS[:3]:
+        for severity in SEVERITIES[:2]:
+            corrupted(photos40.take(torch.arange(4)), kind, severity)
+    assert len(set(seeds)) == len(seeds) == 24

@@ -96,6 +96,8 @@ def test_orders_are_permutations():
     assert torch.equal(torch.cat(epoch_order(units[:12], 4, 0, 0)).sort().values, torch.arange(12))
     assert [len(part) for part in epoch_order(units, 4, 0, 0)] == [4, 4, 4]
     assert torch.bincount(torch.cat(endless_order(units[:3], 4, 9, 0, 0))).tolist() == [3, 3, 3]
+    for order in (lambda *key: epoch_order(units, 4, *key), lambda *key: endless_order(units, 4, 14, *key)):
+        assert len({tuple(torch.cat(order(seed, epoch)).tolist()) for seed in (0, 1) for epoch in (0, 1)}) == 4
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])

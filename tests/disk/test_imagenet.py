@@ -101,6 +101,16 @@ def test_images_of_224_are_not_resized_twice(toy_imagenet, split, folder, suffix
     assert torch.equal((dataset.images(torch.tensor([0]))[0] * 255).round().byte(), wanted)
 
 
+@pytest.mark.parametrize(
+    ("split", "folder"),
+    [("v2", "matched-frequency"), ("v2-threshold0.7", "threshold0.7"), ("v2-top-images", "top-images")],
+)
+def test_each_v2_is_its_own_and_stays_as_published(toy_imagenet, split, folder):
+    images = load_split(f"imagenet:{toy_imagenet}", split, image_size=64).pixels
+    assert images.source.root == str(toy_imagenet / f"imagenetv2-{folder}-format-val")
+    assert not images.framing.upright
+
+
 def test_splits_that_are_there(toy_imagenet, tmp_path):
     assert split_names(f"imagenet:{toy_imagenet}") == list(imagenet.SPLITS)
     (tmp_path / "val").mkdir()

@@ -140,6 +140,14 @@ def test_fingerprint_follows_the_files(tmp_path):
     assert parquet.open_split(str(tmp_path / "other"), "train", 64, stream=True).fingerprint != before
 
 
+def test_a_file_rewritten_at_its_size_is_another(tmp_path):
+    path, stamps = tmp_path / "train.parquet", []
+    for end in (b"one", b"two"):
+        path.write_bytes(bytes(100) + end)
+        stamps.append(parquet._stamp(str(path)))
+    assert stamps[0] != stamps[1]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_columns_without_description_go_by_their_names(tmp_path, stream):
     write_parquet(tmp_path / "train.parquet", [2, 0, 1, 2], None)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import types
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -219,11 +220,12 @@ class Harmful:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_checkpoint_is_refused_and_never_run(zipped, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("foreign", "named"), [(Harmful(), "system"), (Fraction(1, 3), r"fractions\.Fraction")])
+def test_code_in_a_checkpoint_is_refused_and_never_run(foreign, named, zipped, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    content = {"state_dict": {"a": torch.zeros(1)}, "x": Harmful()}
+    content = {"state_dict": {"a": torch.zeros(1)}, "x": foreign}
     torch.save(content, "bad.ckpt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r"bad\.ckpt: .*system"):
+    with pytest.raises(ValueError, match=rf"bad\.ckpt: .*{named}"):
         read_checkpoint("bad.ckpt")
     assert not (tmp_path / "harmed").exists()
 

@@ -78,6 +78,11 @@ def test_misfit_names_every_kind_of_difference():
     assert misfit(wanted, dict(wanted)) == ""
 
 
+def test_fitting_weights_are_loaded(tmp_path):
+    weight = torch.tensor([[1.0, 2.0]])
+    assert torch.equal(fill(tmp_path, lambda: nn.Linear(2, 1, bias=False), {"weight": weight}).weight, weight)
+
+
 def test_unfitting_weights_are_named_with_their_file(tmp_path):
     with pytest.raises(ValueError, match=r"w\.pt: .*first weight is \(1, 2\) instead of \(2, 2\)"):
         fill(tmp_path / "w.pt", lambda: nn.Linear(2, 2, bias=False), {"weight": torch.zeros(1, 2)})

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -66,6 +68,21 @@ def test_a_checkpoint_from_before_a_part_was_kept_is_named(tmp_path):
     part = torch.nn.Linear(1, 1)
     with pytest.raises(ValueError, match=r"training\.safetensors: an older checkpoint without scaler; delete it"):
         restore(tmp_path / "training.safetensors", {"student": part, "scaler": part}, {"student": part.state_dict()})
+
+
+def test_an_optimizers_state_lies_as_its_parameters_do():
+    """Sums depend on it, and so a resumed training's last bytes."""
+    layers = [nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2)]
+    made, fresh = (torch.optim.AdamW(layer.parameters()) for layer in layers)
+    layers[0](torch.ones(1, 3, 3, 3)).sum().backward()
+    made.step()
+    saved = made.state_dict()
+    for state in saved["state"].values():
+        state |= {key: value.contiguous() for key, value in state.items()}
+    restore(Path("c"), {"optimizer": fresh}, {"optimizer": saved})
+    average = fresh.state[layers[1].weight]["exp_avg"]
+    assert average.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(average, saved["state"][0]["exp_avg"])
 
 
 def parts() -> tuple[nn.Module, torch.optim.Optimizer]:

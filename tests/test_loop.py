@@ -156,6 +156,15 @@ def test_a_part_is_read_ahead_and_not_a_step(profile, tmp_path, monkeypatch):
     assert [len(part.images) for part in read] == 5 * [3, 3, 2]
 
 
+def test_gradients_are_clipped_to_norm_1(profile, tmp_path):
+    loop = module.begin_training(Run(profile, "plain"), tmp_path, tmp_path, Accelerator(cpu=True), Service())
+    with torch.no_grad():
+        loop.student.net.get_classifier().weight.mul_(1000)
+    loop.learn(loop.steps[0])
+    gradient = torch.cat([parameter.grad.flatten() for parameter in loop.student.parameters()])
+    assert float(gradient.norm()) == pytest.approx(1.0, abs=1e-3)
+
+
 def test_average_of_weights_becomes_the_student(profile, tmp_path):
     one_step = replace(profile, epochs=1, batch=40)
     last, averaged = (train(Run(replace(one_step, ema=ema), "plain"), tmp_path).state_dict() for ema in (0.0, 0.9))

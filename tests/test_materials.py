@@ -199,6 +199,7 @@ def test_a_published_teacher_is_not_loaded_where_everything_is_there(options, tm
     write_json(stored / "manifest.json", manifest | {"teacher": "another"})
     with pytest.raises(ValueError, match="store was made with another teacher"):
         materials._stored(clean, profile, tmp_path)
+    assert not materials.known_teacher(profile, clean.classes[::-1], tmp_path)
     weights.write_bytes(weights.read_bytes() + b" ")
     assert not materials.known_teacher(profile, clean.classes, tmp_path)
 

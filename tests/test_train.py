@@ -180,3 +180,13 @@ def test_a_method_of_ones_own_is_trained_and_says_when_its_loss_has_changed_sinc
     with pytest.warns(UserWarning, match=said):
         again = measure(run, tmp_path, ["val"])
     assert (again["val"] == first["val"]).all()
+
+
+def test_what_other_weights_answered_goes_when_a_run_is_trained(profile, tmp_path):
+    run = Run(replace(profile, epochs=1), "plain")
+    answers = [run.folder(tmp_path) / name for name in ("correct/val.npy", "logits/val.npy", "corruptions.json")]
+    for path in answers:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    train(run, tmp_path)
+    assert not any(path.exists() for path in answers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ def test_training_beside_the_notebook(tmp_path):
     how = {**toy, "processes": 2, "tracker": "", "splits": ["val"], "runs_dir": runs, "out": str(out)}
     execute("train", tmp_path, **how, launch=False, script=str(tmp_path / "train.sh"))
     (described,) = Path(runs).glob("*/run.json")
+    assert (tmp_path / "train.sh").read_text().startswith("exec env "), "signals are to reach torchrun, not a shell"
     for told in ("train.ipynb", "train.sh"):
         assert f"-m dadlab.job {described} --runs-dir {runs} --splits val" in (tmp_path / told).read_text()
     assert [path.name for path in described.parent.iterdir()] == ["run.json"], "nothing is trained"
@@ -137,7 +139,8 @@ def test_generate_makes_draws_and_shows_what_it_would_send(tmp_path, files):
     script = tmp_path / "generate.sh"
     execute("generate", tmp_path, **given, **more, launch=False, script=str(script))
     (described,) = (tmp_path / "runs" / "stores").iterdir()
-    assert f"-m dadlab.workers {described} --runs {tmp_path / 'runs'} --processes 2" in script.read_text()
+    told = rf"exec \S+ -m dadlab.workers {described} --runs {tmp_path / 'runs'} --processes 2"
+    assert re.match(told, script.read_text())
     assert described.suffix == ".json", "nothing is generated"
     execute("generate", tmp_path, **given, **more)
     (record,) = (tmp_path / "runs" / "stores").glob("*-metrics.json")

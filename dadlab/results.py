@@ -46,7 +46,7 @@ def measure(run: Run, runs_dir: Path, splits: Sequence[str]) -> Correct:
     if missing := [split for split in splits if not _is_kept(folder, split, images)]:
         check(data, [run.profile.train, *missing])
         student = trained(run, runs_dir)  # before any answer is read: training drops those of other weights
-        for split in splits:
+        for split in dict.fromkeys(splits):  # each once, also where another process has not seen its file yet
             if not _is_kept(folder, split, images):
                 found = correct(student, held_out(run.profile, split))
                 _keep(folder, split, found.numpy(), images(split))

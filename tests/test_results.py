@@ -38,6 +38,16 @@ def test_measure_keeps_what_it_found(profile, tmp_path, monkeypatch):
     assert np.array_equal(first["val"], again["val"])
 
 
+def test_a_split_named_twice_is_asked_once_by_every_process(profile, tmp_path, monkeypatch):
+    """Also by one that has not seen yet what the first has kept: it would wait for the others without end."""
+    asked, answers = [], torch.ones(1000, dtype=torch.bool)
+    monkeypatch.setattr(module, "_is_kept", lambda *args: False)
+    monkeypatch.setattr(module, "trained", lambda *args: None)
+    monkeypatch.setattr(module, "correct", lambda student, dataset: asked.append(dataset.name) or answers)
+    measure(Run(profile, "plain"), tmp_path, ["val", "a", "val"])
+    assert len(asked) == 2
+
+
 def test_a_run_whose_file_changed_is_trained_before_it_is_measured(profile, tmp_path):
     """The run is called the same, but it is another: it starts from other weights."""
     start = tmp_path / "start.safetensors"

@@ -89,7 +89,7 @@ def list_files(root: Path, folders: Sequence[str]) -> Files:
     return _list_files(root, tuple(folders), stamp(root))
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=128)  # ImageNet-C has 75
 def _list_files(root: Path, folders: tuple[str, ...], when: Stamp) -> Files:
     found = list(threads().map(lambda folder: _below(root / folder, folder), folders))
     entries = [entry for part in found for entry in part]

@@ -179,8 +179,10 @@ def known_teacher(profile: Profile, classes: tuple[str, ...], runs_dir: Path) ->
 
     The package's own are loaded in a moment, and looked at every time.
     """
+    if ":" not in profile.teacher:
+        return {}
     path = _note(profile, classes, runs_dir)
-    return json.loads(path.read_text()) if ":" in profile.teacher and path.is_file() else {}
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _noted(profile: Profile, classes: tuple[str, ...], runs_dir: Path) -> Frozen:

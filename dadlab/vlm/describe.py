@@ -48,6 +48,9 @@ class Endpoint:
         tries: requests before giving up on a label.
         pause: seconds before the second request, doubled before each further one; the server's Retry-After counts
             where it is longer.
+
+    Raises:
+        ValueError: `base_url` is none of http or https, or `tries` less than one.
     """
 
     base_url: str

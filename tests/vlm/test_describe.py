@@ -174,8 +174,9 @@ def test_a_reply_without_text_is_named(stub, ask, reply):
 
 
 def test_nobody_there(ask):
-    with pytest.raises(ConnectionError, match="after 2 tries"):
-        ask(base_url="http://127.0.0.1:9/v1", tries=2)
+    with pytest.raises(ConnectionError, match="after 6 tries"):
+        ask(base_url="http://127.0.0.1:9/v1")
+    assert ask.waits == [1, 2, 4, 8, 16]
 
 
 def test_dry_run_prints_what_is_still_open_and_asks_nothing(stub, ask, capsys, monkeypatch):

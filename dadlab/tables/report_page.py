@@ -15,8 +15,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from dadlab.tables import claims_view, report_claims
 from dadlab.tables.plots import published_measured_each
-from dadlab.tables.report_claims import STYLE, claims_part, glance
+from dadlab.tables.report_claims import claims_part, glance
 from dadlab.tables.report_figures import SHOWN
 from dadlab.tables.report_parts import absent_part, figure_part, image, table_part
 from dadlab.tables.summary import ENOUGH, FIGURES, all_gains, named, rank_correlations, read_records, verdicts
@@ -49,7 +50,8 @@ def write_page(results: Path, page: Path) -> Path:
     for name in (*FIGURE_NAMES, *sorted(set(figures) - set(FIGURE_NAMES))):
         parts.append(figure_part(name, figures[name], Path(results), where) if name in figures else absent_part(name))
     parts += [table_part(name, records[name], where) if name in records else absent_part(name) for name in TABLE_NAMES]
-    head = f"<meta charset='utf-8'><title>Published and measured</title><style>{_STYLE}\n{STYLE}</style>"
+    style = "\n".join([_STYLE, claims_view.STYLE, report_claims.STYLE])
+    head = f"<meta charset='utf-8'><title>Published and measured</title><style>{style}</style>"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join([f"<!doctype html>{head}", *parts]) + "\n", encoding="utf-8")
     return page
@@ -85,10 +87,10 @@ def _summary(records: dict[str, dict[str, Any]], figures: dict[str, dict[str, An
         "<p>Rank correlation of methods, published against measured, where three or more have one reference, itself "
         f"included: averaged over columns, where there are {ENOUGH} with a 95 % interval over these.</p>",
         ranks.to_html(float_format="{:+.2f}".format, na_rep="—", border=0),
-        "<h2>Claims</h2><p>Each with the paired differences behind it, in points unless a measure is named, at a level "
-        "corrected for the number of comparisons of its table. It holds where every interval lies in what is claimed, "
-        "shaded; ↓ is said of what is better the less it is. Where a claim is open, so many in all would tell, in 80 % "
-        "of all cases if the effect is as measured.</p>",
+        "<h2>Claims</h2><p>Each with the paired differences behind it, at a level corrected for the number of "
+        "comparisons of its table; ↓ is said of what is better the less it is. A claim holds where every interval lies "
+        "in what is claimed. Where it is open, so many in all would tell, in 80 % of all cases if the effect is as "
+        "measured.</p>",
         *(claims_part(name, record) for name, record in (records | figures).items()),
     ]
 

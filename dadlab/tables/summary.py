@@ -97,7 +97,7 @@ def _rho(group: pd.DataFrame) -> float:
 
 
 def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Every claim of every table and its verdict, with those of its comparisons that were measured.
+    """Every claim of every table and its verdict, with its comparisons.
 
     `comparisons` is a list of their entries in the record, with `lower` where less is better: in such a column, or
     where the claim is that something is less. `ours` is whether the paper does not say it, `against` whether the
@@ -109,7 +109,7 @@ def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
             "claim": claim["claim"],
             "ours": claim.get("ours", False),
             "verdict": claim["verdict"],
-            "comparisons": _measured(claim["comparisons"], record),
+            "comparisons": _comparisons(claim["comparisons"], record),
             "against": (all if claim.get("some") else any)(_against(found, record) for found in claim["comparisons"]),
         }
         for name, record in records.items()
@@ -181,8 +181,6 @@ def named(stem: str) -> str:
     return f"{kind.capitalize()} {number.lstrip('0')}" if number.isdigit() else stem.replace("_", " ").capitalize()
 
 
-def _measured(comparisons: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
+def _comparisons(comparisons: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
     lower = record.get("lower_is_better") or ()
-    return [
-        {**found, "lower": found["on"] in lower or "above" not in found} for found in comparisons if "effect" in found
-    ]
+    return [{**found, "lower": found["on"] in lower or "above" not in found} for found in comparisons]

@@ -28,9 +28,9 @@ from dadlab.tables.sentences import (
     judge_sentences,
     ratio,
     read_sentences,
+    record_of,
     rows_in,
     value_of,
-    verdict_table,
 )
 from dadlab.tables.summary import published_on
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim
@@ -94,7 +94,7 @@ def test_a_sentence_is_as_good_as_its_worst_comparison(monkeypatch, tmp_path):
     holds, fails = said[1].verdicts
     assert Judged(said[0].sentence, (holds, None)).verdict == NOT_MEASURED
     assert Judged(said[0].sentence, (fails, None)).verdict == FAILS
-    assert len(verdict_table(said).data) == 6
+    assert [len(found["comparisons"]) for found in record_of(said)] == [len(found.verdicts) for found in said]
 
 
 def test_rows_that_nobody_can_train_are_left_out_and_the_sentence_says_so(monkeypatch, tmp_path):
@@ -110,7 +110,7 @@ def test_rows_that_nobody_can_train_are_left_out_and_the_sentence_says_so(monkey
     assert some.verdicts[0].level == pytest.approx(1 - 0.05 / 3)  # those that cannot be made count
     assert (none.verdict, none.sentence.said) == (IMPOSSIBLE, "s (left out: N · c)")
     assert (later.verdict, later.sentence.said) == (NOT_MEASURED, "s")
-    assert verdict_table([none]).data.reset_index()["verdict"].tolist() == [IMPOSSIBLE]
+    assert [found["verdict"] for found in record_of([none])] == [IMPOSSIBLE]
 
 
 @pytest.mark.parametrize(("mark", "remark"), [("later", LATER), ("ours", OURS)])
@@ -185,7 +185,7 @@ def test_claims_of_one_text_are_one_sentence_and_keep_their_scale():
     assert [found.on for found in alike.sentence.comparisons] == ["cosine", "size"]
     assert (alike.verdict, small.verdict) == (HOLDS, FAILS)
     assert {found.level for found in (*alike.verdicts, *small.verdicts)} == {1 - 0.05 / 3}
-    assert verdict_table([alike]).data["effect (points)"].iloc[0].startswith("+0.050 [")
+    assert record_of([alike])[0]["comparisons"][0]["effect"]["mean"] == pytest.approx(0.05)
 
 
 def test_one_comparison_is_enough_for_a_sentence_that_says_some(monkeypatch, tmp_path):

@@ -146,20 +146,22 @@ def test_records_are_read_in_order_and_their_verdicts_listed(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(RECORD))
     records = read_records(tmp_path)
     assert list(records) == ["table_01", "table_02"]
-    assert verdicts(records)["comparisons"].tolist() == [[], []]
+    said = verdicts(records)
+    assert said["claim"].tolist() == ["b is best"] * 2
+    assert [[found["second"] for found in listed] for listed in said["comparisons"]] == [["c"], ["c"]]
 
 
-def test_comparisons_that_were_measured_know_which_way_is_better():
+def test_comparisons_know_which_way_is_better():
     facts = {"second": "-", "effect": {"mean": -4.26, "low": -7.1, "high": 1.94}}
     compared = [
         {**facts, "first": "RN34 + DAT", "on": "C", "above": 0.0},
         {**facts, "first": "RN50 + DAT", "on": "Sketch", "above": 0.0},
         {**facts, "first": "DAD", "on": "cosine", "below": 0.0},
-        {"first": "DrViT", "second": "-", "on": "Sketch", "verdict": "not measured"},
+        {"first": "DrViT", "second": "-", "on": "Sketch", "above": 0.0, "verdict": "not measured"},
     ]
     record = {"lower_is_better": ["C"], "claims": [{"claim": "c", "verdict": "x", "comparisons": compared}]}
     (found,) = verdicts({"table_05": record})["comparisons"]
-    assert found == [{**entry, "lower": entry["on"] != "Sketch"} for entry in compared[:3]]
+    assert found == [{**entry, "lower": entry["on"] != "Sketch"} for entry in compared]
 
 
 def test_scatter_has_a_mark_for_every_column():

@@ -13,7 +13,6 @@ are many: of normal logits with σ = 2.5 for 1,000 classes the top 64 hold 82 % 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import math
@@ -24,11 +23,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from dadlab.ahead import ahead, usual_workers
-from dadlab.claims import clear, sweep, write_once
+from dadlab.claims import clear, sweep, write_once, write_unclaimed
 from dadlab.files import write_array, write_json
 from dadlab.fingerprints import fingerprint, module_fingerprint
 from dadlab.progress import track
@@ -113,13 +111,13 @@ def cache_teacher(
         ValueError: `top` is not below the number of classes; or the dataset no longer draws the views it was made of.
     """
     cache = open_cache(dataset, teacher_fingerprint(teacher), folder, views=views, top=top, temperature=temperature)
-    missing = cache.missing()
-    todo = functools.partial(_make, cache, dataset, teacher, top, batch)
-    for place in track(missing, f"teacher on {dataset.name}, shards of views"):
-        todo(*place, blocking=False)
-    for place in missing:  # those that another process had begun: it has finished, or was killed
-        todo(*place, blocking=True)
-    sweep(cache.home)  # the manifest's; every shard's go when it is made
+    make = functools.partial(_make, cache, dataset, teacher, top, batch)
+    todo = {cache.path(*place): functools.partial(make, *place) for place in cache.missing()}
+    for path in track(todo, f"teacher on {dataset.name}, shards of views"):
+        write_unclaimed(path, todo[path])
+    for path in todo:  # those that another process had begun: it has finished, or was killed
+        write_once(path, todo[path])
+    sweep(cache.home)
     return cache
 
 
@@ -177,21 +175,13 @@ def _make(
     batch: int,
     view: int,
     shard: int,
-    *,
-    blocking: bool,
 ) -> None:
     path = cache.path(view, shard)
-    if path.is_file():
-        return
-    lock = FileLock(path.with_suffix(".lock"), blocking=blocking)  # freed by the system when its owner dies
-    with contextlib.suppress(Timeout), lock:
-        if not path.is_file():
-            clear(path)
-            logits = teacher_logits(dataset, teacher, cache.rows(shard), view, batch)
-            if not logits.half().isfinite().all():
-                raise ValueError(f"{cache.home}: the teacher's answers overflow half precision; scale them")
-            write_array(path, _summary(logits, top, cache.temperature) if top else logits.half().numpy())
-        path.with_suffix(".lock").unlink(missing_ok=True)
+    clear(path)
+    logits = teacher_logits(dataset, teacher, cache.rows(shard), view, batch)
+    if not logits.half().isfinite().all():
+        raise ValueError(f"{cache.home}: the teacher's answers overflow half precision; scale them")
+    write_array(path, _summary(logits, top, cache.temperature) if top else logits.half().numpy())
 
 
 def _mapped(path: Path) -> np.ndarray:

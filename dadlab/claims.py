@@ -21,6 +21,7 @@ from dadlab.progress import track
 
 _POLL = 0.5
 _CLAIM = ".claim"
+_CLAIMED = ("shard-", "view-", "manifest.json.", "agreement.txt.")  # how names of such files begin
 _GONE = (errno.ESTALE, errno.ENOENT)  # what NFS says of a file that its owner removed between our opening and locking
 
 
@@ -45,14 +46,19 @@ def claim(path: Path) -> Iterator[bool]:
         lock.release()
 
 
+def write_unclaimed(path: Path, write: Callable[[], Any]) -> bool:
+    """Write a file that is missing; False where another process writes it now."""
+    with claim(path) as mine:
+        if mine and not path.is_file():
+            write()
+    return mine
+
+
 def write_once(path: Path, write: Callable[[], Any]) -> None:
     """Write a file that is missing, or wait for the process that writes it now."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while not path.is_file():
-        with claim(path) as mine:
-            if mine and not path.is_file():
-                write()
-        if not mine:
+        if not write_unclaimed(path, write):
             time.sleep(_POLL)
 
 
@@ -65,7 +71,7 @@ def clear(path: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove temporary files of killed processes, unless a living one holds the claim to what they were to become."""
-    hidden = [found for name in ("shard-", "manifest.json.", "agreement.txt.") for found in folder.glob(f".{name}*")]
+    hidden = [found for name in _CLAIMED for found in folder.glob(f".{name}*")]
     for name in {found.name[1:].rsplit(".", 1)[0] for found in hidden}:
         with claim(folder / name) as mine:
             if mine:

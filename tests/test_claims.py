@@ -11,7 +11,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from dadlab.claims import claim, clear, fill, sweep, write_once
+from dadlab.claims import claim, clear, fill, sweep, write_once, write_unclaimed
 
 _HOLD = """
 import sys, time
@@ -59,7 +59,7 @@ def test_an_error_ends_the_claim(paths):
         assert mine
 
 
-@pytest.mark.parametrize("name", ["shard-0", "manifest.json", "agreement.txt"])
+@pytest.mark.parametrize("name", ["shard-0", "view-000-00000.npy", "manifest.json", "agreement.txt"])
 def test_a_claim_dies_with_its_process_and_what_it_left_is_swept(tmp_path, name):
     path = tmp_path / name
     process = subprocess.Popen([sys.executable, "-c", _HOLD, str(path)], stdout=subprocess.PIPE, text=True)
@@ -97,6 +97,14 @@ def test_a_file_is_written_once_and_whoever_comes_later_waits(tmp_path, monkeypa
         assert path.is_file()
     assert len(written) == 1
     assert hidden(path.parent) == []
+
+
+def test_what_another_writes_is_left_to_it(paths):
+    with claim(paths[0]):
+        assert not write_unclaimed(paths[0], lambda: pytest.fail("written"))
+    assert write_unclaimed(paths[0], paths[0].touch)
+    assert paths[0].is_file()
+    assert write_unclaimed(paths[0], lambda: pytest.fail("written again"))
 
 
 def test_what_came_between_a_look_and_the_claim_is_not_made_again(paths, monkeypatch):

@@ -127,7 +127,8 @@ def test_a_sentence_that_says_some_is_spoken_against_by_all_of_its_comparisons_a
     both = [{"first": first, "second": second, "on": "A", "above": 0.0} for first, second in (("a", "b"), ("b", "a"))]
     said = [(some, part) for some in (False, True) for part in (both, both[1:])]
     claims = [{"claim": "c", "verdict": "x", "some": some, "comparisons": part} for some, part in said]
-    assert verdicts({"t": {"rows": rows, "claims": claims}})["against"].tolist() == [True, True, False, True]
+    claims += [{**claims[-1], "comparisons": []}]  # all of it left out
+    assert verdicts({"t": {"rows": rows, "claims": claims}})["against"].tolist() == [True, True, False, True, False]
 
 
 def test_what_is_our_own_is_not_counted_with_the_papers_claims():

@@ -100,6 +100,20 @@ def test_the_order_of_tables_does_not_count():
     assert (one["methods"], one["rankings"]) == (4, 6)
 
 
+def test_methods_are_ranked_within_a_table_alone():
+    """Another table's gains, of other sizes, leave the order as it is: 1 in each, and 1 in all."""
+    small = of_table("t", "N", "r", *ORDERED, columns="xy")
+    large = of_table("u", "N", "r", ("d", 10.0, 0.1), ("e", 20.0, 0.2), columns="xy")
+    assert rank_correlations(pd.concat([small, large]))["rank correlation"].tolist() == [1, 1, 1]
+
+
+def test_blocks_are_averaged_before_columns_are():
+    """Two blocks have x, of ρ 1 and −1, one has y, of ρ 1."""
+    turned = [("d", 1.0, -1.0), ("e", 2.0, -2.0)]
+    found = [of_table("t", "N", "r", *ORDERED, columns="xy"), of_table("t", "M", "r", *turned, columns="x")]
+    assert rank_correlations(pd.concat(found)).loc["t", "rank correlation"] == pytest.approx((0 + 1) / 2)
+
+
 def test_a_single_seed_is_not_ranked():
     found = of_table("t", "N", "r", *ORDERED)
     found.loc[found["row"] == "c", ["low", "high"]] = np.nan
@@ -120,6 +134,14 @@ def test_published_numbers_may_speak_against_a_sentence():
     found = verdicts({"t": {"rows": rows, "claims": said}})
     assert found["against"].tolist() == [False, True, False, False, True, True]
     assert found["effects"][4][0].startswith("(N · a − N · b) − N · a on C")
+
+
+@pytest.mark.parametrize(("first", "second", "against"), [("a", "b", True), ("b", "a", False), ("a", "a", True)])
+def test_of_what_is_better_lower_the_published_numbers_have_to_be_less(first, second, against):
+    """And equal numbers are not less."""
+    rows = [{"row": [name], "cells": {"C": {"published": value}}} for name, value in (("a", 5.0), ("b", 3.0))]
+    claim = {"claim": "", "verdict": "", "comparisons": [{"first": first, "second": second, "on": "C", "below": 0.0}]}
+    assert verdicts({"t": {"rows": rows, "claims": [claim]}})["against"].tolist() == [against]
 
 
 def test_a_sentence_that_says_some_is_spoken_against_by_all_of_its_comparisons_alone():

@@ -18,6 +18,7 @@ from dadlab.tables.sentences import (
     LATER,
     LESS,
     NOT_MEASURED,
+    ONE_SEED,
     OURS,
     OVER,
     Judged,
@@ -28,6 +29,7 @@ from dadlab.tables.sentences import (
     judge_sentences,
     ratio,
     read_sentences,
+    record_of,
     rows_in,
     value_of,
     verdict_table,
@@ -95,6 +97,25 @@ def test_a_sentence_is_as_good_as_its_worst_comparison(monkeypatch, tmp_path):
     assert Judged(said[0].sentence, (holds, None)).verdict == NOT_MEASURED
     assert Judged(said[0].sentence, (fails, None)).verdict == FAILS
     assert len(verdict_table(said).data) == 6
+
+
+def test_a_comparison_that_two_sentences_make_counts_once(monkeypatch, tmp_path):
+    measured = made_up(monkeypatch, tmp_path)
+    both = [Claim(text, "N · a", "N · b", "ImageNet") for text in ("first", "second")]
+    said = judge_sentences([Sentence(claim.text, (claim,)) for claim in both], measured)
+    assert {found.verdicts[0].level for found in said} == {0.95}
+
+
+def test_one_turn_tells_nothing_and_its_effect_says_so():
+    """As a round of Table 7."""
+    right = {"A": {0: np.ones(20)}}, {"A": {0: np.zeros(20)}}
+    measured = replace(of_seeds(a=right[0], b=right[1]), turns="rounds")
+    said = replace(claims(("a", "b", "A", 0.0, np.inf)), some=True, ours=True)
+    judged = judge_sentences([said], measured)
+    assert (judged[0].verdict, judged[0].verdicts[0].would_tell) == (OPEN, "at least 2 rounds")
+    assert verdict_table(judged).data["effect (points)"].iloc[0].endswith(ONE_SEED)
+    (told,) = record_of(judged)
+    assert (told["some"], told["ours"]) == (True, True)
 
 
 def test_rows_that_nobody_can_train_are_left_out_and_the_sentence_says_so(monkeypatch, tmp_path):

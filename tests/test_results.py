@@ -156,6 +156,17 @@ def test_own_images_are_corrupted_at_their_own_size(toy_imagenet, tmp_path, monk
     assert (seen[0].name, seen[0].pixels.shape) == ("val", (20, 3, 48, 48))
 
 
+def test_images_that_have_changed_are_corrupted_anew(tmp_path, monkeypatch):
+    now, asked = ["one"], []
+    monkeypatch.setattr(module, "images_of", lambda data, split: now[0])
+    monkeypatch.setattr(module, "trained", lambda *args: None)
+    monkeypatch.setattr(module, "drawn_errors", lambda *args: asked.append(now[0]) or {"fog": SHARES})
+    Run(make_profile(), "plain").folder(tmp_path).mkdir()
+    for now[0] in ("one", "one", "two"):
+        measure_corrupted(Run(make_profile(), "plain"), tmp_path)
+    assert asked == ["one", "two"]
+
+
 def test_a_run_whose_mean_errors_alone_were_kept_is_measured_image_by_image(tmp_path, monkeypatch):
     run = Run(make_profile(), "plain")
     run.folder(tmp_path).mkdir()

@@ -27,7 +27,9 @@ def test_statistics_are_means_over_batches():
 
 def test_few_batches_are_drawn_from_the_whole_distribution():
     """Not its first images, which may all be of one class."""
-    (found,) = norm_statistics(nn.Sequential(nn.BatchNorm2d(3)), plain_images([0] * 50 + [255] * 50), batches=1, batch=20)
+    (found,) = norm_statistics(
+        nn.Sequential(nn.BatchNorm2d(3)), plain_images([0] * 50 + [255] * 50), batches=1, batch=20
+    )
     assert 0.2 < float(found.mean[0]) < 0.8
 
 

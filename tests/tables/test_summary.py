@@ -136,11 +136,18 @@ def test_published_numbers_may_speak_against_a_sentence():
     assert found["effects"][4][0].startswith("(N · a − N · b) − N · a on C")
 
 
-@pytest.mark.parametrize(("first", "second", "against"), [("a", "b", True), ("b", "a", False), ("a", "a", True)])
-def test_of_what_is_better_lower_the_published_numbers_have_to_be_less(first, second, against):
-    """And equal numbers are not less."""
+@pytest.mark.parametrize(
+    ("first", "second", "edge", "against"),
+    [
+        ("a", "b", "below", True),
+        ("b", "a", "below", False),  # less is better, as 3 is
+        ("a", "a", "below", True),
+        ("a", "a", "above", True),
+    ],
+)
+def test_published_numbers_that_are_alike_are_neither_less_nor_more(first, second, edge, against):
     rows = [{"row": [name], "cells": {"C": {"published": value}}} for name, value in (("a", 5.0), ("b", 3.0))]
-    claim = {"claim": "", "verdict": "", "comparisons": [{"first": first, "second": second, "on": "C", "below": 0.0}]}
+    claim = {"claim": "", "verdict": "", "comparisons": [{"first": first, "second": second, "on": "C", edge: 0.0}]}
     assert verdicts({"t": {"rows": rows, "claims": [claim]}})["against"].tolist() == [against]
 
 

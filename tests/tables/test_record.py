@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from dadlab.tables import measured as module
 from dadlab.tables.record import record
 from dadlab.tables.rows import NOT_YET, Row
@@ -70,3 +72,8 @@ def test_gains_are_over_the_seeds_that_both_rows_have(monkeypatch, tmp_path):
     measured = made_up(monkeypatch, tmp_path)
     del measured.values["N · a"]["ImageNet"][0]
     assert gain_of(measured, "b") == {"over": "N · a", "published": -10.0, "mean": -60.0}
+
+
+def test_gains_have_the_scale_of_their_table(monkeypatch, tmp_path):
+    measured = replace(made_up(monkeypatch, tmp_path), scale=1.0)
+    assert gain_of(measured, "b")["mean"] == pytest.approx(-0.6)

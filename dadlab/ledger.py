@@ -19,6 +19,7 @@ import re
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -112,15 +113,22 @@ def verify(runs_dir: Path, ledger: Path) -> pd.DataFrame:
         top-1 `there` and `here` in percent.
     """
     lines = []
-    for folder in _trained(runs_dir):
-        if not (page := _page(ledger, folder)).is_file():
-            continue
-        there, here = _right(read_page(page)), _right({name: (folder / name).read_bytes() for name in PAGE})
+    for folder, there, here in trained_twice(runs_dir, ledger):
         for split in here:
             told = {"run": folder.name, "split": split, "photographs": len(here[split])}
             told |= {"otherwise": int((there[split] != here[split]).sum())}
             lines.append({**told, "there": 100 * float(there[split].mean()), "here": 100 * float(here[split].mean())})
     return pd.DataFrame(lines, columns=["run", "split", "photographs", "otherwise", "there", "here"])
+
+
+def trained_twice(runs_dir: Path, ledger: Path) -> Iterator[tuple[Path, dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Runs that were trained here and have a page: folder, and what was answered right there and here.
+
+    Answers are booleans a photograph, split by split; under a corruption the share of its severities, in [0, 1].
+    """
+    for folder in _trained(runs_dir):
+        if (page := _page(ledger, folder)).is_file():
+            yield folder, _right(read_page(page)), _right({name: (folder / name).read_bytes() for name in PAGE})
 
 
 def _right(files: dict[str, bytes]) -> dict[str, np.ndarray]:

@@ -78,6 +78,8 @@ class Profile:
         dropout, drop_path: rates of dropout and, rising with depth, of stochastic depth (AugReg has 0.1 or 0 of both).
         start: what a student starts from: nothing, `pretrained` (of an embedded student its committed weights, of
             timm's those published under its name), or a file of a run; its head is replaced where classes differ.
+        augmix_severity: the largest level of AugMix's operations, from 0.1 to 10 (its code has 3 for small images and
+            1 for ImageNet).
         transfer: style transfer of debiased training, `studio` or a file made by `dadlab.adain`.
     """
 
@@ -106,6 +108,7 @@ class Profile:
     drop_path: float = 0.0
     start: str = ""
     transfer: str = "studio"
+    augmix_severity: float = 3.0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -123,6 +126,8 @@ class Profile:
             raise ValueError("profile: ema must lie in [0, 1), top_logits must not be negative")
         if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
             raise ValueError("profile: dropout and drop_path must lie in [0, 1)")
+        if not 0.1 <= self.augmix_severity <= 10:
+            raise ValueError(f"profile: augmix_severity must lie in [0.1, 10], got {self.augmix_severity}")
         nearest(self.optimizer, {str(name): name for name in list_optimizers()}, "optimizer")
         nearest(self.schedule, SCHEDULES, "schedule")
         if nearest(self.augreg, AUGREG, "augreg").mixup and self.batch % 2:
@@ -242,5 +247,6 @@ PROFILES: dict[str, dict[str, Any]] = {
         "dropout": 0.1,
         "drop_path": 0.1,
         "transfer": "adain_vgg.safetensors",
+        "augmix_severity": 1.0,
     },
 }

@@ -22,6 +22,7 @@ from dadlab.students import WEIGHTS, check_student
 # Fields younger than the first runs: at their default they do not count, so that older runs are found again.
 _LATER = (
     "optimizer", "schedule", "accumulate", "ema", "augreg", "top_logits", "dropout", "drop_path", "start", "transfer",
+    "augmix_severity",
 )  # fmt: skip
 
 
@@ -96,6 +97,8 @@ def _used_by(method: str, profile: Profile) -> Profile:
         profile = replace(profile, variants=1)
     if "transfer" not in needs.online:
         profile = replace(profile, transfer=Profile.transfer)
+    if not needs.mixtures:
+        profile = replace(profile, augmix_severity=Profile.augmix_severity)
     if not needs.uses_teacher:
         profile = replace(profile, temperature=1.0, alpha=0.0, top_logits=0)
         profile = profile if needs.stored else replace(profile, teacher="resnet")

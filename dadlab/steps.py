@@ -55,7 +55,8 @@ class Steps:
     def _batch(self, rows: Tensor, others: Tensor, view: int, second_view: int) -> Batch:
         images, labels, teacher = _read(self.materials.clean, rows, view)
         second = _read(self.materials.second or self.materials.clean, others, second_view)
-        mixtures = [augmix(images, rows, view, copy) for copy in range(2 * METHODS[self.run.method].mixtures)]
+        mixed, severity = METHODS[self.run.method].mixtures, self.run.profile.augmix_severity
+        mixtures = [augmix(images, rows, view, copy, severity) for copy in range(2 * mixed)]
         return Batch(rows, images, labels, teacher, *second, _laid_out(torch.cat(mixtures)) if mixtures else NONE)
 
     def views(self, epoch: int) -> tuple[int, int]:

@@ -55,16 +55,17 @@ def test_no_operation_is_a_corruption():
     assert not known & {name.lower() for name in OPERATIONS}
 
 
-def test_a_mixture_by_hand(photos40, monkeypatch):
-    """A quarter of chains of one, two and three inversions of the image, weighing 1 : 2 : 5, at levels up to 3."""
+@pytest.mark.parametrize(("severity", "level"), [(3.0, 1.55), (1.0, 0.55)])
+def test_a_mixture_by_hand(photos40, monkeypatch, severity, level):
+    """A quarter of chains of one, two and three inversions of the image, weighing 1 : 2 : 5, up to the severity."""
     levels: list[float] = []
     monkeypatch.setattr(module, "_apply", lambda picture, *rest: levels.append(rest[1]) or ImageOps.invert(picture))
     draws = np.full(1 + 3 + 3 + 27, 0.5)
     draws[0], draws[1:4], draws[4:7] = 0.25, [1 - math.exp(-part) for part in (1, 2, 5)], [0.0, 0.5, 0.9]
     image = photos40.images(torch.tensor([5]))[0]
-    found = module._mixture(image, draws)
+    found = module._mixture(image, draws, severity)
     torch.testing.assert_close(found, 0.75 * image + 0.25 * (6 / 8 * (1 - image) + 2 / 8 * image))
-    assert levels == pytest.approx([1.55] * 6)
+    assert levels == pytest.approx([level] * 6)
 
 
 BILINEAR = Image.Resampling.BILINEAR

@@ -31,6 +31,7 @@ from dadlab.profile import PROFILES, nearest
         ({"attack": {"epsilon": math.nan}}, "attack parameter 'epsilon' must be finite, got nan"),
         ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
         ({"ema": 1.0}, "ema must lie in"),
+        ({"augmix_severity": 0.0}, r"augmix_severity must lie in \[0.1, 10\], got 0.0"),
         ({"top_logits": -1}, "top_logits must not be negative"),
         ({"schedule": "cosine"}, "unknown schedule 'cosine': did you mean 'warm_cosine'"),
         ({"optimizer": "adamww"}, "unknown optimizer 'adamww': did you mean 'adamw"),
@@ -101,6 +102,7 @@ def test_imagenet_is_a_profile_of_its_own():
     found = make_profile("imagenet", data="imagenet:elsewhere", epochs=100)
     assert (found.image_size, found.attack, found.augreg) == (224, ATTACKS["paper"], "strong2")
     assert (found.data, found.epochs) == ("imagenet:elsewhere", 100)
+    assert (found.augmix_severity, Profile().augmix_severity) == (1.0, 3.0)  # as in AugMix's own code
     assert make_profile("fashion") == Profile()
     with pytest.raises(ValueError, match="unknown profile 'imagenett': did you mean 'imagenet'"):
         make_profile("imagenett")

@@ -160,6 +160,7 @@ def test_later_settings_make_other_runs(change):
         ({"teacher": "vit"}, ("augmix", "debiased")),
         ({"temperature": 2.0}, ("augmix", "debiased", "dist", "dad_augmentation", "rslad")),
         ({"alpha": 0.1}, ("augmix", "debiased", "dist", "dad_augmentation", "rslad")),
+        ({"augmix_severity": 1.0}, ("debiased", "dist", "dad_augmentation", "ard", "rslad")),
         ({"transfer": "other.safetensors"}, ("augmix", "dist", "dad_augmentation", "ard", "rslad")),
     ],
     ids=str,

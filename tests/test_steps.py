@@ -78,9 +78,10 @@ def test_partners_are_the_other_samples_of_the_batch(profile, steps_of, augreg):
         assert [labels[str(image)] for image in batch.second_images.tolist()] == batch.second_labels.tolist()
 
 
-def test_mixtures_belong_to_the_view_that_is_shown(profile, steps_of):
-    (batch,) = steps_of(profile, "augmix")[7]  # the second epoch: view 1
-    expected = [augmix(batch.images, batch.rows, 1, copy) for copy in (0, 1)]
+@pytest.mark.parametrize("severity", [3.0, 1.0])
+def test_mixtures_belong_to_the_view_that_is_shown(profile, steps_of, severity):
+    (batch,) = steps_of(replace(profile, augmix_severity=severity), "augmix")[7]  # the second epoch: view 1
+    expected = [augmix(batch.images, batch.rows, 1, copy, severity) for copy in (0, 1)]
     assert torch.equal(batch.mixtures, torch.cat(expected))
     assert not torch.equal(*expected)
     assert not len(batch.second_images)

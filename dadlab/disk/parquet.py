@@ -81,8 +81,8 @@ class RowGroups:
 
 
 def split_names(place: str) -> list[str]:
-    """Splits of a Hugging Face dataset."""
-    return list(_files(place))
+    """Splits of a Hugging Face dataset, but for those whose labels are withheld, as ImageNet's `test` there."""
+    return [split for split, urls in _files(place).items() if not all(map(_withheld, urls))]
 
 
 def open_split(place: str, split: str, size: int, *, stream: bool) -> Dataset:
@@ -150,6 +150,17 @@ def _same_classes(found: dict[str, list[str]], split: str, name: str) -> None:
     for label, (mine, other) in enumerate(zip(own, wanted, strict=True)):
         if mine != other:
             raise ValueError(f"{name}: label {label} is {mine!r}, {other!r} in train: classes must have the same order")
+
+
+def _withheld(url: str) -> bool:
+    """Whether no sample in a Parquet file has a label, by the statistics of its row groups."""
+    if not url.endswith(".parquet"):
+        return False
+    file = _parquet(url)
+    _, label = _columns(Features.from_arrow_schema(file.schema_arrow), url)
+    place = [file.schema.column(k).path for k in range(len(file.schema))].index(label)
+    told = [file.metadata.row_group(group).column(place).statistics for group in range(file.num_row_groups)]
+    return bool(told) and all(found is not None and found.has_min_max and found.max < 0 for found in told)
 
 
 def _written(url: str, name: str) -> list[str]:

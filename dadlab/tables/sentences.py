@@ -19,10 +19,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from dadlab.profile import nearest
-from dadlab.style import KEPT, REJECTED
 from dadlab.tables.measured import NOT_RUN, Measured, average_of
 from dadlab.tables.rows import NOT_YET, ROWS
 from dadlab.tables.verdicts import (
@@ -35,7 +33,6 @@ from dadlab.tables.verdicts import (
     described,
     judge,
     judge_all,
-    printed,
 )
 
 NOT_MEASURED, IMPOSSIBLE = "not measured", "cannot be made here"
@@ -252,30 +249,6 @@ def _cells(measured: Measured, row: str, columns: Sequence[str], seeds: Sequence
         return measured.matrix(row, columns[0], seeds)
     found, lower = measured.values[row], measured.published.attrs["lower_is_better"]
     return np.stack([average_of({name: found[name][seed] for name in columns}, columns, lower) for seed in seeds])
-
-
-def verdict_table(judged: Sequence[Judged]) -> Styler:
-    """A line a comparison below its sentence and verdict: effect with its corrected interval, and what would tell.
-
-    A sentence of which nothing can be compared here has one line.
-    """
-    index, columns = ["claim", "verdict", "comparison", "on"], ["effect (points)", "by itself", "would tell"]
-    lines: list[tuple[str, ...]] = []
-    for found in judged:
-        said = found.sentence.said, found.verdict
-        pairs = [*zip(found.sentence.comparisons, found.verdicts, strict=True)]
-        lines += [(*said, compared(claim.first, claim.second), claim.on, *_told(claim, each)) for claim, each in pairs]
-        lines += [] if pairs else [(*said, "—", "—", "—", "—", "")]
-    frame = pd.DataFrame(lines, columns=[*index, *columns]).set_index(index)
-    colours = {HOLDS: f"color: {KEPT}", FAILS: f"color: {REJECTED}"}
-    return frame.style.map(lambda cell: colours.get(cell, ""), subset=["by itself"]).set_uuid("v")
-
-
-def _told(claim: Claim, verdict: Verdict | None) -> tuple[str, str, str]:
-    """Effect, verdict and what would tell of a comparison."""
-    if verdict is None:
-        return "—", NOT_MEASURED, ""
-    return printed(verdict.effect, claim.scale) + ONE_SEED * (verdict.seeds == 1), verdict.verdict, verdict.would_tell
 
 
 def compared(first: str, second: str) -> str:

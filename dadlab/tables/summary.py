@@ -18,8 +18,8 @@ from scipy.stats import spearmanr
 
 from dadlab.estimates import Estimate, accuracy
 from dadlab.tables.rows import SEPARATOR
-from dadlab.tables.sentences import IMPOSSIBLE, NOT_MEASURED, ONE_SEED, columns_of, compared, value_of
-from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, printed
+from dadlab.tables.sentences import IMPOSSIBLE, NOT_MEASURED, columns_of, value_of
+from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
 
 GAINS = ["table", "block", "row", "column", "published", "measured", "low", "high", "over", "runs"]
 TABLES = ("table_*",)
@@ -97,10 +97,11 @@ def _rho(group: pd.DataFrame) -> float:
 
 
 def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Every claim of every table and its verdict, with the effects behind it: a list, a line a comparison.
+    """Every claim of every table and its verdict, with its comparisons.
 
-    `ours` is whether the paper does not say it, `against` whether the paper's own numbers lie outside of what one of
-    the comparisons says.
+    `comparisons` is a list of their entries in the record, with `lower` where less is better: in such a column, or
+    where the claim is that something is less. `ours` is whether the paper does not say it, `against` whether the
+    paper's own numbers lie outside of what one of the comparisons says.
     """
     lines = [
         {
@@ -108,13 +109,13 @@ def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
             "claim": claim["claim"],
             "ours": claim.get("ours", False),
             "verdict": claim["verdict"],
-            "effects": _effects(claim["comparisons"], record),
+            "comparisons": _comparisons(claim["comparisons"], record),
             "against": _spoken_against(claim, record),
         }
         for name, record in records.items()
         for claim in record.get("claims", ())
     ]
-    return pd.DataFrame(lines, columns=["table", "claim", "ours", "verdict", "effects", "against"])
+    return pd.DataFrame(lines, columns=["table", "claim", "ours", "verdict", "comparisons", "against"])
 
 
 def _spoken_against(claim: dict[str, Any], record: dict[str, Any]) -> bool:
@@ -150,12 +151,18 @@ def published_on(cells: dict[str, Any], on: str, lower: Sequence[str]) -> float 
     return float(np.mean([100 - value if name in lower else value for name, value in values.items()]))
 
 
-def tally(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """How many of the paper's claims a table has, how many of which verdict, and its rank correlation, as text."""
-    said, ranks = verdicts(records), rank_correlations(all_gains(records))
-    said = said[~said["ours"]]
+def counted(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """How many of the paper's claims each record has, and how many of which verdict."""
+    said = verdicts(records)
+    said = said[~said["ours"].astype(bool)]
     counts = pd.crosstab(said["table"], said["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
     counts.insert(0, "claims", counts.sum(axis=1))
+    return counts
+
+
+def tally(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """`counted` of tables and of all of them, with their rank correlation as text."""
+    counts, ranks = counted(records), rank_correlations(all_gains(records))
     counts.loc["all"] = counts.sum()
     told = {
         table: "—" if math.isnan(rank) else Estimate(rank, low, high).text(2)
@@ -180,17 +187,6 @@ def named(stem: str) -> str:
     return f"{kind.capitalize()} {number.lstrip('0')}" if number.isdigit() else stem.replace("_", " ").capitalize()
 
 
-def _effects(comparisons: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[str]:
-    """`DAD − KD on Sketch: +4.3 [+1.9, +7.1] at 99.5 %` of those that were measured; if open, what would tell.
-
-    That less is better is said of columns in which it is, and of claims that something is less.
-    """
+def _comparisons(comparisons: Sequence[dict[str, Any]], record: dict[str, Any]) -> list[dict[str, Any]]:
     lower = record.get("lower_is_better") or ()
-    return [_effect(found, found["on"] in lower or "above" not in found) for found in comparisons if "effect" in found]
-
-
-def _effect(found: dict[str, Any], lower: bool) -> str:
-    effect = printed(Estimate(**found["effect"]), found["scale"]) + ONE_SEED * (found.get("seeds") == 1)
-    told = f"{compared(found['first'], found['second'])} on {found['on']}: {effect} at {100 * found['level']:.4g} %"
-    told += ", lower is better" if lower else ""
-    return told + (f"; {found['would_tell']} would tell" if found["would_tell"] else "")
+    return [{**found, "lower": found["on"] in lower or "above" not in found} for found in comparisons]

@@ -170,6 +170,16 @@ def test_samples_without_label_are_counted(tmp_path, stream):
         parquet.open_split(str(tmp_path), "test", 64, stream=stream)
 
 
+@pytest.mark.parametrize(("labels", "there"), [([-1] * 9, False), ([-1] * 8 + [0], True)])
+def test_a_split_whose_labels_are_withheld_is_none_to_test_on(tmp_path, labels, there):
+    """As `test` of ImageNet on the hub; of one that has some labels the others are an error."""
+    write_parquet(tmp_path / "train.parquet", [0, 1, 2])
+    write_parquet(tmp_path / "test.parquet", labels)
+    assert ("test" in parquet.split_names(str(tmp_path))) == there
+    with pytest.raises(ValueError, match="of 9 samples without label"):
+        parquet.open_split(str(tmp_path), "test", 64, stream=True)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("names", "said"),

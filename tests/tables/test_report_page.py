@@ -17,7 +17,7 @@ from dadlab.tables import report_page
 from dadlab.tables.record import RESULTS, report_path
 from dadlab.tables.report_page import FIGURE_NAMES, TABLE_NAMES, write_page
 from dadlab.tables.sentences import NOT_MEASURED
-from dadlab.tables.summary import AGAINST
+from dadlab.tables.summary import AGAINST, VERDICTS
 from dadlab.tables.verdicts import HOLDS
 
 FACTS = {"profile": {"data": "fashion"}, "commit": "abc1234", "machine": "a <test>", "seeds": [0], "title": "T"}
@@ -118,18 +118,19 @@ def page(tmp_path) -> str:
     return text
 
 
-def test_claims_stand_with_their_effects_and_those_not_measured_are_folded(page):
-    shown, folded = page.split("<details>")[0], page.split("<details>")[1].split("</details>")[0]
-    (claims,) = tables_of(shown)
-    assert claims[1:] == [
-        ["Table 3", "b is best", HOLDS, "DAD (Ours) − KD on C: -3.0 [-4.0, -2.0] at 99.75 %, lower is better"]
+def test_claims_stand_below_a_glance_at_their_verdicts(page):
+    glance, *_ = tables_of(page)
+    assert glance[0] == ["of", "", "claims", *VERDICTS, "rank correlation"]
+    assert [[line[0], *line[2:]] for line in glance[1:]] == [
+        ["Table 3", "2", "1", "0", "0", "1", "0", "+1.00"],
+        ["all tables", "2", "1", "0", "0", "1", "0", "+1.00"],
+        ["Figure 2", "1", "0", "0", "0", "1", "0", "—"],
     ]
-    assert [line[:2] for line in tables_of(folded)[0][1:]] == [
-        ["Table 3", "never <seen>"],
-        ["Figure 2", "the farther the better"],
-    ]
-    assert "2 claims that are not measured" in folded
-    assert "<a href='#figure_02'>Figure 2</a>" in folded
+    assert page.index("<h2>At a glance") < page.index("<h2>Gains") < page.index("<h2>Claims")
+    assert page.index("b is best") < page.index("never &lt;seen&gt;") < page.index("the farther the better")
+    assert "<a href='#claims_figure_02'>Figure 2</a>" in page
+    assert "<h3 id='claims_figure_02'><a href='#figure_02'>Figure 2</a>" in page
+    assert "0 more are our own" in page
 
 
 def test_published_and_measured_stay_in_their_columns_as_published(page):
@@ -166,7 +167,7 @@ def test_gains_are_drawn_and_ranked(tmp_path, monkeypatch):
     assert set(gains["table"]) == {"Table 3"}
     assert gains[gains["column"] == "C"]["measured"].tolist() == [1.0, 2.0, 3.0]  # up is better
     assert re.search(r"<img alt='published and measured gains' src='data:image/png;base64,[\w+/=]{5000,}'>", page)
-    (ranks,) = [t for t in tables_of(page) if "rank correlation" in t[0]]
+    (ranks,) = [t for t in tables_of(page) if "rankings" in t[0]]
     assert [line for line in ranks[1:] if any(line[1:])] == [
         [name, "+1.00", "—", "—", "3", "4", "4"] for name in ("Table 3", "all")
     ]

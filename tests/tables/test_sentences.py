@@ -18,7 +18,6 @@ from dadlab.tables.sentences import (
     LATER,
     LESS,
     NOT_MEASURED,
-    ONE_SEED,
     OURS,
     OVER,
     Judged,
@@ -32,7 +31,6 @@ from dadlab.tables.sentences import (
     record_of,
     rows_in,
     value_of,
-    verdict_table,
 )
 from dadlab.tables.summary import published_on
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim
@@ -96,7 +94,7 @@ def test_a_sentence_is_as_good_as_its_worst_comparison(monkeypatch, tmp_path):
     holds, fails = said[1].verdicts
     assert Judged(said[0].sentence, (holds, None)).verdict == NOT_MEASURED
     assert Judged(said[0].sentence, (fails, None)).verdict == FAILS
-    assert len(verdict_table(said).data) == 6
+    assert [len(found["comparisons"]) for found in record_of(said)] == [len(found.verdicts) for found in said]
 
 
 def test_a_comparison_that_two_sentences_make_counts_once(monkeypatch, tmp_path):
@@ -106,16 +104,15 @@ def test_a_comparison_that_two_sentences_make_counts_once(monkeypatch, tmp_path)
     assert {found.verdicts[0].level for found in said} == {0.95}
 
 
-def test_one_turn_tells_nothing_and_its_effect_says_so():
+def test_one_turn_tells_nothing_and_its_record_says_so():
     """As a round of Table 7."""
     right = {"A": {0: np.ones(20)}}, {"A": {0: np.zeros(20)}}
     measured = replace(of_seeds(a=right[0], b=right[1]), turns="rounds")
     said = replace(claims(("a", "b", "A", 0.0, np.inf)), some=True, ours=True)
     judged = judge_sentences([said], measured)
     assert (judged[0].verdict, judged[0].verdicts[0].would_tell) == (OPEN, "at least 2 rounds")
-    assert verdict_table(judged).data["effect (points)"].iloc[0].endswith(ONE_SEED)
     (told,) = record_of(judged)
-    assert (told["some"], told["ours"]) == (True, True)
+    assert (told["some"], told["ours"], told["comparisons"][0]["seeds"]) == (True, True, 1)
 
 
 def test_rows_that_nobody_can_train_are_left_out_and_the_sentence_says_so(monkeypatch, tmp_path):
@@ -131,7 +128,7 @@ def test_rows_that_nobody_can_train_are_left_out_and_the_sentence_says_so(monkey
     assert some.verdicts[0].level == pytest.approx(1 - 0.05 / 3)  # those that cannot be made count
     assert (none.verdict, none.sentence.said) == (IMPOSSIBLE, "s (left out: N · c)")
     assert (later.verdict, later.sentence.said) == (NOT_MEASURED, "s")
-    assert verdict_table([none]).data.reset_index()["verdict"].tolist() == [IMPOSSIBLE]
+    assert [found["verdict"] for found in record_of([none])] == [IMPOSSIBLE]
 
 
 @pytest.mark.parametrize(("mark", "remark"), [("later", LATER), ("ours", OURS)])
@@ -206,7 +203,7 @@ def test_claims_of_one_text_are_one_sentence_and_keep_their_scale():
     assert [found.on for found in alike.sentence.comparisons] == ["cosine", "size"]
     assert (alike.verdict, small.verdict) == (HOLDS, FAILS)
     assert {found.level for found in (*alike.verdicts, *small.verdicts)} == {1 - 0.05 / 3}
-    assert verdict_table([alike]).data["effect (points)"].iloc[0].startswith("+0.050 [")
+    assert record_of([alike])[0]["comparisons"][0]["effect"]["mean"] == pytest.approx(0.05)
 
 
 def test_one_comparison_is_enough_for_a_sentence_that_says_some(monkeypatch, tmp_path):

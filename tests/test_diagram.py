@@ -6,7 +6,9 @@ import pytest
 import torch
 from test_plots import CLASSES, LABELS, PROBABILITIES, check
 
-from dadlab.diagram import Codes, code_colours, method_diagram
+from dadlab import diagram
+from dadlab.dataset import Dataset
+from dadlab.diagram import Codes, chosen_sample, code_colours, method_diagram
 from dadlab.examples import Made
 
 IMAGES = torch.rand(4, 3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -54,3 +56,34 @@ def test_like_codes_have_like_colours() -> None:
     assert ((colours >= 0) & (colours <= 1)).all()
     assert (colours[1:, 0] > colours[:-1, 0]).all()
     assert code_colours(entries[:, :1]).shape == (9, 3)
+
+
+def test_the_sample_shown_is_the_kept_one_that_fooled_the_teacher_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """φ's probability of class 0 is an image's light. Sample 1 fools it most but is lost, 2 the most of those kept."""
+    light = torch.tensor([[0.9, 0.9, 0.8, 0.9], [0.8, 0.8, 0.7, 0.8], [0.3, 0.1, 0.2, 0.4], [0.6, 0.2, 0.9, 0.5]])
+    stages = light[:, :, None, None, None].expand(4, 4, 3, 8, 8)
+    made = Made(*stages, None, torch.zeros(4, 2), torch.tensor([0, 3, 0, 0]), torch.ones(4))
+    pixels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    data = Dataset("val", CLASSES, pixels, torch.zeros(4, dtype=torch.long))
+
+    def teacher(images: torch.Tensor) -> torch.Tensor:
+        share = images.mean((1, 2, 3))
+        return torch.stack([share, 1 - share], 1).log()
+
+    monkeypatch.setattr(diagram, "held_out", lambda profile, split: data)
+    monkeypatch.setattr(diagram, "load_teacher", lambda *_: teacher)
+    monkeypatch.setattr(diagram, "load_discretizer", lambda _: None)
+    monkeypatch.setattr(diagram, "discretize_adversarially", lambda *_: made)
+    _, facts = chosen_sample()
+    assert (facts["index"], facts["class"]) == (2, CLASSES[0])
+    assert facts["probabilities"] == pytest.approx([80, 70, 20, 90], abs=0.01)
+
+
+def test_its_facts_count_codes(monkeypatch: pytest.MonkeyPatch, tiny_vqgan, tiny_teacher, photos40) -> None:
+    monkeypatch.setattr(diagram, "held_out", lambda profile, split: photos40)
+    monkeypatch.setattr(diagram, "load_teacher", lambda *_: tiny_teacher)
+    monkeypatch.setattr(diagram, "load_discretizer", lambda _: tiny_vqgan)
+    monkeypatch.setattr(Codes, "changed", lambda codes, sample: (7, 3))
+    _, facts = chosen_sample(count=2)
+    assert (facts["codes changed"], facts["codes changed by Q alone"]) == (7, 3)
+    assert facts["codes"] == tiny_vqgan.encode(photos40.images(torch.arange(1))).numel()

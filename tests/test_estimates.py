@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from dadlab.estimates import Estimate, accuracy, components, difference, rounded
+from dadlab.estimates import Components, Estimate, accuracy, components, difference, rounded
 
 RIGHT, WRONG = np.ones((5, 200), bool), np.zeros((5, 200), bool)
 
@@ -95,6 +95,14 @@ def test_components_are_those_the_values_were_made_of():
     seeds, images = rng.normal(0, 3, (300, 1)), rng.normal(0, 2, (1, 500))
     found = components(seeds + images + rng.normal(0, 5, (300, 500)))
     assert (found.seeds, found.images, found.rest) == pytest.approx((9, 4, 25), rel=0.2)
+
+
+def test_error_of_a_mean_by_hand():
+    """σ_s² / S + σ_i² / N + σ² / SN: each component once. Of ten seeds alone the degrees of freedom are nine."""
+    error, _ = Components(seeds=1.0, images=4.0, rest=25.0).spread(5, 100)
+    assert error**2 == pytest.approx(1 / 5 + 4 / 100 + 25 / 500)
+    assert Components(0.0, 0.0, 4.0).spread(4, 25)[0] == pytest.approx(0.2)
+    assert Components(1.0, 0.0, 0.0).spread(10, 50) == pytest.approx((0.1**0.5, 9))
 
 
 def test_a_wider_level_gives_a_wider_interval():

@@ -55,6 +55,31 @@ def test_intervals_of_many_pairs_are_wider():
     assert among["corrected"][0] < alone["low"] < alone["high"] < among["corrected"][1]
 
 
+def test_all_pairs_of_a_split_count_in_the_correction(profile, tmp_path, monkeypatch):
+    """Three pairs on each of two splits, and of errors; and it is the student named that is measured."""
+    methods, splits = ["plain", "kd", "dad"], ["v2", "sketch"]
+    right = {key: np.random.default_rng(k).random(60) < 0.5 for k, key in enumerate(itertools.product(methods, (0, 1)))}
+    wrong = {key: np.random.default_rng(k).random(60) for k, key in enumerate(right)}
+    students = set()
+
+    def made_up(run, runs_dir, splits):
+        students.add(run.student)
+        return {split: right[run.method, run.seed] for split in splits}
+
+    monkeypatch.setattr(module, "measure", made_up)
+    monkeypatch.setattr(module, "measure_corrupted", lambda run, runs_dir: {"fog": wrong[run.method, run.seed]})
+    monkeypatch.setattr(module, "mce_baseline", lambda data: None)
+    pairs = [*itertools.combinations(methods, 2)]
+    found = compare(profile, methods, [0, 1], splits, pairs, tmp_path, student="resnet_m", corruptions=True)
+    assert students == {"resnet_m"}
+    for told, values in ((found["differences"], right), (found["corruption_differences"], wrong)):
+        assert len(told) == len(pairs) * (len(splits) if values is right else 1)
+        for line in told:
+            first, second = (np.stack([values[line[name], seed] for seed in (0, 1)]) for name in ("first", "second"))
+            widened = difference(first, second, level=1 - 0.05 / 3)
+            assert line["corrected"] == [round(widened.low, 2), round(widened.high, 2)]
+
+
 def test_a_pair_outside_the_grid_stops_before_training(profile, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "measure", lambda *args: pytest.fail("trained"))
     with pytest.raises(ValueError, match="unknown method of a pair 'kdd': did you mean 'kd'"):

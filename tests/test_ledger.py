@@ -132,8 +132,10 @@ def test_verify_counts_photographs_answered_otherwise(tmp_path, capsys):
     assert (found["sketch"], found.sum()) == (3, 3)
     with np.load(folder / "corrupted.npz") as wrong:
         np.savez(folder / "corrupted.npz", **{**wrong, "fog": wrong["fog"] / 2})
-    found = verify(tmp_path / "runs", tmp_path / "ledger").set_index("split")["otherwise"]
-    assert (found["fog"], found.sum()) == (50, 53)
+    told = verify(tmp_path / "runs", tmp_path / "ledger").set_index("split")
+    assert (told.loc["fog", "otherwise"], told["otherwise"].sum()) == (50, 53)
+    assert told.loc["sketch", "here"] == pytest.approx(100 * right.mean())
+    assert 100 - told.loc["fog", "there"] == pytest.approx(2 * (100 - told.loc["fog", "here"]))  # errors were halved
     assert main(["verify", *where]) == 1
     said = capsys.readouterr().out
     assert f"{folder.name}, sketch: 3 of 200 answered otherwise" in said

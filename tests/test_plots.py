@@ -8,6 +8,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -157,6 +158,31 @@ def test_epsilon_curve_shows_rms(norm: str, rms: str) -> None:
         [0.0, 0.1, 8.0], {"val": curve, "val_context": curve}, [0.9, 0.8, 0.3], attack=Attack(norm=norm), chosen=8.0
     )
     check(figure, 3, "RMS change a pixel (1/255)", "0.1", rms, "val", "val_context", "kept (%)")
+
+
+LOPSIDED = Estimate(3.0, 2.0, 7.0)
+
+
+def reached(ax: Axes, axis: int) -> list[list[float]]:
+    """From where to where every error bar of the first series reaches, along an axis."""
+    _, _, (bars,) = ax.containers[0].lines
+    return [segment[:, axis].tolist() for segment in bars.get_segments()]
+
+
+def test_error_bars_reach_from_the_low_end_to_the_high_one() -> None:
+    gains = plots.gains({"dad": {"studio": LOPSIDED}}, drop={"studio": 0.0})
+    far = plots.distance_gain({"narrow": [plots.Point("studio", 1.0, LOPSIDED)]})
+    assert reached(gains.axes[0], 0) == reached(far.axes[0], 1) == [[2.0, 7.0]]
+
+
+def test_bands_are_the_intervals_and_shares_are_in_per_cent() -> None:
+    curve = plots.attack_curves({"PGD": {"kd": {0.1: LOPSIDED, 0.2: LOPSIDED}}}, clean={"kd": 84.0}).axes[0]
+    above, below, *_ = plots.epsilon_curve([0.1, 8.0], {"val": [LOPSIDED] * 2}, [0.9, 0.3], attack=Attack()).axes
+    for ax in (curve, above):
+        (band,) = ax.collections
+        assert band.get_paths()[0].get_extents().intervaly.tolist() == [2.0, 7.0]
+    assert curve.lines[1].get_ydata() == [84.0]  # without attack, at the left edge
+    assert below.lines[0].get_ydata().tolist() == pytest.approx([90, 30])
 
 
 def test_attack_curves_show_every_attack_method_and_radius():

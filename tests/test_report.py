@@ -2,10 +2,12 @@ from dataclasses import asdict
 
 import pytest
 
+from dadlab.estimates import Estimate
 from dadlab.files import ROOT
 from dadlab.profile import make_profile
 from dadlab.report import (
     beside,
+    gain_figure,
     markdown_claims,
     markdown_differences,
     markdown_methods,
@@ -29,7 +31,9 @@ def test_table_shows_mean_half_interval_and_mce():
 def test_an_ablation_stands_beside_the_main_result():
     rows = [{**RESULTS["rows"][0], "method": method} for method in ("kd", "dad")]
     ablation = {**RESULTS, "rows": rows, "mce": {m: {"mean": 70.0, "low": 69.0, "high": 71.0} for m in ("kd", "dad")}}
+    ablation["differences"] = [*RESULTS["differences"], {**RESULTS["differences"][0], "first": "plain"}]
     found = beside(RESULTS, ablation, "dad", "DAD, broad")
+    assert [d["first"] for d in found["differences"]] == ["dad", "DAD, broad"]
     assert "| KD | 50.0 ± 2.0 | 85.0 ± 2.0 |\n| DAD, broad | 50.0 ± 2.0 | 70.0 ± 1.0 |" in markdown_table(found)
     assert "| DAD, broad − KD | +3.0 [+1.0, +5.0] |" in markdown_differences(found, ["sketch"])
 
@@ -41,6 +45,7 @@ def test_methods_stand_side_by_side_the_best_first():
     ]
     errors = dict.fromkeys(means, RESULTS["mce"]["kd"])
     results = {**RESULTS, "rows": rows, "corruption_error": errors, "profile": asdict(make_profile())}
+    results["differences"] = [*RESULTS["differences"], {**RESULTS["differences"][0], "split": "studio", "mean": 9.0}]
     assert markdown_methods(results, ["sketch"]).splitlines()[2:] == [
         "| DAD | 2 | 53.0 ± 2.0 | 85.0 ± 2.0 | — |",
         "| KD | 1 | 50.0 ± 2.0 | 85.0 ± 2.0 | +3.0 [+1.0, +5.0] |",
@@ -54,6 +59,18 @@ def test_what_survives_the_correction_is_bold():
     assert "| +3.0 |" in markdown_differences({"differences": [{**bare, "corrected": [None, None]}]}, ["sketch"])
     for ends, told in (([-0.5, 6.5], "| +3.0 [+1.0, +5.0] |"), ([0.5, 5.5], "| **+3.0 [+1.0, +5.0]** |")):
         assert told in markdown_differences({"differences": [{**one, "corrected": ends}]}, ["sketch"])
+
+
+def test_gains_over_kd_are_drawn_on_single_splits_with_what_plain_loses_there(monkeypatch):
+    """Not those over other methods, and not on two splits together."""
+    drawn = {}
+    monkeypatch.setattr("dadlab.plots.gains", lambda found, drop: drawn.update(found=found, drop=drop))
+    top1 = {("plain", "studio"): 80.0, ("plain", "sketch"): 30.0, ("plain", "v2+sketch"): 50.0, ("kd", "sketch"): 40.0}
+    rows = [{"method": m, "split": s, "n": 9, "top1": {"mean": mean}} for (m, s), mean in top1.items()]
+    gain = {"first": "dad", "second": "kd", "split": "sketch", "mean": 3.0, "low": 1.0, "high": 6.0}
+    others = [{**gain, "second": "plain", "mean": 9.0}, {**gain, "split": "v2+sketch"}]
+    gain_figure({"rows": rows, "differences": [gain, *others]})
+    assert drawn == {"found": {"dad": {"sketch": Estimate(3.0, 1.0, 6.0)}}, "drop": {"studio": 0.0, "sketch": 50.0}}
 
 
 def test_readme_keeps_what_stands_around_the_markers(tmp_path):

@@ -89,6 +89,17 @@ def test_imagenet_c_is_read_not_drawn(toy_imagenet, tmp_path, monkeypatch):
     assert seen[75:] == ["c/snow/3"]
 
 
+def test_every_severity_counts_alike(toy_imagenet, tmp_path, monkeypatch):
+    """Right under the mildest and the strongest snow alone: wrong on three fifths."""
+    right = {"c/snow/1", "c/snow/5"}
+    monkeypatch.setattr(module, "measure", lambda run, _, splits: {name: np.array([name in right]) for name in splits})
+    run = Run(make_profile(data=f"imagenet:{toy_imagenet}", image_size=64), "plain")
+    run.folder(tmp_path).mkdir()
+    found = measure_corrupted(run, tmp_path)
+    assert found.pop("snow") == pytest.approx(3 / 5)
+    assert set(np.concatenate([*found.values()])) == {1.0}
+
+
 def test_answers_to_images_that_have_changed_are_not_todays(toy_imagenet, tmp_path, monkeypatch):
     """A shift that was copied by half and is completed; one that is deleted afterwards keeps its answers."""
     root = write_toy_imagenet(tmp_path / "data", corruptions=("fog",))
@@ -143,6 +154,17 @@ def test_own_images_are_corrupted_at_their_own_size(toy_imagenet, tmp_path, monk
     assert measure_corrupted(run, tmp_path)["fog"].tolist() == SHARES.tolist()
     assert len(seen) == 1
     assert (seen[0].name, seen[0].pixels.shape) == ("val", (20, 3, 48, 48))
+
+
+def test_images_that_have_changed_are_corrupted_anew(tmp_path, monkeypatch):
+    now, asked = ["one"], []
+    monkeypatch.setattr(module, "images_of", lambda data, split: now[0])
+    monkeypatch.setattr(module, "trained", lambda *args: None)
+    monkeypatch.setattr(module, "drawn_errors", lambda *args: asked.append(now[0]) or {"fog": SHARES})
+    Run(make_profile(), "plain").folder(tmp_path).mkdir()
+    for now[0] in ("one", "one", "two"):
+        measure_corrupted(Run(make_profile(), "plain"), tmp_path)
+    assert asked == ["one", "two"]
 
 
 def test_a_run_whose_mean_errors_alone_were_kept_is_measured_image_by_image(tmp_path, monkeypatch):

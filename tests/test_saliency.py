@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -46,6 +49,31 @@ def test_grad_cam_finds_what_a_class_is_made_of(tiny_student: Student) -> None:
     assert maps[0, 4:].max() == 0
     assert maps[1, :4, :4].max() == 0
     assert maps[1, 4:].min() > 0
+
+
+class Against(Corner):
+    """Of a class its quarter is what speaks against it."""
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
+        return -super().forward_head(features)
+
+
+def test_what_speaks_against_a_class_is_not_shown() -> None:
+    student = Student("resnet_s", 10).eval()
+    student.preprocess, student.net = nn.Identity(), Against()
+    assert (grad_cam(student, torch.ones(1, 3, 8, 8), torch.tensor([0])) == 0).all()
+
+
+def test_rollout_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two layers, a class token and two patches: with the residual paths the token has half of itself and of patch 1,
+    which has kept 3/4 of itself."""
+    first, second = ([[1, 0, 0], [0, 0.5, 0.5], [0, 0, 1]], [[0, 1, 0], [0, 1, 0], [0, 0, 1]])
+    layers = [torch.tensor([[layer]], dtype=torch.float32) for layer in (first, second)]
+    monkeypatch.setattr("dadlab.saliency._attention", lambda net: contextlib.nullcontext(layers))
+    patches = SimpleNamespace(grid_size=(1, 2))
+    net = SimpleNamespace(num_prefix_tokens=1, forward_features=nn.Identity(), patch_embed=patches)
+    maps = attention_rollout(SimpleNamespace(net=net, preprocess=nn.Identity()), torch.ones(1, 3, 8, 8))
+    assert maps.tolist() == [[[0.375, 0.125]]]
 
 
 def test_rollout_is_what_the_class_token_receives() -> None:

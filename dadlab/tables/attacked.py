@@ -57,13 +57,13 @@ def curves(
         runs_dir: where runs live.
     """
     drawn: dict[str, dict[str, dict[float, Estimate]]] = {column: {} for column in photographs}
-    clean = {}
+    clean, most = {}, 0 if 0 in photographs.values() else max(photographs.values())
     for row in (row for row in measured.rows if row.name[0] == block and row.key in measured.values):
         seeds = sorted(set.union(*(set(by_seed) for by_seed in measured.values[row.key].values())))
         for column, count in photographs.items():
             by_radius = {e: _stacked(row, seeds, column, e, count, runs_dir) for e in epsilons}
             drawn[column][row.method] = {epsilon: accuracy(right) for epsilon, right in by_radius.items()}
-        unharmed = _stacked(row, seeds, CLEAN, 0.0, max(photographs.values()), runs_dir)
+        unharmed = _stacked(row, seeds, CLEAN, 0.0, most, runs_dir)
         clean[row.method] = 100 * float(unharmed.mean())
     return drawn, clean
 

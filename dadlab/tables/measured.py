@@ -212,7 +212,7 @@ def is_there(row: Row, seed: int, runs_dir: Path, columns: Sequence[str]) -> boo
         asked = all(teacher_answered(row.profile, runs_dir, split) for split in splits or [home_split(data)])
         return asked and ("C" not in columns or corruptions_answered(row.profile, runs_dir))
     run = row.run(seed)
-    told = bool(splits) and answered(run, runs_dir, splits, corruptions="C" in columns)
+    told = bool(splits or "C" in columns) and answered(run, runs_dir, splits, corruptions="C" in columns)
     return told or run.weights(runs_dir).is_file()
 
 

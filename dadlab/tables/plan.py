@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from dadlab.compute import precision
-from dadlab.profile import PROFILES, Profile, nearest
+from dadlab.profile import PROFILES, Profile, make_profile, nearest
 from dadlab.tables.measured import TEACHER_SEED, is_there, with_teacher
 from dadlab.tables.published import PAPERS, load_table
 from dadlab.tables.rows import Row, read_rows
@@ -29,6 +29,7 @@ from dadlab.tables.rows import Row, read_rows
 _RESULTS = PAPERS / "dad" / "results"
 COSTS = {"bf16": _RESULTS / "method_cost.json", "no": _RESULTS / "method_cost_float32.json"}  # by `compute.precision`
 TABLES = tuple(number for number in range(1, 13) if number != 7)  # Table 7 times steps, and needs no runs
+_STEPS = ("data", "limit", "batch", "image_size")  # how large a step is, and how many an epoch has
 UNDER_ATTACK = 12  # wants students themselves, not their answers
 
 
@@ -72,7 +73,7 @@ def plan(
             absent = {seed for seed in seeds if ready.missing or not is_there(ready, seed, runs_dir, columns)}
             if absent:
                 _need(needed, row).add(number, absent)
-    lines = [need.line(timed.get(need.row.student, {})) for need in needed.values()]
+    lines = [need.line(timed.get(need.row.student, {}), make_profile(profile)) for need in needed.values()]
     return pd.DataFrame(lines, columns=["student", "method", "detail", "tables", "runs", "hours"])
 
 
@@ -88,9 +89,11 @@ class _Need:
         self.tables.add(table)
         self.seeds.update(seeds)
 
-    def line(self, timed: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-        """As `plan` returns it; `timed` has the cost of the student's methods."""
+    def line(self, timed: Mapping[str, Mapping[str, float]], usual: Profile) -> dict[str, Any]:
+        """As `plan` returns it; `timed` has the cost of the student's methods in runs of the usual profile."""
         row, minutes = self.row, timed.get(self.row.method, {}).get("minutes a run", math.nan)
+        alike = all(getattr(row.profile, name) == getattr(usual, name) for name in _STEPS)
+        minutes *= row.profile.epochs / usual.epochs if alike else math.nan
         return {
             "student": row.student,
             "method": row.method,

@@ -50,7 +50,7 @@ def table_part(name: str, record: dict[str, Any], where: str) -> str:
             column: max((row["cells"][column].get("n", 0) for row in record["rows"]), default=0) for column in columns
         }
         told += f" ε = {record['epsilon']:.3g} of pixels in [0, 1]; photographs: {_listed(counts)}."
-    made = f"{turns}, commit {record['commit']}, {html.escape(record['machine'])}"
+    made = html.escape(f"{turns}, commit {record['commit']}, {record['machine']}")
     title = f"<h2 id='{name}'>{named(name)}: {html.escape(record['title'])}</h2>"
     return f"{title}<p class=note>{told}</p>{scrolled(body)}<p class=note>{source}: {made}</p>"
 

@@ -110,12 +110,18 @@ def verdicts(records: dict[str, dict[str, Any]]) -> pd.DataFrame:
             "ours": claim.get("ours", False),
             "verdict": claim["verdict"],
             "comparisons": _comparisons(claim["comparisons"], record),
-            "against": (all if claim.get("some") else any)(_against(found, record) for found in claim["comparisons"]),
+            "against": _spoken_against(claim, record),
         }
         for name, record in records.items()
         for claim in record.get("claims", ())
     ]
     return pd.DataFrame(lines, columns=["table", "claim", "ours", "verdict", "comparisons", "against"])
+
+
+def _spoken_against(claim: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Whether the published numbers contradict a claim; not where all its comparisons were left out."""
+    against = [_against(found, record) for found in claim["comparisons"]]
+    return bool(against) and (all if claim.get("some") else any)(against)
 
 
 def _against(comparison: dict[str, Any], record: dict[str, Any]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +62,27 @@ def test_teacher_is_asked_again_where_images_came(tmp_path, files):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (32, 32), "red").save(path)
         assert len(answers.teacher_correct(profile, tmp_path, "val")) == 10 * count
+    assert answers.teacher_answered(profile, tmp_path, "val")
+    assert not answers.teacher_answered(replace(profile, image_size=48), tmp_path, "val")
+
+
+def test_another_teacher_of_the_same_name_is_asked_anew(tmp_path, files):
+    file = tmp_path / "teacher.safetensors"
+    shutil.copyfile(files["teacher"], file)
+    profile = make_profile(teacher=str(file))
+    answers.teacher_logits(profile, tmp_path, "a")
+    assert answers.teacher_answered(profile, tmp_path, "a")
+    file.write_bytes(b"other weights, of another length")
+    assert not answers.teacher_answered(profile, tmp_path, "a")
+
+
+def test_a_teacher_answers_among_the_labels_of_the_split(tmp_path, monkeypatch):
+    whole = load_split("fashion", "a")
+    some = replace(whole.take((whole.labels < 2).nonzero()[:, 0]), among=(0, 1))
+    outside = np.where(np.arange(10) == 7, 9.0, 5.0 * np.eye(10)[some.labels])  # 7 before the true label
+    monkeypatch.setattr(answers, "held_out", lambda *_: some)
+    monkeypatch.setattr(answers, "teacher_logits", lambda *_: outside)
+    assert answers.teacher_correct(make_profile(), tmp_path, "a").all()
 
 
 def test_student_logits_are_those_of_its_weights(tmp_path, tiny_student, monkeypatch):

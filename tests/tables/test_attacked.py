@@ -25,7 +25,8 @@ def asked(monkeypatch):
     def made_up(run, runs_dir, attack, epsilon, *, split, limit, norm="linf"):
         calls.append((run.method, run.student, run.seed, attack, epsilon, split, limit, norm))
         share = {"fgsm": RIGHT[run.method], "none": 0.9}.get(attack, 0.0)
-        return np.arange(limit) < share * limit
+        whole = limit or 400
+        return np.arange(whole) < share * whole
 
     monkeypatch.setattr(module, "measure_under_attack", made_up)
     return calls
@@ -78,3 +79,22 @@ def test_curves_are_those_of_the_rows_and_seeds_that_were_measured(asked, tmp_pa
         {method: 100 * share for method, share in RIGHT.items()}
     )
     assert clean == {"plain": 90.0, "dat": 90.0, "dad": 90.0}
+
+
+def test_curves_are_of_one_block_at_every_radius(asked, tmp_path):
+    measured = measure_rows(load_table(12), read_rows(12), [0], tmp_path, cells=module.attacked(0.03, COUNTS))
+    asked.clear()
+    module.curves(measured, "ViT-B", [0.01, 0.02], {"FGSM": 40}, tmp_path)
+    assert {(student, attack, epsilon) for _, student, _, attack, epsilon, *_ in asked} == {
+        ("vit_s", "fgsm", 0.01),
+        ("vit_s", "fgsm", 0.02),
+        ("vit_s", "none", 0.0),
+    }
+
+
+@pytest.mark.parametrize(("counts", "most"), [((40, 20), 40), ((0, 20), 0)])  # 0 is all
+def test_curves_begin_with_as_many_photographs_as_any_attack_has(asked, tmp_path, counts, most):
+    measured = measure(tmp_path)
+    asked.clear()
+    module.curves(measured, "ResNet50", [0.01], dict(zip(("FGSM", "PGD"), counts, strict=True)), tmp_path)
+    assert {limit for *_, attack, _, _, limit, _ in asked if attack == "none"} == {most}

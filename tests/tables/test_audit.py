@@ -46,6 +46,11 @@ def test_answers_count_among_the_labels_of_the_split(monkeypatch, tmp_path):
     assert list(classes.index) == list(some.classes[:2])
     assert classes["teacher"].tolist() == [0.0, 0.0]
     assert classes["kd"].tolist() == [100.0, 100.0]
+    monkeypatch.setattr(audit, "teacher_logits", lambda *_: outside + 5 * np.eye(10)[labels])
+    monkeypatch.setattr(audit, "student_logits", lambda run, *_: outside + 5 * np.eye(10)[abs(run.seed - labels)])
+    assert audit.audit(RUNS, ["a"], tmp_path)["expected"].tolist() == [0.0] * 4
+    classes = audit.by_class(RUNS, ["a"], tmp_path)
+    assert classes["kd"].tolist() == classes["plain"].tolist() == [50.0, 50.0]  # right with one seed of two
 
 
 def lines(method: str, values: list[tuple[float, float]], seeds: int = 2) -> list[dict]:
@@ -96,6 +101,13 @@ def test_what_the_lines_own_students_lie_above_it_is_taken_off():
     assert beyond == pytest.approx(10)
 
 
+def test_the_lines_own_students_are_no_farther_above_themselves():
+    """Each seed is left out of both, so that nothing is left of the difference, nor of its interval."""
+    line = pd.DataFrame(lines("plain", [(50, 48), (51, 47), (60, 66), (61, 63), (80, 78), (79, 80)]))
+    found = audit.above_the_line(line.query("method == 'plain 1'"), "h", line, "plain 1").loc["plain 1", "x"]
+    assert (found.mean, found.low, found.high) == pytest.approx((0, 0, 0), abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("method", "known"),
     [
@@ -137,3 +149,7 @@ def test_a_curve_counts_the_surest_first_and_averages_over_seeds(monkeypatch, tm
     assert found["kd"].tolist() == [100.0] * len(audit.SHARES)
     assert found["plain", "a", 0.25] == 100
     assert found["plain", "a", 1.0] == pytest.approx(100 * half.mean())
+    monkeypatch.setattr(audit, "teacher_logits", lambda *_: right)
+    plain = audit.audit(RUNS, ["a"], tmp_path).query("method == 'plain'")
+    assert plain["top-1 of surest 80%"].tolist() == pytest.approx([100 * half.sum() / round(0.8 * len(half))] * 2)
+    assert (plain["top-1 of surest 50%"] > 99).all()

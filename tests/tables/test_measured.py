@@ -197,6 +197,18 @@ def test_natural_shifts_are_scored_among_all_classes_too(toy_imagenet, files, tm
     assert "A-1000" in styled(measured).data["measured"]
 
 
+def test_of_corruption_alone_its_answers_are_enough(tmp_path):
+    """As `dadlab.ledger` unpacks them, without weights."""
+    row = next(row for row in read_rows(2) if row.name == ("ResNet50", "DAD"))
+    folder = row.run(0).folder(tmp_path)
+    folder.mkdir(parents=True)
+    assert not module.is_there(row, 0, tmp_path, ["C"])
+    np.savez(folder / "corrupted.npz", fog=np.zeros(3))
+    assert module.is_there(row, 0, tmp_path, ["C"])
+    assert not module.is_there(row, 0, tmp_path, ["C", "Stylized"])
+    assert not module.is_there(row, 0, tmp_path, [])  # nothing to answer: its weights are asked for
+
+
 def test_unknown_column_says_what_is_meant():
     with pytest.raises(ValueError, match="unknown column 'Sketchy': did you mean 'Sketch'"):
         module.measure_rows(load_table(1), [], [0], Path(), columns=["Sketchy"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from dadlab.dataset import Dataset
-from dadlab.tables.norm_distance import Norms, distances, norm_statistics, norm_w2
+from dadlab.tables.norm_distance import Norms, distances, norm_statistics, norm_w2, sliced
 
 
 def plain_images(values: list[int]) -> Dataset:
@@ -22,6 +23,18 @@ def test_statistics_are_means_over_batches():
     assert found.variance.tolist() == pytest.approx([0.25 * 64 / 63] * 3)  # unbiased over 4 × 4 × 4 values
     assert network[0].num_batches_tracked == 0
     assert network[0].momentum == 0.1
+
+
+def test_few_batches_are_drawn_from_the_whole_distribution():
+    """Not its first images, which may all be of one class."""
+    (found,) = norm_statistics(
+        nn.Sequential(nn.BatchNorm2d(3)), plain_images([0] * 50 + [255] * 50), batches=1, batch=20
+    )
+    assert 0.2 < float(found.mean[0]) < 0.8
+
+
+def test_sliced_distance_squares_what_is_moved():
+    assert sliced(np.zeros((2, 1)), np.array([[0.0], [2.0]])) == pytest.approx(2**0.5)  # half of it by 2: W₁ is 1
 
 
 def test_distance_of_a_shift_in_light_is_the_shift():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -120,6 +121,18 @@ def test_by_hand_too_records_go_where_those_of_the_profile_lie(path):
     source = "".join(cell.source for cell in nbformat.read(path, 4).cells)
     assert f"{{results_folder(profile)}}/{path.stem}.json" in source
     assert "papers/dad/results" not in source
+
+
+def test_what_was_done_by_other_code_or_with_other_parameters_is_done_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(overnight, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
+    monkeypatch.setattr(overnight, "_run", lambda *_: ("", 0.0))
+    path, code = write_notebook(tmp_path / "n.ipynb", ""), ["a"]
+    monkeypatch.setattr(overnight, "_code", lambda: code[0])
+    told = []
+    for code[0], x in (("a", 1), ("a", 1), ("b", 1), ("b", 2), ("b", 2)):
+        overnight.run_all({path: {"x": x}}, tmp_path / "executed")
+        told.append(said(capsys)["n"])
+    assert told == ["done", "done before", "done", "done", "done before"]
 
 
 def test_changed_code_is_other_code(tmp_path, monkeypatch):

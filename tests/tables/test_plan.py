@@ -32,6 +32,15 @@ def test_hours_are_those_of_this_machines_precision(tmp_path, monkeypatch):
     assert 2 * hours["bf16"] < hours["no"] == hours["fp16"]
 
 
+@pytest.mark.parametrize(
+    ("shared", "hours"), [({"epochs": 24}, 0.1), ({"epochs": 3}, 0.0125), ({"batch": 64}, None), ({"limit": 40}, None)]
+)
+def test_hours_are_of_as_many_epochs_as_are_asked_for(tmp_path, cost, shared, hours):
+    """Twelve were timed; steps of another size were not."""
+    found = plan(seeds=[0], tables=[3], runs_dir=tmp_path, cost=cost, shared=shared).set_index("method")
+    assert found.loc["kd", "hours"] == pytest.approx(hours or float("nan"), nan_ok=True)
+
+
 def test_what_is_there_is_not_needed(tmp_path, cost):
     (kd,) = [row for row in read_rows(3) if row.method == "kd"]
     weights = kd.run(1).weights(tmp_path)

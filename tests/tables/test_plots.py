@@ -7,7 +7,12 @@ import pytest
 
 from dadlab.estimates import Estimate
 from dadlab.plots import Point
-from dadlab.tables.plots import published_measured_each, robustness_and_trust, wasserstein_panels
+from dadlab.tables.plots import (
+    published_measured,
+    published_measured_each,
+    robustness_and_trust,
+    wasserstein_panels,
+)
 
 
 def test_every_table_has_a_panel_and_a_column_one_look_in_all():
@@ -20,6 +25,15 @@ def test_every_table_has_a_panel_and_a_column_one_look_in_all():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["C", "A"]
     assert len({ax.containers[0].lines[0].get_color() for ax in drawn}) == 1
     assert published_measured_each(pd.DataFrame(columns=names)).axes
+
+
+def test_a_point_is_the_published_gain_along_and_the_measured_one_up_with_its_interval():
+    line = {"table": "Table 1", "block": "b", "row": "r", "column": "A", "published": 9.0, "measured": 3.0}
+    gains = pd.DataFrame([{**line, "low": 2.0, "high": 7.0}])
+    for figure in (published_measured(gains), published_measured_each(gains)):
+        point, _, (bars,) = figure.axes[0].containers[0].lines
+        assert point.get_xydata().tolist() == [[9.0, 3.0]]
+        assert [segment.tolist() for segment in bars.get_segments()] == [[[9.0, 2.0], [9.0, 7.0]]]
 
 
 def test_panels_join_augmentations_in_order_of_distance_and_name_shifts_once():

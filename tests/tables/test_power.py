@@ -6,14 +6,15 @@ from dadlab.estimates import Components, components, difference
 from dadlab.tables.power import _fewest, _reach, would_tell
 
 
-def told(values: np.ndarray) -> str:
-    return would_tell(values, difference(values, 0 * values, scale=1), above=0, below=math.inf, level=0.95)
+def told(values: np.ndarray, above: float = 0, below: float = math.inf) -> str:
+    return would_tell(values, difference(values, 0 * values, scale=1), above=above, below=below, level=0.95)
 
 
 def test_number_of_seeds_that_would_tell_by_hand():
     """Images alike, two seeds at 0 and 2 points: σ_s² = 2; (t₁₇ + 0.84) √(2 / 18) = 0.98, but 1.02 with 17."""
     values = np.repeat([[0.0], [2.0]], 50, axis=1)
     assert told(values) == "18 seeds"
+    assert told(values, above=-50, below=2) == told(values, below=50) == "18 seeds"  # the nearer edge counts
 
 
 def test_where_images_are_too_few_more_images_are_asked_for():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+
+import pytest
 
 from dadlab.tables import measured as module
 from dadlab.tables.record import record
-from dadlab.tables.rows import NOT_YET
-from tables.made_up import made_up
+from dadlab.tables.rows import NOT_YET, Row
+from tables.made_up import PROFILE, made_up
 
 
 def test_record_follows_every_cell_to_its_runs(monkeypatch, tmp_path):
@@ -48,3 +51,29 @@ def test_one_seed_has_no_interval(monkeypatch, tmp_path):
     _, a, b, _ = record(made_up(monkeypatch, tmp_path, seeds=[0]))["rows"]
     assert "low" not in a["cells"]["ImageNet"]
     assert b["cells"]["ImageNet"]["gain"] == {"over": "N · a", "published": -10.0, "mean": -60.0}
+
+
+def gain_of(measured: module.Measured, name: str) -> dict:
+    (line,) = (line for line in record(measured)["rows"] if line["row"][1] == name)
+    return line["cells"]["ImageNet"].get("gain", {})
+
+
+def test_gains_are_over_the_first_published_row_unless_another_is_named(monkeypatch, tmp_path):
+    """Not over a control, though it stands first."""
+    control = Row(("N", "x"), PROFILE, "plain", "resnet_s")
+    own = Row(("D", "y"), PROFILE, "plain", "resnet_s", over="N · a")
+    measured = made_up(monkeypatch, tmp_path, there=("a", "b", "x", "y"), more=[control, own])
+    assert gain_of(measured, "y")["over"] == "N · a"
+    first = replace(measured, rows=[control, *(row for row in measured.rows if row is not control)])
+    assert {gain_of(first, name)["over"] for name in "xb"} == {"N · a"}
+
+
+def test_gains_are_over_the_seeds_that_both_rows_have(monkeypatch, tmp_path):
+    measured = made_up(monkeypatch, tmp_path)
+    del measured.values["N · a"]["ImageNet"][0]
+    assert gain_of(measured, "b") == {"over": "N · a", "published": -10.0, "mean": -60.0}
+
+
+def test_gains_have_the_scale_of_their_table(monkeypatch, tmp_path):
+    measured = replace(made_up(monkeypatch, tmp_path), scale=1.0)
+    assert gain_of(measured, "b")["mean"] == pytest.approx(-0.6)

@@ -19,10 +19,18 @@ def test_calibration_of_a_sure_and_right_model_is_near_zero():
     assert reliability.calibration_error(100 * said(1, 1, 0, 0), LABELS) == pytest.approx(100)
 
 
+def test_calibration_is_counted_in_fifteenths():
+    """Confidence of 0.62 lies in the tenth bin, of 0.68 in the eleventh; in tenths, both would be in the seventh."""
+    logits = np.log([[0.62, 0.38], [0.68, 0.32]])
+    assert reliability.calibration_error(logits, np.array([0, 1])) == pytest.approx(100 * (0.38 + 0.68) / 2)
+
+
 def test_the_surest_half_is_judged_alone():
     logits = np.array([[9.0, 0.0], [8.0, 0.0], [1.0, 0.0], [1.1, 0.0]])
     assert reliability.selective_accuracy(logits, LABELS, 0.5) == 100
     assert reliability.selective_accuracy(logits, LABELS, 1.0) == 50
+    two_of_three = reliability.selective_accuracy(logits[:3], np.array([0, 1, 0]), 0.6)  # 1.8 are two
+    assert two_of_three == 50
     with pytest.raises(ValueError, match="coverage"):
         reliability.selective_accuracy(logits, LABELS, 0)
 

@@ -173,6 +173,29 @@ def test_gains_are_drawn_and_ranked(tmp_path, monkeypatch):
     ]
 
 
+def bold_in(folder: Path, text: str) -> int:
+    """How much of the page is bold where every text of its records is this one."""
+    folder.mkdir()
+    record, figure = table_3(), {"commit": text, "machine": text, "missing": [text], "slopes": {text: text}}
+    record["rows"][0] |= {"row": [text], "what": text, "missing": text, "runs": {"0": text}}
+    record |= {"title": text, "machine": text, "commit": text, "profile": {"data": text}}
+    record["claims"][0]["claim"] = text
+    record["claims"][0]["comparisons"][0] |= {"first": text, "would_tell": text}
+    return written(folder, table_03=record, figure_02=figure).count("<b>")
+
+
+def test_no_text_of_a_record_is_markup(tmp_path):
+    assert bold_in(tmp_path / "plain", "x") == bold_in(tmp_path / "marked", "<b>") > 0
+
+
+def test_under_attack_the_page_says_how_strong_it_was_and_on_how_many_photographs(tmp_path):
+    """As many as the row with most, since a row that was not measured has none."""
+    record = table_3() | {"epsilon": 8 / 255}
+    record["rows"][1]["cells"]["A"]["n"], record["rows"][2]["cells"]["C"]["n"] = 200, 50
+    page = written(tmp_path, table_03=record)
+    assert "ε = 0.0314 of pixels in [0, 1]; photographs: ImageNet 0, V2 0, C 50, A 200." in page
+
+
 def test_figures_have_their_picture_and_their_numbers(page):
     assert "<h2 id='figure_02'>Figure 2</h2>\n<img" in page
     assert "href='results/figure_02.json'" in page

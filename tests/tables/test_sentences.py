@@ -97,6 +97,24 @@ def test_a_sentence_is_as_good_as_its_worst_comparison(monkeypatch, tmp_path):
     assert [len(found["comparisons"]) for found in record_of(said)] == [len(found.verdicts) for found in said]
 
 
+def test_a_comparison_that_two_sentences_make_counts_once(monkeypatch, tmp_path):
+    measured = made_up(monkeypatch, tmp_path)
+    both = [Claim(text, "N · a", "N · b", "ImageNet") for text in ("first", "second")]
+    said = judge_sentences([Sentence(claim.text, (claim,)) for claim in both], measured)
+    assert {found.verdicts[0].level for found in said} == {0.95}
+
+
+def test_one_turn_tells_nothing_and_its_record_says_so():
+    """As a round of Table 7."""
+    right = {"A": {0: np.ones(20)}}, {"A": {0: np.zeros(20)}}
+    measured = replace(of_seeds(a=right[0], b=right[1]), turns="rounds")
+    said = replace(claims(("a", "b", "A", 0.0, np.inf)), some=True, ours=True)
+    judged = judge_sentences([said], measured)
+    assert (judged[0].verdict, judged[0].verdicts[0].would_tell) == (OPEN, "at least 2 rounds")
+    (told,) = record_of(judged)
+    assert (told["some"], told["ours"], told["comparisons"][0]["seeds"]) == (True, True, 1)
+
+
 def test_rows_that_nobody_can_train_are_left_out_and_the_sentence_says_so(monkeypatch, tmp_path):
     """A row that was not run yet is another matter."""
     measured = made_up(monkeypatch, tmp_path, there=("a",))

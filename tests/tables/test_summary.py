@@ -92,6 +92,20 @@ def test_the_order_of_tables_does_not_count():
     assert (one["methods"], one["rankings"]) == (4, 6)
 
 
+def test_methods_are_ranked_within_a_table_alone():
+    """Another table's gains, of other sizes, leave the order as it is: 1 in each, and 1 in all."""
+    small = of_table("t", "N", "r", *ORDERED, columns="xy")
+    large = of_table("u", "N", "r", ("d", 10.0, 0.1), ("e", 20.0, 0.2), columns="xy")
+    assert rank_correlations(pd.concat([small, large]))["rank correlation"].tolist() == [1, 1, 1]
+
+
+def test_blocks_are_averaged_before_columns_are():
+    """Two blocks have x, of ρ 1 and −1, one has y, of ρ 1."""
+    turned = [("d", 1.0, -1.0), ("e", 2.0, -2.0)]
+    found = [of_table("t", "N", "r", *ORDERED, columns="xy"), of_table("t", "M", "r", *turned, columns="x")]
+    assert rank_correlations(pd.concat(found)).loc["t", "rank correlation"] == pytest.approx((0 + 1) / 2)
+
+
 def test_a_single_seed_is_not_ranked():
     found = of_table("t", "N", "r", *ORDERED)
     found.loc[found["row"] == "c", ["low", "high"]] = np.nan
@@ -113,12 +127,28 @@ def test_published_numbers_may_speak_against_a_sentence():
     assert found["against"].tolist() == [False, True, False, False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "edge", "against"),
+    [
+        ("a", "b", "below", True),
+        ("b", "a", "below", False),  # less is better, as 3 is
+        ("a", "a", "below", True),
+        ("a", "a", "above", True),
+    ],
+)
+def test_published_numbers_that_are_alike_are_neither_less_nor_more(first, second, edge, against):
+    rows = [{"row": [name], "cells": {"C": {"published": value}}} for name, value in (("a", 5.0), ("b", 3.0))]
+    claim = {"claim": "", "verdict": "", "comparisons": [{"first": first, "second": second, "on": "C", edge: 0.0}]}
+    assert verdicts({"t": {"rows": rows, "claims": [claim]}})["against"].tolist() == [against]
+
+
 def test_a_sentence_that_says_some_is_spoken_against_by_all_of_its_comparisons_alone():
     rows = [{"row": [name], "cells": {"A": {"published": value}}} for name, value in (("a", 5.0), ("b", 3.0))]
     both = [{"first": first, "second": second, "on": "A", "above": 0.0} for first, second in (("a", "b"), ("b", "a"))]
     said = [(some, part) for some in (False, True) for part in (both, both[1:])]
     claims = [{"claim": "c", "verdict": "x", "some": some, "comparisons": part} for some, part in said]
-    assert verdicts({"t": {"rows": rows, "claims": claims}})["against"].tolist() == [True, True, False, True]
+    claims += [{**claims[-1], "comparisons": []}]  # all of it left out
+    assert verdicts({"t": {"rows": rows, "claims": claims}})["against"].tolist() == [True, True, False, True, False]
 
 
 def test_what_is_our_own_is_not_counted_with_the_papers_claims():

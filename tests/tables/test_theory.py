@@ -47,6 +47,8 @@ def test_bounds_say_whether_they_hold_and_whether_they_say_anything():
     assert found.loc["far", told].tolist() == [True, False, True, False]
     lucky = theory.risk_bounds(RISKS, "p", W, empirical=0.3, slack=0.02)
     assert lucky.loc["near", told].tolist() == [False, True, True, True]
+    edge = theory.risk_bounds({"p": 0.5, "q": 1.0}, "p", {("p", "q"): 0.5}, empirical=0.5, slack=0.0)
+    assert edge.loc["q", told].tolist() == [True, False, True, False]  # that a risk is at most 1 says nothing
 
 
 def test_examples_within_the_radius_are_within_it_on_average():
@@ -54,4 +56,4 @@ def test_examples_within_the_radius_are_within_it_on_average():
     found = theory.lemma_3(start, start + np.array([[3.0, 4.0]]), 5.0)
     assert found == {"w(P, P*)": pytest.approx(5.0), "mean ‖x − x*‖": pytest.approx(5.0), "ε": 5.0, "holds": True}
     swapped = theory.lemma_3(np.array([[0.0], [1.0]]), np.array([[1.0], [0.0]]), 0.1)
-    assert (swapped["w(P, P*)"], swapped["mean ‖x − x*‖"]) == (0.0, 1.0)
+    assert (swapped["w(P, P*)"], swapped["mean ‖x − x*‖"], swapped["holds"]) == (0.0, 1.0, True)

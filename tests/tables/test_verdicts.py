@@ -49,6 +49,14 @@ def test_verdict_is_where_the_interval_lies(points, above, below, verdict):
     assert judge(shifted(points), WRONG, claims=4, above=above, below=below).verdict == verdict
 
 
+def test_an_interval_that_ends_on_the_edge_of_a_range_lies_outside():
+    """The range is open."""
+    effect = judge(shifted(5), WRONG, claims=4).effect
+    assert judge(shifted(5), WRONG, claims=4, above=effect.high).verdict == FAILS
+    assert judge(shifted(5), WRONG, claims=4, above=-9, below=effect.low).verdict == FAILS
+    assert judge(shifted(5), WRONG, claims=4, above=effect.low).verdict == OPEN
+
+
 def test_constant_difference_on_the_edge_cannot_be_told():
     found = judge(WRONG, WRONG, claims=1)
     assert (found.verdict, found.would_tell) == (OPEN, "nothing: the effect lies on the edge")
@@ -62,6 +70,13 @@ def test_none_of_fifty_twice_is_not_certainly_the_same():
     assert found.would_tell == "368 images"  # 1 − 0.025^(1 / n) < 0.01
     more = np.zeros((5, 368))
     assert judge(more, more, claims=1, below=1.0, above=-math.inf).verdict == HOLDS
+
+
+def test_all_of_fifty_may_still_be_fewer_of_all_others():
+    """A gain of 1 that may be −1 where it was not seen: two points for each point of what 50 photographs miss."""
+    found = judge(np.ones((5, 50)), np.zeros((5, 50)), claims=1, above=95)
+    assert (found.verdict, found.effect.high) == (OPEN, 100)
+    assert found.would_tell == "146 images"  # 2 (1 − 0.025^(1 / n)) < 0.05
 
 
 def test_equal_values_of_no_known_bound_tell_nothing():
@@ -83,6 +98,7 @@ def test_more_claims_widen_the_interval_and_can_undo_a_verdict():
 def test_one_seed_never_tells():
     found = judge(np.ones((1, 100)), np.zeros((1, 100)), claims=1)
     assert (found.verdict, found.would_tell) == (OPEN, "at least 2 seeds")
+    assert judge(np.ones((1, 1)), np.zeros((1, 1)), claims=1, turns="rounds").would_tell == "at least 2 rounds"
 
 
 def test_chance_alone_seldom_makes_a_verdict():

@@ -57,6 +57,8 @@ def chosen_sample(
 ) -> tuple[Figure, dict[str, Any]]:
     """DAD in one picture, and its numbers: of the first photographs the kept one that fooled φ most.
 
+    Where none is kept it is the very first.
+
     Args:
         profile: data, teacher, discretizer and attack; the default one unless told.
         split: whose photographs.

@@ -57,15 +57,24 @@ def curves(
         runs_dir: where runs live.
     """
     drawn: dict[str, dict[str, dict[float, Estimate]]] = {column: {} for column in photographs}
-    clean, most = {}, 0 if 0 in photographs.values() else max(photographs.values())
+    clean = {}
     for row in (row for row in measured.rows if row.name[0] == block and row.key in measured.values):
         seeds = sorted(set.union(*(set(by_seed) for by_seed in measured.values[row.key].values())))
         for column, count in photographs.items():
             by_radius = {e: _stacked(row, seeds, column, e, count, runs_dir) for e in epsilons}
             drawn[column][row.method] = {epsilon: accuracy(right) for epsilon, right in by_radius.items()}
-        unharmed = _stacked(row, seeds, CLEAN, 0.0, most, runs_dir)
+        unharmed = _stacked(row, seeds, CLEAN, 0.0, most(photographs), runs_dir)
         clean[row.method] = 100 * float(unharmed.mean())
     return drawn, clean
+
+
+def most(photographs: Mapping[str, int]) -> int:
+    """The largest of several counts of photographs, of which 0 is all.
+
+    >>> most({"FGSM": 200, "PGD": 0}), most({"FGSM": 200, "PGD": 100})
+    (0, 200)
+    """
+    return 0 if 0 in photographs.values() else max(photographs.values())
 
 
 def signs_of_masking(measured: Measured, epsilon: float, photographs: int, runs_dir: Path) -> dict[str, str]:

@@ -27,11 +27,17 @@ SHOWN = {
     "figure_03": {"kinds": "Over the photographs chosen among"},
     "theory": {
         "risks": "r(P) and r(P′): zero-one risk of every method on every distribution",
-        "within": "r(P, ε) and r_worst(P, ε): mean and largest risk over the distributions at hand within ε of P",
-        "bounds": "Lemmas 3.1 and 3.2: both sides, for every method and test distribution; informative below 1",
-        "lemma_3": "Lemma 3.3: w(P, P*) ≤ ε",
-        "lemma_4": "Both sides of Lemma 3.4",
-        "set_distances": "w(P′, <b>P</b>): the mean distance of a test distribution to a set",
+        "within": (
+            "r(P, ε) and r_worst(P, ε): mean and largest risk over the distributions at hand within ε of P; risk "
+            "has no unit, ε that of the judge's features"
+        ),
+        "bounds": (
+            "Lemmas 3.1 and 3.2: both sides, for every method and test distribution; informative below 1, if w's unit "
+            "were of a kind with risk, as 3.1 takes it"
+        ),
+        "lemma_3": "Lemma 3.3: w(P, P*) ≤ ε, over Euclidean distance of pixels in [0, 1]",
+        "lemma_4": "Both sides of Lemma 3.4, in units of the judge's features",
+        "set_distances": "w(P′, <b>P</b>): the mean distance of a test distribution to a set, in the same units",
     },
     "implication": {"gains": "Gain of students over those without teacher, points", "variation": "Over shifts, points"},
     "another_teacher": {

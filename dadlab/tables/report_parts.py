@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from dadlab.estimates import Estimate
 from dadlab.tables.published import TABLES, load_table
@@ -86,8 +88,11 @@ def absent_part(name: str) -> str:
 
 
 def image(png: bytes, about: str) -> str:
-    """A picture inside the page."""
-    return f"<img alt='{about}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
+    """A picture inside the page, as many inches wide as it was drawn."""
+    with Image.open(io.BytesIO(png)) as drawn:
+        width = drawn.width / drawn.info.get("dpi", (96,))[0]
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f"<img alt='{about}' style='width: {width:.2f}in' src='{source}'>"
 
 
 def scrolled(table: str) -> str:

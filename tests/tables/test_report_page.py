@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dadlab.files import ROOT
 from dadlab.tables import report_page
@@ -100,7 +101,7 @@ def written(folder: Path, **records: Any) -> str:
     """The page on records, with a picture of Figure 2."""
     results = folder / "results"
     results.mkdir()
-    (results / "figure_02.png").write_bytes(b"png")
+    Image.new("RGB", (500, 10)).save(results / "figure_02.png", dpi=(200, 200))
     for name, record in records.items():
         (results / f"{name}.json").write_text(json.dumps(record, sort_keys=True))
     return write_page(results, folder / "report.html").read_text()
@@ -166,7 +167,8 @@ def test_gains_are_drawn_and_ranked(tmp_path, monkeypatch):
     (gains,) = drawn
     assert set(gains["table"]) == {"Table 3"}
     assert gains[gains["column"] == "C"]["measured"].tolist() == [1.0, 2.0, 3.0]  # up is better
-    assert re.search(r"<img alt='published and measured gains' src='data:image/png;base64,[\w+/=]{5000,}'>", page)
+    drawn = r"<img alt='published and measured gains' style='width: \d+\.\d+in' src='data:image/png;base64,"
+    assert re.search(drawn + r"[\w+/=]{5000,}'>", page)
     (ranks,) = [t for t in tables_of(page) if "rankings" in t[0]]
     assert [line for line in ranks[1:] if any(line[1:])] == [
         [name, "+1.00", "—", "—", "3", "4", "4"] for name in ("Table 3", "all")
@@ -197,7 +199,7 @@ def test_under_attack_the_page_says_how_strong_it_was_and_on_how_many_photograph
 
 
 def test_figures_have_their_picture_and_their_numbers(page):
-    assert "<h2 id='figure_02'>Figure 2</h2>\n<img" in page
+    assert "<h2 id='figure_02'>Figure 2</h2>\n<img alt='figure_02' style='width: 2.50in'" in page
     assert "href='results/figure_02.json'" in page
     tables = tables_of(page)
     assert [["", "W2"], ["a: dad", "0.516"]] in tables

@@ -90,7 +90,9 @@ def _lines(claim: Any) -> list[str]:
         what, on = difference(found["first"], found["second"]), found["on"] + " ↓" * found["lower"]
         drawn, figures, tells = "", NOT_MEASURED, ""
         if "effect" in found:
-            drawn, figures, tells = interval(found, 1.05 * max(values) or 1.0), _figures(found), found["would_tell"]
+            whole = {"mean", "low", "high"} <= found["effect"].keys()  # a single number has no interval
+            drawn = interval(found, 1.05 * max(values) or 1.0) if whole else ""
+            figures, tells = _figures(found), found["would_tell"]
         texts = [*map(html.escape, (what, on, figures, f"{tells} would tell" if tells else ""))]
         lines.append(f"<tr><td>{texts[0]}<td>{texts[1]}<td>{drawn}<td class=figure>{texts[2]}<td>{texts[3]}</tr>")
     return lines
@@ -102,4 +104,6 @@ def _values(found: Mapping[str, Any]) -> list[float]:
 
 
 def _figures(found: Mapping[str, Any]) -> str:
+    if "mean" not in found["effect"]:
+        return "—"  # a gain over nothing, in per cent of it
     return printed(Estimate(**found["effect"]), found["scale"]) + ONE_SEED * (found.get("seeds") == 1)

@@ -72,6 +72,14 @@ def test_comparisons_say_rows_column_figures_and_what_would_tell():
     assert lines_of(claims_html({"claims": [claim(missing)]})) == []
 
 
+def test_what_has_no_interval_is_not_drawn():
+    number = {**compared(0, 0, 0), "effect": {"mean": 2.5}}
+    nothing = {**compared(0, 0, 0), "effect": {}}
+    part = claims_html({"claims": [claim(compared(1.0, 0.5, 2.0), number, nothing)]})
+    assert [line[3] for line in lines_of(part)] == ["+1.0 [+0.5, +2.0]", "+2.5", "—"]
+    assert part.count("<svg") == 1
+
+
 def test_a_claim_says_its_verdict_and_the_level_of_its_intervals():
     record = {"claims": [claim(compared(1.0, 0.5, 2.0, HOLDS), verdict=HOLDS)]}
     part = claims_html(record)

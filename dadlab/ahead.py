@@ -1,13 +1,13 @@
 """Work done ahead of time: worker processes compute what is needed next while the accelerator is busy.
 
-Nothing random happens here: item i is `function(items[i])` wherever and whenever it is computed.
+Nothing random happens here: what comes of an item is `function(item)` wherever and whenever it is computed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 import torch
@@ -18,32 +18,31 @@ _T = TypeVar("_T")
 
 
 class _Calls(Items):
-    def __init__(self, function: Callable[[Any], Any], items: Sequence[Any]):
-        self.function, self.items = function, items
+    def __init__(self, function: Callable[[Any], Any]):
+        self.function = function
 
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, position: int) -> Any:
+    def __getitem__(self, item: Any) -> Any:
         try:
-            return self.function(self.items[position])
+            return self.function(item)
         except ValueError as error:  # a line for the user, which the loader would bury in a worker's traceback
             return error
 
 
-def ahead(function: Callable[[Any], _T], items: Sequence[Any], workers: int) -> Iterator[_T]:
+def ahead(function: Callable[[Any], _T], items: Iterable[Any], workers: int) -> Iterator[_T]:
     """Results in order, computed by `workers` processes, each two items ahead; by this one where there are none.
 
-    So 2 × `workers` items are held, on Linux in shared memory: an item should be no more than is needed at once. On a
-    machine with GPUs tensors come in page-locked memory, ready to be copied without waiting.
+    So 2 × `workers` results are held, on Linux in shared memory: one should be no more than is needed at once. The
+    items are asked for as far ahead, by this process. On a machine with GPUs tensors come in page-locked memory, ready
+    to be copied without waiting.
     """
     if not workers:
         yield from map(function, items)
         return
     loader = DataLoader(
-        _Calls(function, items),
+        _Calls(function),
         batch_size=None,
-        num_workers=min(workers, max(1, len(items))),
+        sampler=items,
+        num_workers=min(workers, max(1, len(items))) if isinstance(items, Sized) else workers,
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader draws a seed that nobody uses; not from the global generator

@@ -14,8 +14,12 @@ are many: of normal logits with σ = 2.5 for 1,000 classes the top 64 hold 82 % 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
+import operator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -26,12 +30,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dadlab.ahead import ahead, usual_workers
-from dadlab.claims import clear, sweep, write_once, write_unclaimed
+from dadlab.claims import POLL, Claims, clear, sweep, write_once
 from dadlab.files import write_array, write_json
 from dadlab.fingerprints import fingerprint, module_fingerprint
 from dadlab.progress import track
 from dadlab.wrappers import device_of
 
+Place = tuple[int, int]  # view, shard
 SHARD = 16_384  # samples: 33 MB at 1,000 classes, seconds of work for a large teacher
 
 
@@ -59,11 +64,11 @@ class TeacherCache:
     def path(self, view: int, shard: int) -> Path:
         return self.home / f"view-{view:03d}-{shard:05d}.npy"
 
-    def shards(self) -> list[tuple[int, int]]:
+    def shards(self) -> list[Place]:
         """Every (view, shard)."""
         return [(view, shard) for view in range(self.views) for shard in range(-(-self.samples // SHARD))]
 
-    def missing(self) -> list[tuple[int, int]]:
+    def missing(self) -> list[Place]:
         return [place for place in self.shards() if not self.path(*place).is_file()]
 
     def rows(self, shard: int) -> Tensor:
@@ -111,12 +116,10 @@ def cache_teacher(
         ValueError: `top` is not below the number of classes; or the dataset no longer draws the views it was made of.
     """
     cache = open_cache(dataset, teacher_fingerprint(teacher), folder, views=views, top=top, temperature=temperature)
-    make = functools.partial(_make, cache, dataset, teacher, top, batch)
-    todo = {cache.path(*place): functools.partial(make, *place) for place in cache.missing()}
-    for path in track(todo, f"teacher on {dataset.name}, shards of views"):
-        write_unclaimed(path, todo[path])
-    for path in todo:  # those that another process had begun: it has finished, or was killed
-        write_once(path, todo[path])
+    said = f"teacher on {dataset.name}, shards of views"
+    while missing := cache.missing():
+        if not _fill(cache, dataset, teacher, top, batch, track(missing, said)):
+            time.sleep(POLL)  # others have begun them: they finish, or are killed
     sweep(cache.home)
     return cache
 
@@ -151,37 +154,52 @@ def teacher_fingerprint(teacher: nn.Module) -> str:
 
 
 @torch.inference_mode()
-def teacher_logits(dataset: Samples, teacher: nn.Module, rows: Tensor, view: int, batch: int) -> Tensor:
-    """(N, C) logits of one view of the given samples; in half precision on a GPU, as they are stored.
+def asked(teacher: nn.Module, images: Tensor) -> Tensor:
+    """Logits (B, C) on the CPU; of a teacher on a GPU computed in half precision, as they are stored.
 
     A batch that overflows it, as a network trained in bfloat16 may, is asked again in single precision.
     """
     device = device_of(teacher)
-    images = ahead(functools.partial(dataset.images, view=view), rows.split(batch), usual_workers())
-
-    def asked(part: Tensor, half: bool) -> Tensor:
+    images = images.to(device, non_blocking=True)
+    for half in (True, False) if device.type == "cuda" else (False,):
         with torch.autocast(device.type, torch.float16, enabled=half):
-            logits = teacher(part).float()
-        return asked(part, False) if half and not logits.isfinite().all() else logits.cpu()
+            logits = teacher(images).float().cpu()
+        if logits.isfinite().all():
+            break
+    return logits
 
-    return torch.cat([asked(part.to(device, non_blocking=True), device.type == "cuda") for part in images])
+
+def _fill(
+    cache: TeacherCache, dataset: Samples, teacher: nn.Module, top: int, batch: int, places: Iterable[Place]
+) -> int:
+    """Make the shards that no other process makes now, in one stream of batches: no reader stops between two of them.
+
+    Returns how many.
+    """
+
+    def batches() -> Iterator[tuple[Place, Tensor]]:
+        for place in places:
+            if claims.take(cache.path(*place)):
+                yield from ((place, rows) for rows in cache.rows(place[1]).split(batch))
+
+    made = 0
+    with Claims() as claims:
+        stream = ahead(functools.partial(_read, dataset), batches(), usual_workers())
+        for (view, shard), parts in itertools.groupby(stream, key=operator.itemgetter(0)):
+            path = cache.path(view, shard)
+            clear(path)
+            logits = torch.cat([asked(teacher, images) for _, images in parts])
+            if not logits.half().isfinite().all():
+                raise ValueError(f"{cache.home}: the teacher's answers overflow half precision; scale them")
+            write_array(path, _summary(logits, top, cache.temperature) if top else logits.half().numpy())
+            claims.give_back(path)
+            made += 1
+    return made
 
 
-def _make(
-    cache: TeacherCache,
-    dataset: Samples,
-    teacher: nn.Module,
-    top: int,
-    batch: int,
-    view: int,
-    shard: int,
-) -> None:
-    path = cache.path(view, shard)
-    clear(path)
-    logits = teacher_logits(dataset, teacher, cache.rows(shard), view, batch)
-    if not logits.half().isfinite().all():
-        raise ValueError(f"{cache.home}: the teacher's answers overflow half precision; scale them")
-    write_array(path, _summary(logits, top, cache.temperature) if top else logits.half().numpy())
+def _read(dataset: Samples, what: tuple[Place, Tensor]) -> tuple[Place, Tensor]:
+    place, rows = what
+    return place, dataset.images(rows, place[0])
 
 
 def _mapped(path: Path) -> np.ndarray:

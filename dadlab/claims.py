@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from dadlab.progress import track
 
-_POLL = 0.5
+POLL = 0.5  # seconds between two looks at what others do
 _CLAIM = ".claim"
 _CLAIMED = ("shard-", "view-", "manifest.json.", "agreement.txt.")  # how names of such files begin
 _GONE = (errno.ESTALE, errno.ENOENT)  # what NFS says of a file that its owner removed between our opening and locking
@@ -46,6 +46,28 @@ def claim(path: Path) -> Iterator[bool]:
         lock.release()
 
 
+class Claims(contextlib.AbstractContextManager["Claims"]):
+    """Claims to several files at once, each until it is given back or the block ends."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, contextlib.ExitStack] = {}
+
+    def take(self, path: Path) -> bool:
+        """Claim a file that is missing; False where it is there, or another process writes it now."""
+        with contextlib.ExitStack() as taken:
+            if not taken.enter_context(claim(path)) or path.is_file():
+                return False
+            self._held[path] = taken.pop_all()
+        return True
+
+    def give_back(self, path: Path) -> None:
+        self._held.pop(path).close()
+
+    def __exit__(self, *raised: object) -> None:
+        for path in list(self._held):
+            self.give_back(path)
+
+
 def write_unclaimed(path: Path, write: Callable[[], Any]) -> bool:
     """Write a file that is missing; False where another process writes it now."""
     with claim(path) as mine:
@@ -59,7 +81,7 @@ def write_once(path: Path, write: Callable[[], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     while not path.is_file():
         if not write_unclaimed(path, write):
-            time.sleep(_POLL)
+            time.sleep(POLL)
 
 
 def clear(path: Path) -> None:
@@ -117,5 +139,5 @@ def fill(
             if not said:
                 print(f"{what}: waiting for {len(missing)} that other processes have claimed", flush=True)
             said = True
-            time.sleep(_POLL)
+            time.sleep(POLL)
     sweep(paths[0].parent)

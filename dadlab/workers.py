@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from dadlab.ahead import cores
-from dadlab.claims import sweep
+from dadlab.claims import POLL, sweep
 from dadlab.compute import Compute, compute_on, share_memory
 from dadlab.data import training_split
 from dadlab.discretizer import load_discretizer
@@ -34,7 +34,6 @@ from dadlab.progress import track
 from dadlab.store import AGREEMENT, Store, read_manifest
 from dadlab.teacher import load_teacher
 
-_POLL = 0.5
 _STARTED: dict[Path, Workers] = {}  # none is lost when a notebook's cell runs again
 
 
@@ -159,7 +158,7 @@ def watch(workers: Workers, folder: Path) -> None:
 def _finished(workers: Workers, folder: Path) -> Iterator[int]:
     while not (folder / "manifest.json").is_file():
         _check(workers, f"{folder}: not begun")
-        time.sleep(_POLL)
+        time.sleep(POLL)
     store = Store(folder, read_manifest(folder)["shards"])
     yield from track(_arriving(workers, store), "shards", store.shards)
 
@@ -174,7 +173,7 @@ def _arriving(workers: Workers, store: Store) -> Iterator[int]:
         seen |= there
         if ended and len(seen) < store.shards:
             _check(workers, f"{store.folder}: {store.shards - len(seen)} of {store.shards} shards missing")
-        time.sleep(_POLL)
+        time.sleep(POLL)
 
 
 def _check(workers: Workers, what: str) -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from dadlab import cache as module
-from dadlab.cache import cache_teacher, teacher_logits
+from dadlab.cache import asked, cache_teacher, open_cache, teacher_fingerprint
 from dadlab.claims import claim
-from dadlab.files import write_json
+from dadlab.files import write_array, write_json
 from dadlab.losses import kl_divergence
 from dadlab.profile import make_profile
 from dadlab.students import Student
@@ -60,11 +60,15 @@ def test_views_differ(photos40, tiny_teacher, tmp_path):
     assert not torch.equal(cache(torch.arange(40), 0), cache(torch.arange(40), 1))
 
 
+def first_view(dataset, teacher):
+    """The teacher's logits (N, C) for the first view of every sample."""
+    return asked(teacher, dataset.images(torch.arange(len(dataset)), 0))
+
+
 @pytest.mark.parametrize("batch", [1, 7, 40, 64])
-def test_any_batch_size_gives_the_same_logits(photos40, tiny_teacher, batch):
-    rows = torch.arange(40)
-    expected = teacher_logits(photos40, tiny_teacher, rows, 0, 16)
-    torch.testing.assert_close(teacher_logits(photos40, tiny_teacher, rows, 0, batch), expected)
+def test_any_batch_size_gives_the_same_logits(photos40, tiny_teacher, tmp_path, batch):
+    cache = cache_teacher(photos40, tiny_teacher, tmp_path, views=1, batch=batch)
+    torch.testing.assert_close(cache(torch.arange(40), 0), first_view(photos40, tiny_teacher), rtol=1e-3, atol=1e-3)
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def small_shards(monkeypatch):
 def test_shards_join_to_the_same_logits(photos40, tiny_teacher, tmp_path):
     cache, rows = cache_teacher(photos40, tiny_teacher, tmp_path, views=1), torch.tensor([39, 0, 16, 15, 39, 31])
     assert len(list(cache.home.glob("*.npy"))) == 3
-    expected = teacher_logits(photos40, tiny_teacher, rows, 0, 40)
+    expected = first_view(photos40, tiny_teacher)[rows]
     torch.testing.assert_close(cache(rows, 0), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -91,11 +95,14 @@ def test_resumes_with_the_missing_shard_alone(photos40, tiny_teacher, tmp_path, 
     home = cache_teacher(photos40, tiny_teacher, tmp_path, views=3).home
     whole = {path.name: path.read_bytes() for path in home.iterdir()}
     (home / "view-001-00002.npy").unlink()
-    made = []
+    drawn = []
     monkeypatch.setattr(
-        module, "teacher_logits", lambda d, t, r, v, b: made.append((v, r.tolist())) or teacher_logits(d, t, r, v, b)
+        "dadlab.dataset.square_views",
+        lambda i, index, view: drawn.append((view, index.tolist())) or augment(i, index, view),
     )
     cache_teacher(photos40, tiny_teacher, tmp_path, views=3)
+    probe, *made = drawn
+    assert probe == (0, [0, 10, 20, 30])
     assert made == [(1, list(range(32, 40)))]
     assert {path.name: path.read_bytes() for path in home.iterdir()} == whole
 
@@ -112,23 +119,20 @@ def test_more_views_add_to_the_same_folder(photos40, tiny_teacher, tmp_path):
 def test_two_processes_share_the_work_and_a_dead_one_leaves_nothing_locked(
     photos40, tiny_teacher, tmp_path, monkeypatch
 ):
-    """While this process makes its first shard, another holds the second and dies: it is made in the end."""
-    real, held = teacher_logits, []
+    """While this process makes the others, another holds the second shard and dies: it is made in the end."""
+    real, made = write_array, []
+    other = claim(open_cache(photos40, teacher_fingerprint(tiny_teacher), tmp_path, views=1).path(0, 1))
+    assert other.__enter__()
 
-    def first_time(dataset, teacher, rows, view, batch):
-        if not held:
-            (home,) = tmp_path.iterdir()
-            held.append(claim(home / "view-000-00001.npy"))
-            assert held[0].__enter__()
-        elif len(held) == 1 and rows[0] == 32:
-            held[0].__exit__(None, None, None)
-        made.append(int(rows[0]))
-        return real(dataset, teacher, rows, view, batch)
+    def write(path, rows):
+        made.append(path.name)
+        real(path, rows)
+        if len(made) == 2:
+            other.__exit__(None, None, None)
 
-    made: list[int] = []
-    monkeypatch.setattr(module, "teacher_logits", first_time)
+    monkeypatch.setattr(module, "write_array", write)
     cache = cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
-    assert made == [0, 32, 16]
+    assert made == [f"view-000-0000{shard}.npy" for shard in (0, 2, 1)]
     assert cache(torch.arange(40), 0).shape == (40, 10)
     assert not list(cache.home.glob(".*"))
 
@@ -137,7 +141,7 @@ def test_two_processes_share_the_work_and_a_dead_one_leaves_nothing_locked(
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_top_logits_keep_their_probabilities_and_the_rest_its_mass(photos40, tiny_teacher, tmp_path, top, temperature):
     rows = torch.arange(40)
-    logits = 20 * teacher_logits(photos40, tiny_teacher, rows, 0, 40)
+    logits = 20 * first_view(photos40, tiny_teacher)
     sharper = ScaledTeacher(tiny_teacher.student)
     cache = cache_teacher(photos40, sharper, tmp_path, views=1, top=top, temperature=temperature)
     exact, found = (x.div(temperature).softmax(1) for x in (logits, cache(rows, 0)))
@@ -151,7 +155,7 @@ def test_top_logits_belong_to_any_of_a_thousand_classes(photos40, tmp_path):
     torch.manual_seed(0)
     teacher, thousand = StudentTeacher(Student("resnet_s", 1000)), replace(photos40, classes=("thing",) * 1000)
     cache, rows = cache_teacher(thousand, teacher, tmp_path, views=1, top=5), torch.arange(40)
-    wanted = teacher_logits(thousand, teacher, rows, 0, 40).topk(5).indices
+    wanted = first_view(thousand, teacher).topk(5).indices
     assert wanted.max() > 255
     assert torch.equal(cache(rows, 0).topk(5).indices.sort().values, wanted.sort().values)
 
@@ -159,7 +163,7 @@ def test_top_logits_belong_to_any_of_a_thousand_classes(photos40, tmp_path):
 def test_gradient_of_the_loss_errs_among_the_small_logits_alone(photos40, tiny_teacher, tmp_path):
     rows, temperature, surer = torch.arange(40), 4.0, ScaledTeacher(tiny_teacher.student)
     cache = cache_teacher(photos40, surer, tmp_path, views=1, top=4, temperature=temperature)
-    teacher = teacher_logits(photos40, surer, rows, 0, 40)
+    teacher = first_view(photos40, surer)
     student = torch.randn(40, 10, generator=torch.Generator().manual_seed(0), requires_grad=True)
     exact, found = (
         torch.autograd.grad(kl_divergence(student, logits, temperature=temperature), student)[0]
@@ -291,3 +295,22 @@ def test_a_killed_process_leaves_nothing_in_the_cache(photos40, tiny_teacher, tm
     half = next((tmp_path / "killed").glob("*/.view-000-00000.npy.*"))
     (half.parent / ".manifest.json.half").touch()
     assert contents("killed") == contents("undisturbed")
+
+
+def test_readers_see_one_stream_of_all_shards(photos40, tiny_teacher, tmp_path, monkeypatch):
+    """Processes that read ahead are started once, and read the next shard while one is computed."""
+    monkeypatch.setattr(module, "SHARD", 16)
+    monkeypatch.setattr(module, "usual_workers", lambda: 2)
+    started, real = [], module.ahead
+    monkeypatch.setattr(module, "ahead", lambda *given: started.append(1) or real(*given))
+    ahead_of_it = []
+    monkeypatch.setattr(
+        module, "clear", lambda path: ahead_of_it.append(sorted(p.name for p in path.parent.glob(".view-*.claim")))
+    )
+    cache = cache_teacher(photos40, tiny_teacher, tmp_path, views=2, batch=8)
+    assert len(started) == 1
+    assert all(len(claims) > 1 for claims in ahead_of_it[:3])
+    for view in range(2):
+        expected = tiny_teacher(augment(photos40.images(torch.arange(40)), torch.arange(40), view))
+        torch.testing.assert_close(cache(torch.arange(40), view), expected, rtol=1e-3, atol=1e-3)
+    assert not list(cache.home.glob(".*"))

@@ -81,7 +81,7 @@ def test_a_claim_dies_with_its_process_and_what_it_left_is_swept(tmp_path, name)
 
 
 def test_a_file_is_written_once_and_whoever_comes_later_waits(tmp_path, monkeypatch):
-    monkeypatch.setattr("dadlab.claims._POLL", 0.01)
+    monkeypatch.setattr("dadlab.claims.POLL", 0.01)
     path, written = tmp_path / "new" / "manifest.json", []
 
     def write(number: int) -> None:
@@ -137,7 +137,7 @@ def test_every_file_is_made_once_by_workers_that_share(paths):
 
 
 def test_it_waits_for_the_others_and_takes_over_from_the_dead(paths, monkeypatch, capsys):
-    monkeypatch.setattr("dadlab.claims._POLL", 0.01)
+    monkeypatch.setattr("dadlab.claims.POLL", 0.01)
     process = subprocess.Popen([sys.executable, "-c", _HOLD, str(paths[3])], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()

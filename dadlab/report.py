@@ -1,7 +1,7 @@
-"""Tables for people: Markdown from result files; `python -m dadlab.report` renews README's tables and figure.
+"""Tables for people: Markdown from result files; `python -m dadlab.report` renews them in README and FINDINGS.
 
-README has three places for them, each between `<!-- PLACE:begin -->` and `<!-- PLACE:end -->`: `results` for the main
-experiment, `methods` for all methods side by side, `claims` for what became of the first paper's claims.
+A page has places for them, each between `<!-- PLACE:begin -->` and `<!-- PLACE:end -->`: `results` for an experiment,
+`methods` for all methods side by side, `claims` for what became of the first paper's claims.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from dadlab.estimates import Estimate
 from dadlab.methods import METHODS
 from dadlab.profile import make_profile
 from dadlab.style import title_of
-from dadlab.tables.summary import AGAINST, named, read_records, tally, verdicts
-from dadlab.tables.verdicts import FAILS, HOLDS
+from dadlab.tables.sentences import IMPOSSIBLE, NOT_MEASURED
+from dadlab.tables.summary import AGAINST, counted, named, read_records, tally, verdicts
+from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
 
+README, FINDINGS = "README.md", "papers/FINDINGS.md"
+IN_SHORT = ("plain", "kd", "kd_two_views", "dad_q", "dad", "augmix", "dad_augmix")  # methods of README's table
 CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}
 
 
@@ -40,17 +44,22 @@ def markdown_table(results: dict[str, Any]) -> str:
     return _table(head, lines)
 
 
-def markdown_methods(results: dict[str, Any], splits: list[str]) -> str:
-    """All methods, the best on the first split first: what a step costs, top-1 with half its interval, the error under
+def markdown_methods(results: dict[str, Any], splits: list[str], methods: Sequence[str] = ()) -> str:
+    """Methods, the best on the first split first: what a step costs, top-1 with half its interval, the error under
     corruption, and on the first split how far DAD is ahead.
 
     Passes are the student's forward ones a clean image (`dadlab.cost`).
+
+    Args:
+        results: what `compare` returned.
+        splits: columns.
+        methods: lines; all unless told.
     """
     cells = {(row["method"], row["split"]): row["top1"] for row in results["rows"]}
     ahead = {d["second"]: d for d in results["differences"] if (d["first"], d["split"]) == ("dad", splits[0])}
     profile = make_profile(**results["profile"])
     lines = []
-    for method in sorted(_in_order(results, "method"), key=lambda method: -cells[method, splits[0]]["mean"]):
+    for method in sorted(methods or _in_order(results, "method"), key=lambda name: -cells[name, splits[0]]["mean"]):
         passes = f"{step_cost(METHODS[method], profile).forward:g}"
         tested = [_top1(cells[method, split]) for split in splits]
         apart = _difference(ahead[method]) if method in ahead else "—"
@@ -117,17 +126,25 @@ def markdown_claims(records: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def update_readme(readme: Path, place: str, text: str) -> None:
-    """Write a text between README's markers `<!-- PLACE:begin -->` and `<!-- PLACE:end -->`.
+def claims_in_short(records: dict[str, dict[str, Any]]) -> str:
+    """How many of a paper's claims have which verdict, in a sentence."""
+    count = counted(records).sum()
+    told = f"{count[HOLDS]} hold here, {count[FAILS]} do not, {count[OPEN]} {OPEN}"
+    rest = f"{count[NOT_MEASURED]} are {NOT_MEASURED}, and {count[IMPOSSIBLE]} {IMPOSSIBLE}"
+    return f"Of {count['claims']} claims that the first paper makes of its tables {told}, {rest}.\n"
+
+
+def update_page(page: Path, place: str, text: str) -> None:
+    """Write a text between a page's markers `<!-- PLACE:begin -->` and `<!-- PLACE:end -->`.
 
     Raises:
         ValueError: the markers are missing.
     """
-    whole = Path(readme).read_text()
+    whole = Path(page).read_text()
     marks = re.compile(rf"(<!-- {place}:begin -->\n).*?(<!-- {place}:end -->)", re.DOTALL)
     if not marks.search(whole):
-        raise ValueError(f"{readme}: the markers '{place}:begin' and '{place}:end' are missing")
-    Path(readme).write_text(marks.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", whole))
+        raise ValueError(f"{page}: the markers '{place}:begin' and '{place}:end' are missing")
+    Path(page).write_text(marks.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", whole))
 
 
 def gain_figure(results: dict[str, Any]) -> Figure:
@@ -142,22 +159,25 @@ def gain_figure(results: dict[str, Any]) -> Figure:
     return plots.gains(gains, drop=drop)
 
 
-def readme_parts(results: Path) -> dict[str, str]:
-    """What stands in each of README's places, from the records in a folder."""
+def page_parts(results: Path) -> dict[tuple[str, str], str]:
+    """What stands in each place of each page, from the records in a folder: (page, place) → text."""
     named = ("main", "broad", "methods_resnet_s")
     main, broad, methods = (json.loads((results / f"{name}.json").read_text()) for name in named)
-    tables = beside(main, broad, "dad", "DAD, broad discretizer")
+    tables, records = beside(main, broad, "dad", "DAD, broad discretizer"), read_records(results)
     told = markdown_table(tables), markdown_differences(tables, ["rendition+sketch", "studio", "context"])
     shown = ["rendition+sketch", "context", "stylized", "studio"]
     return {
-        "results": "\n".join(told),
-        "methods": markdown_methods(methods, shown),
-        "claims": markdown_claims(read_records(results)),
+        (README, "results"): markdown_methods(methods, shown, IN_SHORT),
+        (README, "claims"): claims_in_short(records),
+        (FINDINGS, "results"): "\n".join(told),
+        (FINDINGS, "methods"): markdown_methods(methods, shown),
+        (FINDINGS, "claims"): markdown_claims(records),
     }
 
 
 if __name__ == "__main__":
-    place = Path("papers/dad/results")
-    for name, text in readme_parts(place).items():
-        update_readme(Path("README.md"), name, text)
-    gain_figure(json.loads((place / "main.json").read_text())).savefig(place / "gain.png", dpi=200, bbox_inches="tight")
+    results = Path("papers/dad/results")
+    for (page, place), text in page_parts(results).items():
+        update_page(Path(page), place, text)
+    picture = gain_figure(json.loads((results / "main.json").read_text()))
+    picture.savefig(results / "gain.png", dpi=200, bbox_inches="tight")

@@ -1,3 +1,4 @@
+import re
 from dataclasses import asdict
 
 import pytest
@@ -6,14 +7,17 @@ from dadlab.estimates import Estimate
 from dadlab.files import ROOT
 from dadlab.profile import make_profile
 from dadlab.report import (
+    FINDINGS,
+    README,
     beside,
+    claims_in_short,
     gain_figure,
     markdown_claims,
     markdown_differences,
     markdown_methods,
     markdown_table,
-    readme_parts,
-    update_readme,
+    page_parts,
+    update_page,
 )
 from dadlab.tables.summary import AGAINST, VERDICTS
 
@@ -46,6 +50,10 @@ def test_methods_stand_side_by_side_the_best_first():
     errors = dict.fromkeys(means, RESULTS["mce"]["kd"])
     results = {**RESULTS, "rows": rows, "corruption_error": errors, "profile": asdict(make_profile())}
     results["differences"] = [*RESULTS["differences"], {**RESULTS["differences"][0], "split": "studio", "mean": 9.0}]
+    assert [line[:7] for line in markdown_methods(results, ["sketch"], ["at", "kd"]).splitlines()[2:]] == [
+        "| KD | ",
+        "| Adver",
+    ]
     assert markdown_methods(results, ["sketch"]).splitlines()[2:] == [
         "| DAD | 2 | 53.0 ± 2.0 | 85.0 ± 2.0 | — |",
         "| KD | 1 | 50.0 ± 2.0 | 85.0 ± 2.0 | +3.0 [+1.0, +5.0] |",
@@ -78,7 +86,7 @@ def test_readme_keeps_what_stands_around_the_markers(tmp_path):
     readme.write_text(
         "a\n<!-- results:begin -->\nold\n<!-- results:end -->\nb\n<!-- claims:begin -->\n<!-- claims:end -->\n"
     )
-    update_readme(readme, "results", markdown_differences(RESULTS, ["sketch"]))
+    update_page(readme, "results", markdown_differences(RESULTS, ["sketch"]))
     text = readme.read_text()
     assert text.startswith("a\n<!-- results:begin -->\n\n| difference, points | sketch |\n")
     assert text.endswith("<!-- results:end -->\nb\n<!-- claims:begin -->\n<!-- claims:end -->\n")
@@ -90,7 +98,7 @@ def test_missing_markers(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
     with pytest.raises(ValueError, match="claims:begin"):
-        update_readme(readme, "claims", "text")
+        update_page(readme, "claims", "text")
 
 
 def test_claims_are_counted_by_table_and_those_that_are_told_are_named():
@@ -111,6 +119,16 @@ def test_claims_are_counted_by_table_and_those_that_are_told_are_named():
     assert lines[-2:] == ["- Table 2: does not hold 1.", "- Table 11: does not hold 1."]
 
 
+def test_claims_in_short_leave_ours_out():
+    said = [{"claim": f"{n}", "verdict": VERDICTS[n // 2], "comparisons": []} for n in range(5)]
+    said.append({"claim": "ours", "ours": True, "verdict": VERDICTS[0], "comparisons": []})
+    told = claims_in_short({"table_02": {"rows": [], "claims": said}})
+    assert told == (
+        "Of 5 claims that the first paper makes of its tables 2 hold here, 2 do not, 1 cannot be told at this scale, "
+        "0 are not measured, and 0 cannot be made here.\n"
+    )
+
+
 def test_what_the_papers_own_numbers_speak_against_says_so():
     rows = [{"row": [name], "cells": {"A": {"published": value}}} for name, value in (("a", 3.0), ("b", 5.0))]
     compared = {"first": "a", "second": "b", "on": "A", "above": 0.0}
@@ -118,9 +136,18 @@ def test_what_the_papers_own_numbers_speak_against_says_so():
     assert f"- Table 1: a is best{AGAINST}." in markdown_claims({"table_01": record})
 
 
-@pytest.mark.parametrize("place", ["results", "methods", "claims"])
-def test_readme_says_what_the_records_say(place, tmp_path):
-    written = ROOT / "README.md"
-    (tmp_path / "README.md").write_text(written.read_text())
-    update_readme(tmp_path / "README.md", place, readme_parts(ROOT / "papers/dad/results")[place])
-    assert (tmp_path / "README.md").read_text() == written.read_text(), "python -m dadlab.report renews it"
+@pytest.mark.parametrize(
+    ("page", "place"),
+    [(README, "results"), (README, "claims"), (FINDINGS, "results"), (FINDINGS, "methods"), (FINDINGS, "claims")],
+)
+def test_pages_say_what_the_records_say(page, place, tmp_path):
+    written, copied = ROOT / page, tmp_path / "page.md"
+    copied.write_text(written.read_text())
+    update_page(copied, place, page_parts(ROOT / "papers/dad/results")[page, place])
+    assert copied.read_text() == written.read_text(), "python -m dadlab.report renews it"
+
+
+def test_readme_links_to_pages_that_are_there():
+    named = set(re.findall(r"`(papers/[A-Z]+\.md)`", (ROOT / README).read_text()))
+    assert {FINDINGS, "papers/DEPARTURES.md", "papers/LOG.md"} <= named
+    assert all((ROOT / page).is_file() for page in named)

@@ -11,7 +11,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from dadlab.claims import claim, clear, fill, sweep, write_once, write_unclaimed
+from dadlab.claims import Claims, claim, clear, fill, sweep, write_once, write_unclaimed
 
 _HOLD = """
 import sys, time
@@ -186,3 +186,18 @@ def test_an_error_in_the_work_is_raised(paths):
     with pytest.raises(ValueError, match="no 0"):
         fill(paths, make, "toys")
     assert hidden(paths[0].parent) == []
+
+
+def test_claims_to_several_files_end_one_by_one_or_with_the_block(tmp_path):
+    first, second, written = (tmp_path / f"shard-{k}" for k in range(3))
+    written.touch()
+    with Claims() as claims:
+        assert claims.take(first)
+        assert claims.take(second)
+        assert not claims.take(written)
+        assert not write_unclaimed(first, lambda: pytest.fail("another's"))
+        claims.give_back(first)
+        assert write_unclaimed(first, first.touch)
+        assert not Claims().take(second)
+    assert write_unclaimed(second, second.touch)
+    assert sorted(tmp_path.iterdir()) == [first, second, written]

@@ -19,6 +19,7 @@ from dadlab.report import (
     page_parts,
     update_page,
 )
+from dadlab.tables.sentences import LATER
 from dadlab.tables.summary import AGAINST, VERDICTS
 
 RESULTS = {
@@ -120,12 +121,13 @@ def test_claims_are_counted_by_table_and_those_that_are_told_are_named():
 
 
 def test_claims_in_short_leave_ours_out():
-    said = [{"claim": f"{n}", "verdict": VERDICTS[n // 2], "comparisons": []} for n in range(5)]
+    said = [{"claim": f"{n}{LATER * (n == 1)}", "verdict": VERDICTS[n // 2], "comparisons": []} for n in range(5)]
     said.append({"claim": "ours", "ours": True, "verdict": VERDICTS[0], "comparisons": []})
     told = claims_in_short({"table_02": {"rows": [], "claims": said}})
     assert told == (
         "Of 5 claims that the first paper makes of its tables 2 hold here, 2 do not, 1 cannot be told at this scale, "
-        "0 are not measured, and 0 cannot be made here.\n"
+        "0 are not measured, and 0 cannot be made here. Before its table's results were known, "
+        "1 of those that hold and 2 of those that do not had been listed.\n"
     )
 
 

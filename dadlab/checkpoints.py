@@ -4,7 +4,7 @@ Nothing in a file is ever run: pickles are read with torch's restricted unpickle
 beside tensors (Lightning's callbacks, argparse's namespaces, NumPy's scalars) becomes an inert stand-in, so that none
 of these packages need be installed. The VQGANs of CompVis lie in Lightning checkpoints with their training losses:
 
-    python -m dadlab.checkpoints convert last.ckpt vqgan_f8.safetensors [--config model.yaml]
+    python -m dadlab.checkpoints convert model.ckpt vqgan_f8.safetensors [--config model.yaml]
 """
 
 from __future__ import annotations

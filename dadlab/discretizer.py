@@ -160,7 +160,7 @@ def load_vqgan(weights: Path) -> FrozenVQGAN:
         ValueError: missing or unreadable weights, or published ones that are still to be converted.
     """
     target = Path(weights).with_suffix(".converted.safetensors")
-    absent = f"take the published last.ckpt and {_converted('last.ckpt', weights)}"
+    absent = f"take the published model.ckpt and {_converted('model.ckpt', weights)}"
     state, config = load_weights(weights, _converted(weights, target), absent)
     return fill(weights, lambda: FrozenVQGAN(**config), state).freeze()
 

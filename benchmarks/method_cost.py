@@ -20,18 +20,17 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from accelerate import Accelerator
 
 from dadlab.compute import precision
 from dadlab.cost import step_cost, teacher_cost
 from dadlab.data import training_split
 from dadlab.files import write_json
-from dadlab.loop import Loop, Service
+from dadlab.loop import Loop
 from dadlab.methods import METHODS
 from dadlab.profile import Profile, make_profile, nearest
 from dadlab.provenance import made_by
 from dadlab.run import Run
-from dadlab.train import begin_training
+from dadlab.tables.timing import ready
 
 
 def supported(profile: Profile, methods: Sequence[str], student: str) -> dict[str, Run]:
@@ -43,14 +42,6 @@ def supported(profile: Profile, methods: Sequence[str], student: str) -> dict[st
         except ValueError as error:
             print(f"left out: {error}", flush=True)
     return found
-
-
-def ready(run: Run, folder: Path) -> Loop:
-    """A run's training before its first step."""
-    accelerator = Accelerator(mixed_precision=precision())
-    loop = begin_training(run, folder, folder / run.method, accelerator, Service())
-    loop.model.train()
-    return loop
 
 
 def seconds(loop: Loop, turn: int) -> tuple[float, float]:

@@ -26,7 +26,6 @@ import torch
 
 from benchmarks import stand_ins
 from benchmarks.inside import STEPS, inside
-from benchmarks.method_cost import ready
 from dadlab.ahead import local_device
 from dadlab.compute import precision
 from dadlab.data import training_split
@@ -41,6 +40,7 @@ from dadlab.provenance import made_by
 from dadlab.run import Run
 from dadlab.samples import images_folder
 from dadlab.steps import epoch_order
+from dadlab.tables.timing import ready
 from dadlab.teacher import load_teacher
 from dadlab.train import train
 

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from dadlab.compute import precision
 from dadlab.cost import step_cost
-from dadlab.loop import Service
+from dadlab.loop import Loop, Service
 from dadlab.methods import METHODS
 from dadlab.progress import track
 from dadlab.run import Run
@@ -72,13 +72,19 @@ def _median(learner: Iterator[float], steps: int) -> float:
     return float(np.median([next(learner) for _ in range(steps)]))
 
 
-def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
-    """Train on and on, yielding the seconds of every step."""
+def ready(run: Run, runs_dir: Path) -> Loop:
+    """A run's training before its first step, in one process; its learning rate stays, so that it may go on and on."""
     accelerator = Accelerator(mixed_precision=precision())
     loop = begin_training(run, runs_dir, Path(runs_dir) / "timing", accelerator, Service())
-    loop.schedule = LambdaLR(loop.optimizer, lambda step: 1.0)  # a run's own ends with the run
+    loop.schedule = LambdaLR(loop.optimizer, lambda step: 1.0)
     loop.model.train()
-    clock = time.perf_counter if accelerator.device.type == "cuda" else time.process_time
+    return loop
+
+
+def _steps(run: Run, runs_dir: Path) -> Iterator[float]:
+    """Train on and on, yielding the seconds of every step."""
+    loop = ready(run, runs_dir)
+    clock = time.perf_counter if loop.accelerator.device.type == "cuda" else time.process_time
     for step in itertools.count():
         started = clock()
         float(loop.learn(loop.steps[step % len(loop.steps)]))  # waits for a GPU

@@ -70,6 +70,15 @@ def defaults_of(profile: str) -> Defaults:
     return nearest(profile, DEFAULTS, "profile")
 
 
+def trains(profile: str, told: bool | None) -> bool:
+    """Whether a notebook trains what is missing: as told, or else on all but `imagenet`, for batch jobs to train.
+
+    >>> trains("fashion", None), trains("imagenet", None), trains("imagenet", True)
+    (True, False, True)
+    """
+    return profile != "imagenet" if told is None else told
+
+
 def profile_of(profile: str, student: str, shared: Mapping[str, Any], method: str = "dad") -> Profile:
     """The profile that the tables train a student with where no AugReg is asked for, so that figures share their runs.
 

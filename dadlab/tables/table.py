@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from dadlab.tables.defaults import trains
 from dadlab.tables.measured import Cells, Measured, measure_rows
 from dadlab.tables.published import load_table, with_all_classes
 from dadlab.tables.record import record
@@ -51,14 +52,14 @@ class Table:
             seeds: of every row.
             runs_dir: where runs live.
             columns: some of the table's; all unless told.
-            train: train what is missing; unless told on every profile but `imagenet`, whose runs batch jobs make.
+            train: train what is missing; `dadlab.tables.defaults.trains` says when, unless told.
             cells: how a row's columns are measured; on the test splits of their names unless told.
 
         Raises:
             ValueError: a column that the table has not.
         """
-        train = self.profile != "imagenet" if train is None else train
-        return measure_rows(self.published, self.rows, seeds, Path(runs_dir), columns=columns, train=train, cells=cells)
+        made = trains(self.profile, train)
+        return measure_rows(self.published, self.rows, seeds, Path(runs_dir), columns=columns, train=made, cells=cells)
 
     def record(self, measured: Measured, **more: Any) -> dict[str, Any]:
         """What its JSON file says: `dadlab.tables.record.record`, with the verdict on every sentence."""

@@ -151,6 +151,7 @@ def test_half_of_every_batch_is_drawn_anew_from_what_stands_beside(tmp_path):
 
 def test_every_step_is_a_step_of_training_and_of_the_rate(tmp_path):
     loop, modes = toy_loop(tmp_path, Shown(8)), []
+    loop.student.eval()  # as a student is that comes from its file, for few shots
     loop.student.register_forward_hook(lambda student, *_: modes.append(student.training))
     loop.fit()
     assert modes == [True] * 6

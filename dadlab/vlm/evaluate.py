@@ -7,7 +7,8 @@ are 1. In other styles, where a label may have no image at all, nothing is weigh
 
 On disk the shots are among the test images of unseen labels, so they are left out of whatever is measured with shots,
 and, to be comparable, of the halves of Table 11. Zero-shot accuracies are means over the last epochs where the run asks
-for it, as in the paper; what needs shots or asks for geometry is measured on the last weights alone.
+for it, as in the paper; what needs shots or asks for geometry, the halves of Table 11 and other styles are measured on
+the last weights alone.
 """
 
 from __future__ import annotations

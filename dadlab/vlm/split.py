@@ -66,8 +66,8 @@ def by_lists(folder: Path, files: Sequence[str], labels: Tensor, names: Sequence
         names: of the labels; they match a list's class folders whatever their numbers, signs and capitals.
 
     Raises:
-        ValueError: lists that are missing, name images that are not here, or share images or, where they must not,
-            classes; one message with all of it.
+        ValueError: lists that are missing or empty, name images that are not here, or share images or, where they must
+            not, classes; a tested class that is not trained; one message with all of it.
     """
     called = [letters(name) for name in names]
     pairs = zip(files, labels.tolist(), strict=True)
@@ -82,14 +82,18 @@ def by_lists(folder: Path, files: Sequence[str], labels: Tensor, names: Sequence
         absent = ["/".join(parts) for parts, row in zip(lines, found, strict=True) if row is None]
         if absent:
             problems.append(f"{listed}: {len(absent):,} of {len(lines):,} images are not here, first {absent[0]}")
+        if not lines:
+            problems.append(f"{listed} names no image")
         rows[split] = sorted(row for row in found if row is not None)
     every = [row for part in rows.values() for row in part]
     if len(set(every)) < len(every):
         problems.append("the lists name images twice")
-    elif len(rows) == len(LISTS) and set(labels[rows["ood"]].tolist()) & set(
-        labels[rows["train"] + rows["id"]].tolist()
-    ):
-        problems.append(f"{LISTS['ood']} has classes of the other lists")
+    elif len(rows) == len(LISTS):
+        train, tested, unseen = (set(labels[rows[split]].tolist()) for split in LISTS)
+        if unseen & (train | tested):
+            problems.append(f"{LISTS['ood']} has classes of the other lists")
+        if tested - train - unseen:
+            problems.append(f"{LISTS['id']} has classes that {LISTS['train']} has not")
     if problems:
         raise ValueError("; ".join(problems))
     return _split(labels, rows)

@@ -1,14 +1,21 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from toy_benchmarks import BIRDS, WRITE, draw, toy_sizes, write_birds
 
-from dadlab.vlm.benchmarks import listing, load_benchmark, published_sizes
+from dadlab.vlm.benchmarks import _halves, listing, load_benchmark, published_sizes
 from dadlab.vlm.split import LISTS
 
 
 def test_sizes_are_table_13():
     assert published_sizes("cars") == {"train": 2874, "id": 1164, "ood": 4106, "seen": 98, "unseen": 98}
     assert sum(published_sizes("sun")[name] for name in ("train", "id", "ood")) == 108_754, "all of SUN397"
+
+
+def test_as_many_classes_are_seen_as_table_13_says():
+    seen, unseen = _halves([str(k) for k in range(101)], 0, published_sizes("food"))
+    assert (len(seen), len(unseen)) == (51, 50)
 
 
 @pytest.mark.parametrize("kind", WRITE)
@@ -58,6 +65,19 @@ def test_the_authors_lists_decide(toy_benchmarks, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "Table 13, which are in brackets: 6 train (14), 4 id (6), 10 ood (20)" in told, "said, not refused"
     assert told.count("\n") == 1
+
+
+def test_another_split_of_the_same_files_is_another_fingerprint(toy_benchmarks, tmp_path):
+    data = f"birds:{write_birds(tmp_path)}"
+    found = listing(data)
+    rows = {**found.split.rows, "train": found.split.rows["train"][1:]}
+    assert replace(found, split=replace(found.split, rows=rows)).fingerprint != found.fingerprint
+    assert replace(found, names=found.names[::-1]).fingerprint != found.fingerprint
+
+
+def test_five_images_of_a_class_would_leave_none_to_test(toy_benchmarks, tmp_path):
+    with pytest.raises(ValueError, match=r"no more than 5 images of black footed albatross, .* and others"):
+        listing(f"birds:{write_birds(tmp_path, each=5)}")
 
 
 def test_another_release_is_told_not_refused(toy_benchmarks, tmp_path, capsys):

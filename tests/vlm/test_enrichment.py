@@ -38,6 +38,7 @@ def test_controls_keep_name_and_length_and_no_label_its_description():
     assert not [pair for pair in zip(told, shuffled, strict=True) if pair[0] == pair[1]]
     assert [len(text.split()) for text in random] == [len(text.split()) for text in told]
     assert texts(OOD, "plain", "random words", seed=4) != random
+    assert texts(OOD, "plain", "shuffled", seed=4) != shuffled
 
 
 def test_controls_are_not_cut_either():
@@ -52,6 +53,17 @@ def test_hits_by_text(found):
     assert {rows.shape for rows in found.values()} == {(2, 55)}
     assert found["plain", "plain"].mean() > 10 / 55, "the teacher knows colours and garments"
     assert found["product", "plain"].mean() < 10 / 55, "an invented name says nothing"
+
+
+def test_every_drawing_has_images_and_controls_of_its_own(teacher, monkeypatch):
+    drawn, seeds = [], []
+    load, say = enrichment.load_open, enrichment.texts
+    monkeypatch.setattr(
+        enrichment, "load_open", lambda split, *, drawing, limit: drawn.append(drawing) or load(split, limit=limit)
+    )
+    monkeypatch.setattr(enrichment, "texts", lambda *a, seed, **k: seeds.append(seed) or say(*a, seed=seed, **k))
+    hits(teacher, "val", [2], kinds=("plain",), limit=55)
+    assert (drawn, seeds) == ([2], [2] * len(NAMINGS))
 
 
 def test_a_teacher_reads_texts_with_its_own_tokenizer(teacher):
@@ -89,12 +101,14 @@ def test_spreads_have_a_row_a_naming_and_text(teacher):
     rows = spreads(teacher, "ood")
     assert [(row["naming"], row["text"]) for row in rows] == [(n, k) for n in NAMINGS for k in KINDS]
     assert all(1 < row["effective rank, σ²"] <= row["effective rank, σ"] <= 54 for row in rows)
+    assert spreads(teacher, "ood", template="{}")[0] != rows[0], "the template reaches the texts"
 
 
 def test_best_prompt_is_the_one_that_does_best(teacher, monkeypatch):
     accuracies = {"{}": 0.2, "a {}": 0.6, "one {}": 0.4}
 
-    def stand_in(*_, template, **__):
+    def stand_in(_, split, *__, template, **___):
+        assert split == "val", "no prompt is chosen on a test"
         return {("plain", "plain"): np.array([accuracies[template]])}
 
     monkeypatch.setattr(enrichment, "hits", stand_in)

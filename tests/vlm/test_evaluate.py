@@ -7,6 +7,8 @@ import pytest
 from dadlab.vlm import evaluate as module
 from dadlab.vlm import material
 from dadlab.vlm.evaluate import measure_aligned, measure_halves, measure_shifted, teacher_values
+from dadlab.vlm.label_texts import label_texts
+from dadlab.vlm.material import Sources, teacher_of
 from dadlab.vlm.openvocab import labels_of
 from dadlab.vlm.run import AlignRun
 
@@ -35,6 +37,7 @@ def test_everything_is_measured_once(runs, monkeypatch):
     assert set(np.unique(found["ood"])) <= {0.0, 0.5, 1.0}, "two drawings of every photograph"
     assert 0 < found["distance ood"].mean() < 4
     assert found["M_vlalign 5 ood"].max() <= 10
+    assert found["M_neigh 10 train"].max() <= 1
     monkeypatch.setattr(module, "train_aligned", lambda *_: pytest.fail("measured again"))
     again = measure_aligned(TOY, runs)
     assert all(np.array_equal(again[name], values) for name, values in found.items())
@@ -70,6 +73,52 @@ def test_halves_are_scored_apart(runs):
     found = measure_halves(TOY, runs)
     assert [len(found[f"{when} first half"]) for when in ("zero-shot", "after shots")] == [56, 56]
     assert [len(found[f"{when} second half"]) for when in ("zero-shot", "after shots")] == [54, 54]
+
+
+def test_the_half_that_was_shown_is_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        module, "_split_by_half", lambda *given: [np.full(len(half), k) for k, half in enumerate(given[2:])]
+    )
+    monkeypatch.setattr(
+        module, "after_shots", lambda *given: {"tuned": np.full(len(given[2]), 2), "others": np.full(len(given[3]), 3)}
+    )
+    found = measure_halves(TOY, tmp_path)
+    assert {name: (len(values), values[0]) for name, values in found.items()} == {
+        "zero-shot first half": (28, 0),
+        "zero-shot second half": (27, 1),
+        "after shots first half": (28, 2),
+        "after shots second half": (27, 3),
+    }
+
+
+def test_shots_are_of_labels_behind_the_seen_ones_at_a_share_of_the_rate(tmp_path, monkeypatch):
+    run, seen, unseen = replace(TOY, seed=2, lr=0.1), labels_of("train"), labels_of("ood")
+    asked, drawn, load = {}, {}, module.dataset_for
+
+    class Recorded:
+        checkpoint = tmp_path / "none"
+
+        def __init__(self, *given, **settings):
+            asked.update(settings, labels=given[3])
+
+        def fit(self) -> None: ...
+
+    def drawing_of(run, split, *, drawing=0):
+        drawn[split] = drawing
+        return load(run, "shots", drawing=drawing)
+
+    monkeypatch.setattr(module, "Loop", Recorded)
+    monkeypatch.setattr(module, "train_aligned", lambda *_: (None, label_texts(run, teacher_of(run), seen)))
+    monkeypatch.setattr(module, "sources", lambda run, dataset, *_: Sources(dataset, None))
+    monkeypatch.setattr(module, "dataset_for", drawing_of)
+    monkeypatch.setattr(module, "_among", lambda run, student, texts, labels: labels)
+    run.folder(tmp_path).mkdir()
+    found = module.after_shots(run, tmp_path, unseen[4:6], unseen[:3])
+    assert found == {"tuned": unseen[4:6], "others": unseen[:3]}
+    assert asked["labels"] == [*seen, *unseen[4:6]]
+    assert sorted(asked["beside"].dataset.labels.tolist()) == [55] * 5 + [56] * 5
+    assert (asked["lr"], asked["steps"]) == (pytest.approx(0.006), module.SHOT_STEPS)
+    assert drawn == {"train": 0, "shots": 2}
 
 
 @pytest.mark.slow

@@ -74,6 +74,35 @@ def test_a_context_is_learnt_and_carries_over_to_other_labels():
     assert not torch.allclose(texts.of(UNSEEN[:3]), after)
 
 
+def test_a_context_has_the_runs_length_and_follows_its_seed():
+    first, again, other = (
+        label_texts(run, teacher_of(run), SEEN[:1]).prompt.context
+        for run in (AlignRun(context=4), AlignRun(context=4), AlignRun(context=4, seed=1))
+    )
+    assert len(first) == 4
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_names_alone_end_with_a_full_stop_after_a_learnt_context():
+    for text, end in (("plain", "."), ("description", f" . {SEEN[0].description}")):
+        run = AlignRun(context=4, text=text)
+        assert LearntContext(run, teacher_of(run), SEEN[:1])._texts(SEEN[:1]) == [SEEN[0].plain + end]
+
+
+@pytest.mark.parametrize("kind", ["shuffled", "random words"])
+def test_controls_follow_the_runs_seed(kind):
+    first, again, other = (described(AlignRun(text=kind, seed=seed), SEEN) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_learnt_labels_begin_at_unit_length_by_the_runs_seed():
+    first, again, other = (LearntLabels(AlignRun(text="learnt", seed=seed), 64, SEEN)().detach() for seed in (0, 0, 1))
+    assert first.norm(dim=1) == pytest.approx(torch.ones(55), abs=1e-5)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
 def test_learnt_labels_know_their_own_and_keep_what_was_known():
     run = AlignRun(text="learnt")
     texts = label_texts(run, teacher_of(run), SEEN)

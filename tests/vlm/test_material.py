@@ -48,15 +48,22 @@ def test_a_data_set_on_disk_is_trained_on_and_measured(tmp_path, toy_benchmarks,
     assert [len(halves[f"{when} first half"]) for when in ("zero-shot", "after shots")] == [52, 52]
 
 
+def same_features(images: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(images), 64)
+
+
 def test_unequal_classes_count_alike(tmp_path, toy_benchmarks):
     root = write_birds(tmp_path)
     for file in sorted((root / "CUB_200_2011" / "images" / "004.Artic_Tern").iterdir())[6:]:
         file.unlink()
     run = replace(TOY, data=f"birds:{root}")
     labels = dataset_for(run, "ood").labels
-    values = evaluate._on(run, lambda images: torch.ones(len(images), 64), FixedTexts(run, teacher_of(run), []), "ood")
+    texts, unseen = FixedTexts(run, teacher_of(run), []), labels_for(run, "ood")
     assert labels.bincount().min() < labels.bincount().max()
-    assert values.mean() == pytest.approx(0.5), "one answer for all images is right for one class of two"
+    always = evaluate._on(run, same_features, texts, "ood"), evaluate._among(run, same_features, texts, unseen)
+    assert [len(values) for values in always] == [16, 6], "without the shots"
+    for values in always:
+        assert values.mean() == pytest.approx(0.5), "one answer for all images is right for one class of two"
 
 
 def test_descriptions_are_read_by_name_and_checked_before_work(tmp_path, toy_benchmarks):

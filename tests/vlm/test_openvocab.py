@@ -7,6 +7,7 @@ import torch
 from dadlab.captions import tokenizer
 from dadlab.photos import CLASSES, Photos, load_photos
 from dadlab.render import COLOURS, render
+from dadlab.vlm import openvocab
 from dadlab.vlm.language import cut_texts, enriched, prompts
 from dadlab.vlm.openvocab import (
     NAMINGS,
@@ -113,6 +114,25 @@ def test_shots_are_five_a_label_and_other_photographs_for_other_drawings():
     assert torch.bincount(first.labels).tolist() == torch.bincount(second.labels).tolist() == [5] * 55
     assert first.classes == load_open("ood", limit=55).classes
     assert not torch.equal(first.pixels, second.pixels)
+
+
+def test_shots_of_two_drawings_share_no_photograph(monkeypatch):
+    shown = []
+
+    def draw_nothing(photos: Photos, *_) -> torch.Tensor:
+        shown.append(set(photos.index.tolist()))
+        return torch.zeros(len(photos), 3, 32, 32, dtype=torch.uint8)
+
+    monkeypatch.setattr(openvocab, "draw_in", draw_nothing)
+    for drawing in (0, 1):
+        openvocab._drawn.__wrapped__("shots", drawing, 0)
+    assert [len(photographs) for photographs in shown] == [5 * 55] * 2
+    assert not shown[0] & shown[1]
+
+
+def test_training_choices_and_tests_have_photographs_of_their_own():
+    taken = {split: photographs for split, (photographs, _) in SPLITS.items()}
+    assert taken == {"train": "train", "shots": "train", "val": "val", "id": "test", "ood": "test"}
 
 
 @pytest.mark.slow

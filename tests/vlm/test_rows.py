@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from dadlab.files import ROOT
 from dadlab.tables.published import TABLES_VLM, load_table
-from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
+from dadlab.tables.verdicts import FAILS, HOLDS, OPEN, Claim
 from dadlab.vlm import rows as module
 from dadlab.vlm.report import styled
 from dadlab.vlm.rows import EXPERIMENTS, measure_table, read_experiment
@@ -117,6 +118,22 @@ def test_verdicts_follow_from_what_the_runs_do(stand_in, tmp_path):
     little = told["L_mse beside L_im-cst matters little: within two points of OOD"]
     assert (little.verdict, little.effect.mean) == (OPEN, 0)  # so few images may have missed more than two points
     assert {found.level for found in told.values()} == {1 - 0.05 / len(table.claims)}
+
+
+def test_a_claim_is_judged_in_its_own_range_and_scale():
+    better = 0.5 + 0.01 * np.random.default_rng(0).standard_normal((3, 200))
+    values = {("good", "on"): better, ("bad", "on"): np.zeros((3, 200))}
+    told = [Claim("", "bad", "good", "on", above=-1, below=1, scale=1), Claim("", "good", "bad", "on", -math.inf, 0)]
+    table = module.Measured("", [], {}, told, {"good": [0, 1, 2], "bad": [0, 1, 2]}, values, {}, "")
+    assert [found.verdict for found in table.verdicts] == [HOLDS, FAILS]
+    assert [found.effect.mean for found in table.verdicts] == pytest.approx([-0.5, 50], abs=0.2)
+
+
+def test_a_claim_with_an_upper_bound_alone_has_no_lower_one():
+    told = {"text": "", "first": "a", "second": "b", "on": "c"}
+    bounds = [{}, {"above": -2.0}, {"below": 2.0}, {"above": -2.0, "below": 2.0}]
+    found = [module._claim({**told, **bound}) for bound in bounds]
+    assert [claim.above for claim in found] == [0, -2, -math.inf, -2]
 
 
 def test_without_training_only_what_is_there_counts(stand_in, tmp_path):

@@ -11,6 +11,7 @@ from dadlab.vlm.spectrum import (
     pairwise_cosines,
     rank_by_label,
     singular_values,
+    spread,
 )
 
 
@@ -64,7 +65,25 @@ def test_ranks_by_label_vary_as_much_as_the_rank_does_over_labels():
     assert error == pytest.approx(ranks.std(), rel=0.25)
 
 
-@pytest.mark.parametrize("values", [[0.0, 0.0], [1.0, -1.0], []])
+def test_ranks_by_label_by_hand():
+    """A triangle and its centre: in all, and without the centre, 2; without a corner, σ² are 1.5 and 1/6."""
+    corners = [[math.cos(turn), math.sin(turn)] for turn in (0.0, 2 * math.pi / 3, 4 * math.pi / 3)]
+    without_corner = math.exp(-(0.9 * math.log(0.9) + 0.1 * math.log(0.1)))
+    missing = 2 - without_corner
+    found = rank_by_label(torch.tensor([*corners, [0.0, 0.0]], dtype=torch.float64))
+    assert found.tolist() == pytest.approx([2 + 0.75 * missing] * 3 + [2 - 2.25 * missing], rel=1e-5)
+
+
+def test_spread_by_hand():
+    # σ² are 8 and 2, σ as 2 to 1; of six pairs four stand at right angles, two are opposite
+    cross = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    shares = {"effective rank, σ": (2 / 3, 1 / 3), "effective rank, σ²": (0.8, 0.2)}
+    ranks = {name: math.exp(-sum(p * math.log(p) for p in pair)) for name, pair in shares.items()}
+    expected = {**ranks, "Σσ²": 10.0, "mean cosine": -1 / 3}
+    assert spread(cross) == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [1.0, -1.0], [3.0, -1.0], []])
 def test_effective_rank_of_no_spectrum(values):
     with pytest.raises(ValueError, match="not be negative"):
         effective_rank(torch.tensor(values))
@@ -82,6 +101,12 @@ def test_nearest_pairs_by_hand():
     assert [(pair.first, pair.second) for pair in found] == [("owl", "gull"), ("bag", "gull")]
     assert [pair.cosine for pair in found] == pytest.approx([0.8, 0.6])
     assert len(nearest_pairs(x, ["owl", "bag", "gull"], 99)) == 3
+
+
+def test_opposite_names_are_not_confused():
+    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.6, 0.8]])
+    (pair,) = nearest_pairs(x, ["owl", "bag", "gull"], 1)
+    assert (pair.first, pair.second) == ("owl", "gull")
 
 
 def test_class_means_by_hand():

@@ -21,6 +21,31 @@ SEEN = labels_of("train")
 TOY = AlignRun("cls+mse+cst+vlprox+cap", epochs=2, batch=16, views=2, limit=55)
 
 
+class Shown:
+    """Stands in for images and their teacher; remembers which rows were read, in which view."""
+
+    captions = None
+
+    def __init__(self, count: int):
+        self.dataset, self.asked = torch.arange(count), list[tuple[list[int], int]]()
+
+    def read(self, rows: torch.Tensor, view: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        self.asked.append((rows.tolist(), view))
+        return torch.randn(len(rows), 64), rows % 2, torch.randn(len(rows), 64)
+
+
+class Known(torch.nn.Module):
+    """Stands in for the texts of two labels."""
+
+    def forward(self) -> torch.Tensor:
+        return torch.eye(2, 64)
+
+
+def toy_loop(folder: Path, material: Shown, **settings) -> Loop:
+    run = AlignRun("cls", epochs=3, batch=4, views=2)
+    return Loop(run, torch.nn.Linear(64, 64), Known(), SEEN, material, folder, **settings)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
@@ -99,6 +124,56 @@ def test_steps_are_the_papers_recipe_and_shots_have_one_cycle(runs, tmp_path):
     assert rates == pytest.approx([0.05] * 3 + [0.005] * 3 + [0.0005] * 3)
     few = Loop(run, Student("resnet_s", 64), texts, SEEN, material, tmp_path, beside=material, steps=9, lr=0.003)
     assert few.schedule.get_last_lr()[0] < 0.003, "a cycle begins below its peak"
+
+
+def test_one_cycle_is_adamw_with_the_runs_rate_and_decay(tmp_path):
+    loop = toy_loop(tmp_path, Shown(8))
+    (group,) = loop.optimizer.param_groups
+    assert isinstance(loop.optimizer, torch.optim.AdamW)
+    assert (group["max_lr"], group["weight_decay"]) == (loop.run.lr, loop.run.weight_decay)
+
+
+def test_an_epoch_shows_every_image_once_in_one_view(tmp_path):
+    shown = Shown(8)
+    toy_loop(tmp_path, shown).fit()
+    assert [view for _, view in shown.asked] == [0, 0, 1, 1, 0, 0]
+    batches = [rows for rows, _ in shown.asked]
+    assert [sorted(batches[k] + batches[k + 1]) for k in (0, 2, 4)] == [list(range(8))] * 3
+
+
+def test_half_of_every_batch_is_drawn_anew_from_what_stands_beside(tmp_path):
+    own, beside = Shown(8), Shown(100)
+    toy_loop(tmp_path, own, beside=beside).fit()
+    assert [len(rows) for rows, _ in own.asked] == [len(rows) for rows, _ in beside.asked] == [2] * 12
+    assert len({tuple(rows) for rows, _ in beside.asked}) > 10
+    assert [view for _, view in beside.asked] == [0, 1] * 6
+
+
+def test_every_step_is_a_step_of_training_and_of_the_rate(tmp_path):
+    loop, modes = toy_loop(tmp_path, Shown(8)), []
+    loop.student.eval()  # as a student is that comes from its file, for few shots
+    loop.student.register_forward_hook(lambda student, *_: modes.append(student.training))
+    loop.fit()
+    assert modes == [True] * 6
+    assert not loop.student.training, "it is measured as it is"
+    assert loop.schedule.last_epoch == loop.steps == 6
+
+
+def test_the_curve_is_the_mean_of_an_epoch_and_of_one_cut_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "objective", lambda run, features, batch: (0 * features.sum() + 3, torch.tensor(0.25)))
+    loop = toy_loop(tmp_path, Shown(8), steps=3)
+    loop.fit()
+    assert loop.curve == [{"epoch": epoch, "loss": 3, "filtered": 0.25} for epoch in (0, 1)]
+
+
+def test_every_image_is_shown_with_one_of_its_labels_captions(tmp_path):
+    loop, labels = toy_loop(tmp_path, Shown(8)), torch.tensor([0, 1] * 40)
+    loop.captions = torch.arange(16.0).view(2, 8, 1)
+    first, again, other = (loop._caption_of(labels, step)[:, 0] for step in (0, 0, 1))
+    assert torch.equal(first // 8, labels.float())
+    assert len(first.unique()) > 10
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_a_training_that_diverges_is_not_kept(runs, tmp_path, monkeypatch):

@@ -26,16 +26,7 @@ from dadlab.tables.summary import AGAINST, counted, named, read_records, tally, 
 from dadlab.tables.verdicts import FAILS, HOLDS, OPEN
 
 README, FINDINGS = "README.md", "papers/FINDINGS.md"
-IN_SHORT = (
-    "plain",
-    "kd",
-    "kd_two_views",
-    "dad_q",
-    "dad",
-    "augmix",
-    "kd_augmix",
-    "dad_augmix",
-)  # methods of README's table
+IN_SHORT = ("plain", "kd", "kd_two_views", "dad_q", "dad", "augmix", "kd_augmix", "dad_augmix")  # README's methods
 CORRUPTION = {"mce": "mCE ↓", "corruption_error": "C, error ↓"}
 
 

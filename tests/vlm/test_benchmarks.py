@@ -89,6 +89,7 @@ def test_another_release_is_told_not_refused(toy_benchmarks, tmp_path, capsys):
 def test_limit_takes_the_first_of_every_class(toy_benchmarks, tmp_path):
     dataset = load_benchmark(f"birds:{write_birds(tmp_path)}", "ood", image_size=32, limit=6)
     assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert len(load_benchmark(f"birds:{tmp_path}", "shots", limit=6)) == 10, "shots are all kept"
 
 
 def test_all_that_is_wrong_is_said_at_once(toy_benchmarks, tmp_path):

@@ -91,6 +91,12 @@ def test_every_label_is_asked_once_and_in_order(stub, ask):
     assert body == {"model": "small", "temperature": 0.5, "messages": [{"role": "user", "content": stub.questions[0]}]}
 
 
+def test_a_temperature_of_zero_and_capitals_are_asked_for_as_they_are(stub, ask):
+    ask(["Great Dane"], temperature=0.0)
+    assert stub.questions == [PROMPTS["base"].format("Great Dane")]
+    assert stub.requests[0][2]["temperature"] == 0
+
+
 def test_the_result_is_what_read_descriptions_reads(ask, tmp_path):
     found = ask()
     write_json(tmp_path / "texts.json", found)

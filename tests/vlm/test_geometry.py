@@ -139,6 +139,7 @@ def test_distance_of_an_angle_as_published(mse, degrees):
 
 def test_half_precision_is_raised():
     teacher = unit(300, 16)
+    assert squared_distances(teacher.half(), teacher.half()).dtype == torch.float32
     found = shared_neighbours(teacher.half(), teacher.half().float())
     assert {k: shared.tolist() for k, shared in found.items()} == all_of(300)
 

@@ -40,6 +40,7 @@ def test_random_words_keep_lengths_and_vocabulary():
     assert {label: len(text.split()) for label, text in found.items()} == {"owl": 3, "garden gnome": 7, "bag": 5}
     assert {w for text in found.values() for w in text.split()} <= {w for text in TEXTS.values() for w in text.split()}
     assert found == random_words(TEXTS, seed=0) != random_words(TEXTS, seed=1)
+    assert found["owl"] == "small man, in", "in every process, whatever order its sets have"
 
 
 def test_braces_in_a_description_stay():

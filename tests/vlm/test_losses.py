@@ -98,6 +98,16 @@ def test_proximity_over_all_labels_is_the_plain_divergence(features):
     assert found.item() == pytest.approx((p * (p / q).log()).sum(1).mean().item())
 
 
+def test_proximity_is_over_256_labels_unless_told_otherwise():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher, text = (torch.randn(n, 8, generator=generator) for n in (2, 2, 300))
+    found, chosen, every = (
+        proximity_loss(student, teacher, text, torch.ones(2, dtype=torch.bool), tau=1.0, **k)
+        for k in ({}, {"k": 256}, {"k": 300})
+    )
+    assert found == chosen != every
+
+
 def test_proximity_moves_learnt_texts_through_the_student_alone(features):
     student, teacher, text = features
     text, everything = text.requires_grad_(True), torch.ones(4, dtype=torch.bool)
@@ -217,6 +227,10 @@ def test_filter_by_correctness():
 )
 def test_filter_by_threshold_of_the_labels_probability(threshold, kept):
     assert keep_above(LOGITS, LABELS, threshold=threshold).int().tolist() == kept
+
+
+def test_a_probability_at_the_threshold_is_kept():
+    assert keep_above(torch.zeros(1, 2), torch.tensor([0]), threshold=0.5).tolist() == [True]
 
 
 @pytest.mark.parametrize(("percentile", "kept"), [(0, [1, 1, 1, 1]), (34, [1, 0, 1, 1]), (100, [1, 0, 0, 0])])

@@ -12,7 +12,7 @@ from dadlab.vlm.benchmarks import listing
 from dadlab.vlm.evaluate import after_shots, measure_aligned, measure_halves, teacher_values
 from dadlab.vlm.label_texts import FixedTexts, prompted
 from dadlab.vlm.language import text_features
-from dadlab.vlm.material import captions_of, dataset_for, labels_for, of_labels, rows_of_labels, teacher_of
+from dadlab.vlm.material import captions_of, dataset_for, drawings, labels_for, of_labels, rows_of_labels, teacher_of
 from dadlab.vlm.objective import Batch
 from dadlab.vlm.openvocab import labels_of, load_open
 from dadlab.vlm.run import AlignRun
@@ -82,6 +82,7 @@ def test_descriptions_are_read_by_name_and_checked_before_work(tmp_path, toy_ben
     ]
     told.write_text(json.dumps({name: f"As {name}s look." for name in reversed(names)}))
     assert [label.description for label in labels_for(run, "ood")] == [f"As {name}s look." for name in names[2:]]
+    assert [label.seen for split in ("id", "ood") for label in labels_for(run, split)] == [True] * 2 + [False] * 2
 
 
 @pytest.fixture
@@ -136,6 +137,7 @@ def test_a_folder_of_descriptions_has_a_file_a_prompt(tmp_path, toy_benchmarks):
 
 def test_photographs_have_one_drawing_and_the_same_shots_for_every_seed(tmp_path, toy_benchmarks):
     run = replace(TOY, data=f"birds:{write_birds(tmp_path)}")
+    assert [len(drawings(asked)) for asked in (run, AlignRun())] == [1, 4]
     first, other = (dataset_for(run, "shots", drawing=drawing) for drawing in (0, 3))
     assert torch.equal(first.pixels, other.pixels)
     limited = replace(run, limit=4)

@@ -130,6 +130,12 @@ def test_shots_of_two_drawings_share_no_photograph(monkeypatch):
     assert not shown[0] & shown[1]
 
 
+def test_rows_of_a_label_are_taken_from_the_first_asked_for_and_round_again():
+    labels = np.array([0, 1] * 7)
+    assert openvocab._each(labels, 2, 5, 3).tolist() == [0, 1, 10, 11, 12, 13]
+    assert openvocab._each(labels, 1, 0, 0).tolist() == list(range(0, 14, 2))
+
+
 def test_training_choices_and_tests_have_photographs_of_their_own():
     taken = {split: photographs for split, (photographs, _) in SPLITS.items()}
     assert taken == {"train": "train", "shots": "train", "val": "val", "id": "test", "ood": "test"}
@@ -154,6 +160,7 @@ def test_a_shift_shows_all_test_photographs_under_the_labels_they_came_out_with(
     photos = load_photos("test")
     pixels, colours = render(photos.pixels, style, seed=1_000_000, index=photos.index)
     split = [load_shift(style, seen=seen) for seen in (True, False)]
+    assert [dataset.classes for dataset in split] == [tuple(names(labels_of(name))) for name in ("id", "ood")]
     assert sum(map(len, split)) == len(photos)
     for dataset in split:
         named = [dataset.classes[label] for label in dataset.labels]

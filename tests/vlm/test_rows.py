@@ -136,6 +136,16 @@ def test_a_claim_with_an_upper_bound_alone_has_no_lower_one():
     assert [claim.above for claim in found] == [0, -2, -math.inf, -2]
 
 
+def test_halves_shifts_and_all_others_are_measured_each_by_its_own():
+    by_table = {number: {module._measuring(row) for row in read_experiment(number)[0]} for number in ("7", "11")}
+    assert by_table == {
+        "7": {(module.FEW_SHOT, module.measure_aligned)},
+        "11": {(module.HALVES, module.measure_halves)},
+    }
+    together = {module._measuring(row) for row in read_experiment("together")[0] if "teacher" not in row.source}
+    assert together == {(module.SHIFTED, module.measure_shifted)}
+
+
 def test_without_training_only_what_is_there_counts(stand_in, tmp_path):
     asked = stand_in({"cls+mse": 0.9})
     for losses, seed in [("cls", 0), ("cls", 1), ("cls", 2), ("cls+mse", 1), ("cls+mse", 2)]:

@@ -132,6 +132,8 @@ def test_what_a_loss_never_looks_at_does_not_count():
     assert AlignRun("cls", k=10, keep="all").fingerprint == AlignRun("cls").fingerprint
     filtered = AlignRun("cls+cst", keep_contrast=True)
     assert dataclasses.replace(filtered, keep="all").fingerprint != filtered.fingerprint
+    for kind in ("view", "q"):
+        assert AlignRun(beside=kind, epsilon=2.0).fingerprint == AlignRun(beside=kind).fingerprint, "no attack"
 
 
 def test_runs_from_before_samples_stood_beside_are_found_again():
@@ -155,6 +157,7 @@ def test_other_texts_are_another_run(tmp_path, monkeypatch):
         ("correct", 0.0, [True, False, True, False]),
         ("above", 0.9, [True, False, False, False]),
         ("percentile", 50.0, [True, False, True, False]),
+        ("percentile", 25.0, [True, False, True, True]),
     ],
 )
 def test_filters(keep, at, expected):

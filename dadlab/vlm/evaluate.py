@@ -28,7 +28,7 @@ from dadlab.ahead import local_device
 from dadlab.files import kept_arrays
 from dadlab.students import Student
 from dadlab.vlm.geometry import inversions, relative_hits, shared_neighbours, squared_distances
-from dadlab.vlm.label_texts import LearntLabels, Texts, label_texts
+from dadlab.vlm.label_texts import FixedTexts, LearntLabels, Texts, label_texts
 from dadlab.vlm.material import (
     Sources,
     after_shots_test,
@@ -55,7 +55,8 @@ from dadlab.vlm.zero_shot import (
 )
 
 SHOT_STEPS = 60  # about fourteen passes over the shots at 64 a step
-SHOT_RATE = 0.06  # peak rate as a share of training's: the paper's .003 of .05
+SHOT_RATE = 0.06  # peak rate as a share of training's: the paper's .003 of .05, for ResNets
+SHOT_RATE_VIT = 0.5  # on disk, for the recipe of ViTs: the paper's 1e-4 of 2e-4
 SHOT_EPOCHS = 20  # on disk, over seen images and shots, as in the released code
 GEOMETRY = ("train", "ood")
 _TEACHERS = ("teacher", "data", "image_size", "limit")  # what the teacher's own features depend on
@@ -145,10 +146,12 @@ def after_shots(
     student, texts = train_aligned(run, runs_dir)
     known, teacher = labels_for(run, "train"), teacher_of(run)
     every = [*known, *labels]
-    wider: Texts = label_texts(run, teacher, every)
     if isinstance(texts, LearntLabels):
-        wider = LearntLabels(run, teacher.text_features.shape[1], every, texts)
+        wider: Texts = LearntLabels(run, teacher.text_features.shape[1], every, texts)
+    elif isinstance(texts, FixedTexts):  # shuffled ones stay among the labels that are scored together
+        wider = texts.joined(labels)
     else:
+        wider = label_texts(run, teacher, every)
         wider.load_state_dict(texts.state_dict())
     seen = sources(run, dataset_for(run, "train"), runs_dir, caption_features(run, "train"))
     folder = run.folder(runs_dir) / f"shots-{len(labels)}"
@@ -157,11 +160,16 @@ def after_shots(
         shots = _shots(run, labels, len(known), runs_dir)
         images = len(seen.dataset) + len(shots.dataset)
         steps = max(1, SHOT_EPOCHS * images // run.batch) if run.on_disk else SHOT_STEPS
-        loop = Loop(run, student, wider, every, seen, folder, beside=shots, steps=steps, lr=SHOT_RATE * run.lr)
+        loop = Loop(run, student, wider, every, seen, folder, beside=shots, steps=steps, lr=shot_rate(run))
         loop.fit()
         loop.checkpoint.unlink(missing_ok=True)
     found = {"tuned": _among(run, student, wider, labels)}
     return found | ({"others": _among(run, student, wider, others)} if others else {})
+
+
+def shot_rate(run: AlignRun) -> float:
+    """Peak learning rate of fine-tuning on shots; on disk the paper's, for its ViTs a larger share of training's."""
+    return run.lr * (SHOT_RATE_VIT if run.on_disk and run.recipe == "one-cycle" else SHOT_RATE)
 
 
 def _measure(run: AlignRun, runs_dir: Path) -> Values:

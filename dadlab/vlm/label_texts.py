@@ -75,6 +75,13 @@ class FixedTexts(nn.Module):
         run, teacher = self._outside
         return text_features(teacher.clip, teacher.tokenizer, prompted(run, labels))
 
+    def joined(self, labels: Sequence[Label]) -> FixedTexts:
+        """The same with more labels behind these, each part in the terms that it has alone."""
+        run, teacher = self._outside
+        wider = FixedTexts(run, teacher, labels)
+        wider.features = torch.cat([self.features.to(wider.features.device), wider.features])
+        return wider
+
     def forward(self) -> Tensor:
         return self.features
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dadlab.vlm import evaluate as module
 from dadlab.vlm import material
@@ -91,15 +92,16 @@ def test_the_half_that_was_shown_is_the_first(tmp_path, monkeypatch):
     }
 
 
-def test_shots_are_of_labels_behind_the_seen_ones_at_a_share_of_the_rate(tmp_path, monkeypatch):
-    run, seen, unseen = replace(TOY, seed=2, lr=0.1), labels_of("train"), labels_of("ood")
+@pytest.mark.parametrize("text", ["plain", "shuffled"])
+def test_shots_are_of_labels_behind_the_seen_ones_at_a_share_of_the_rate(text, tmp_path, monkeypatch):
+    run, seen, unseen = replace(TOY, seed=2, lr=0.1, text=text), labels_of("train"), labels_of("ood")
     asked, drawn, load = {}, {}, module.dataset_for
 
     class Recorded:
         checkpoint = tmp_path / "none"
 
         def __init__(self, *given, **settings):
-            asked.update(settings, labels=given[3])
+            asked.update(settings, texts=given[2], labels=given[3])
 
         def fit(self) -> None: ...
 
@@ -116,9 +118,23 @@ def test_shots_are_of_labels_behind_the_seen_ones_at_a_share_of_the_rate(tmp_pat
     found = module.after_shots(run, tmp_path, unseen[4:6], unseen[:3])
     assert found == {"tuned": unseen[4:6], "others": unseen[:3]}
     assert asked["labels"] == [*seen, *unseen[4:6]]
+    trained = label_texts(run, teacher_of(run), seen)
+    assert torch.equal(asked["texts"](), torch.cat([trained(), trained.of(unseen[4:6])]))
     assert sorted(asked["beside"].dataset.labels.tolist()) == [55] * 5 + [56] * 5
     assert (asked["lr"], asked["steps"]) == (pytest.approx(0.006), module.SHOT_STEPS)
     assert drawn == {"train": 0, "shots": 2}
+
+
+@pytest.mark.parametrize(
+    ("fields", "rate"),
+    [
+        ({"data": "flowers:somewhere", "recipe": "steps", "lr": 0.05}, 0.003),
+        ({"data": "flowers:somewhere", "recipe": "one-cycle", "lr": 2e-4}, 1e-4),
+        ({"recipe": "one-cycle", "lr": 6e-3}, 3.6e-4),
+    ],
+)
+def test_shots_are_fine_tuned_on_at_the_papers_rates(fields, rate):
+    assert module.shot_rate(AlignRun(**fields)) == pytest.approx(rate)
 
 
 @pytest.mark.slow

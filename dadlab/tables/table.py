@@ -88,5 +88,5 @@ def read_table(
     """
     published = load_table(number)
     published = with_all_classes(published) if all_classes else published
-    rows = read_rows(number, profile, students=students or {}, shared=shared or {})
+    rows = read_rows(number, profile, students=students, shared=shared)
     return Table(profile, published, rows, read_sentences(number, published.attrs["lower_is_better"]))

@@ -18,7 +18,6 @@ import itertools
 import json
 import math
 import operator
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dadlab.ahead import ahead, usual_workers
-from dadlab.claims import POLL, Claims, clear, sweep, write_once
+from dadlab.claims import Claims, clear, sweep, together, write_once
 from dadlab.files import write_array, write_json
 from dadlab.fingerprints import fingerprint, module_fingerprint
 from dadlab.progress import track
@@ -117,9 +116,7 @@ def cache_teacher(
     """
     cache = open_cache(dataset, teacher_fingerprint(teacher), folder, views=views, top=top, temperature=temperature)
     said = f"teacher on {dataset.name}, shards of views"
-    while missing := cache.missing():
-        if not _fill(cache, dataset, teacher, top, batch, track(missing, said)):
-            time.sleep(POLL)  # others have begun them: they finish, or are killed
+    together(cache.missing, lambda left: _fill(cache, dataset, teacher, top, batch, track(left, said)), said)
     sweep(cache.home)
     return cache
 

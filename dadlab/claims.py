@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from dadlab.progress import track
+from dadlab.progress import say, track
+
+_T = TypeVar("_T")
 
 POLL = 0.5  # seconds between two looks at what others do
 _CLAIM = ".claim"
@@ -121,23 +123,36 @@ def fill(
     """
 
     def attempt(position: int) -> bool:
-        path = paths[position]
-        if path.is_file():
-            return False
-        with claim(path) as mine:
-            if not mine or path.is_file():
-                return False
-            make(position)
-        return True
+        return write_unclaimed(paths[position], lambda: make(position))
+
+    def missing() -> list[int]:
+        return [position for position, path in enumerate(paths) if not path.is_file()]
+
+    def work(left: list[int]) -> bool:
+        return any(list(track(pool.map(attempt, left), what, len(left), alone=True)))
 
     sweep(paths[0].parent)
-    said = False
     with ThreadPoolExecutor(threads, initializer=initializer) as pool:
-        while missing := [position for position, path in enumerate(paths) if not path.is_file()]:
-            if any(list(track(pool.map(attempt, missing), what, len(missing), alone=True))):
-                continue
-            if not said:
-                print(f"{what}: waiting for {len(missing)} that other processes have claimed", flush=True)
-            said = True
-            time.sleep(POLL)
+        together(missing, work, what, alone=True)
     sweep(paths[0].parent)
+
+
+def together(
+    missing: Callable[[], list[_T]], work: Callable[[list[_T]], object], what: str, *, alone: bool = False
+) -> None:
+    """Work on what is missing until nothing is, and say once if there is nothing left but to wait for others.
+
+    Args:
+        missing: what nobody has finished by now.
+        work: makes of it what no other process makes; falsy where that is nothing.
+        what: said before what is waited for.
+        alone: as of `dadlab.progress.track`.
+    """
+    said = False
+    while left := missing():
+        if work(left):
+            continue
+        if not said:
+            say(f"{what}: waiting for {len(left)} that other processes have claimed", alone=alone)
+        said = True
+        time.sleep(POLL)

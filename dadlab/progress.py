@@ -41,9 +41,9 @@ def track(items: Iterable[_T], what: str, total: int | None = None, *, alone: bo
             said = now
 
 
-def say(line: str) -> None:
-    """Print a line that every process of a launch would print."""
-    if _speaks():
+def say(line: str, *, alone: bool = False) -> None:
+    """Print a line that every process of a launch would print, or no other (`alone`)."""
+    if alone or _speaks():
         print(line, flush=True)
 
 

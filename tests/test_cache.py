@@ -137,6 +137,15 @@ def test_two_processes_share_the_work_and_a_dead_one_leaves_nothing_locked(
     assert not list(cache.home.glob(".*"))
 
 
+def test_waiting_for_another_is_said(photos40, tiny_teacher, tmp_path, capsys):
+    other = claim(open_cache(photos40, teacher_fingerprint(tiny_teacher), tmp_path, views=1).path(0, 0))
+    assert other.__enter__()
+    threading.Timer(0.1, other.__exit__, (None, None, None)).start()
+    cache_teacher(photos40, tiny_teacher, tmp_path, views=1)
+    waits = "teacher on val, shards of views: waiting for 1 that other processes have claimed"
+    assert waits in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("top", [1, 3, 9])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_top_logits_keep_their_probabilities_and_the_rest_its_mass(photos40, tiny_teacher, tmp_path, top, temperature):

@@ -11,7 +11,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from dadlab.claims import Claims, claim, clear, fill, sweep, write_once, write_unclaimed
+from dadlab.claims import Claims, claim, clear, fill, sweep, together, write_once, write_unclaimed
 
 _HOLD = """
 import sys, time
@@ -134,6 +134,23 @@ def test_every_file_is_made_once_by_workers_that_share(paths):
         worker.join()
     assert sorted(made) == list(range(6))
     assert hidden(paths[0].parent) == []
+
+
+@pytest.mark.parametrize(("rank", "alone", "said"), [("0", False, 1), ("1", False, 0), ("1", True, 1)])
+def test_whoever_can_only_wait_says_so_once(monkeypatch, capsys, rank, alone, said):
+    """Three rounds of work, then five looks at what another makes; of a launch's processes the first speaks."""
+    monkeypatch.setattr("dadlab.claims.POLL", 0)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    looks = iter([[1, 2, 3], [2, 3], [3], *[[3]] * 5, []])
+    worked = []
+
+    def work(left):
+        worked.append(left)
+        return len(worked) <= 3
+
+    together(lambda: next(looks), work, "toys", alone=alone)
+    assert worked == [[1, 2, 3], [2, 3], [3], *[[3]] * 5]
+    assert capsys.readouterr().out == "toys: waiting for 1 that other processes have claimed\n" * said
 
 
 def test_it_waits_for_the_others_and_takes_over_from_the_dead(paths, monkeypatch, capsys):

@@ -122,13 +122,26 @@ def weights(run: Run, runs_dir: Path) -> bytes:
     return (run.folder(runs_dir) / "student.safetensors").read_bytes()
 
 
+LONG = Run(make_profile(limit=160, epochs=6, batch=8, views=2), "plain")  # 120 steps
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory) -> bytes:
+    """Weights of `LONG`, trained by two processes that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("calm")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENV.items():
+            patch.setenv(name, value)
+        begin(LONG, folder).wait(300)
+    return weights(LONG, folder)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("environment")
-def test_a_killed_worker_costs_nothing_but_time(tmp_path):
+def test_a_killed_worker_costs_nothing_but_time(tmp_path, calm):
     """SIGKILL of one of two processes in mid-training ends both; started again, they finish the run."""
-    run = Run(make_profile(limit=160, epochs=4, batch=8, views=2), "plain")
-    struck = begin(run, tmp_path / "struck")
-    checkpoint = run.folder(tmp_path / "struck") / "training.safetensors"
+    struck = begin(LONG, tmp_path / "struck")
+    checkpoint = LONG.folder(tmp_path / "struck") / "training.safetensors"
     while not checkpoint.is_file():
         assert struck.running, struck.lines
         time.sleep(0.05)
@@ -136,11 +149,10 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path):
     with pytest.raises(RuntimeError, match="torchrun failed"):
         struck.wait(200)
     assert not members(struck.mark)
-    assert 0 < load_snapshot(checkpoint)["progress"]["steps"] < 80
-    again = begin(run, tmp_path / "struck", ("val",))
+    assert 0 < load_snapshot(checkpoint)["progress"]["steps"] < 120
+    again = begin(LONG, tmp_path / "struck", ("val",))
     again.wait(300)
-    begin(run, tmp_path / "calm").wait(300)
-    assert weights(run, tmp_path / "calm") == weights(run, tmp_path / "struck")
+    assert weights(LONG, tmp_path / "struck") == calm
     assert any(line.startswith("val: top-1") for line in again.lines["torchrun"])
 
 
@@ -172,18 +184,16 @@ def test_a_launch_recovers_by_itself_from_a_killed_worker(files, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("environment")
-def test_processes_agree_on_their_last_step(tmp_path):
+def test_processes_agree_on_their_last_step(tmp_path, calm):
     """SIGTERM to the second alone ends both after the same step, which the first saves: no checkpoint is due."""
-    run = Run(make_profile(limit=160, epochs=6, batch=8, views=2), "plain")
-    stopped = begin(run, tmp_path / "stopped", seconds=1e9)
+    stopped = begin(LONG, tmp_path / "stopped", seconds=1e9)
     until_told(stopped, "epoch 1/6")
     second_of(stopped).terminate()
     with pytest.raises(RuntimeError, match="torchrun failed"):
         stopped.wait(200)
-    assert 20 <= load_snapshot(run.folder(tmp_path / "stopped") / "training.safetensors")["progress"]["steps"] < 120
-    for folder in ("stopped", "calm"):
-        begin(run, tmp_path / folder, seconds=1e9).wait(300)
-    assert weights(run, tmp_path / "calm") == weights(run, tmp_path / "stopped")
+    assert 20 <= load_snapshot(LONG.folder(tmp_path / "stopped") / "training.safetensors")["progress"]["steps"] < 120
+    begin(LONG, tmp_path / "stopped", seconds=1e9).wait(300)
+    assert weights(LONG, tmp_path / "stopped") == calm
 
 
 @pytest.mark.slow
@@ -194,16 +204,15 @@ def test_an_ended_launch_is_finished_by_another(tmp_path, workers):
 
     torchrun signals whole process groups, those that read ahead too: these must outlive the last step.
     """
-    run = Run(make_profile(limit=160, epochs=6, batch=8, views=2), "plain")
-    running = begin(run, tmp_path, seconds=120.0, workers=workers)
+    running = begin(LONG, tmp_path, seconds=120.0, workers=workers)
     until_told(running, "epoch 2/6")
     running.stop()
     assert not members(running.mark)
-    assert load_snapshot(run.folder(tmp_path) / "training.safetensors")["progress"]["steps"] >= 40
-    again = begin(run, tmp_path, processes=0)
+    assert load_snapshot(LONG.folder(tmp_path) / "training.safetensors")["progress"]["steps"] >= 40
+    again = begin(LONG, tmp_path, processes=0)
     again.wait(300)
     assert not any(line.startswith("epoch 1/6") for line in again.lines["torchrun"])
-    assert (run.folder(tmp_path) / "student.safetensors").is_file()
+    assert (LONG.folder(tmp_path) / "student.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 import dataclasses
 import json
-import os
+import multiprocessing
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -256,49 +255,33 @@ def _leaves(path: Path) -> list[str]:
     return [schema.column(k).path for k in range(len(schema))]
 
 
-_WORK = """
-import sys, torch
-torch.set_num_threads(1)
-from pathlib import Path
-from dadlab import generate as module
-from dadlab.data import load_split
-from dadlab.discretizer import load_discretizer
-from dadlab.profile import Attack
-from dadlab.teacher import load_teacher
-module.TILE, module.SHARD = 8, 16
-data = load_split("fashion", "val", limit=40)
-teacher, vqgan = load_teacher(sys.argv[2], data.classes), load_discretizer(sys.argv[3])
-Path(sys.argv[4]).touch()
-module.generate(data, teacher, vqgan, Attack(epsilon=4.0, step_size=4.0, start=0.5), Path(sys.argv[1]), variants=12)
-"""
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_ten_times_nothing_is_lost_or_repeated(tmp_path, files):
+def test_killed_ten_times_nothing_is_lost_or_repeated(photos40, tiny_teacher, tiny_vqgan, tmp_path):
     """SIGKILL at ten random moments; the restarted run must end with an undisturbed run's bytes."""
-    disturbed, calm, ready = tmp_path / "disturbed", tmp_path / "calm", tmp_path / "ready"
+    disturbed, calm = tmp_path / "disturbed", tmp_path / "calm"
+    forked = multiprocessing.get_context("fork")
 
-    def start(folder: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", _WORK, str(folder), str(files["teacher"]), str(files["vqgan"]), str(ready)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    def start(folder: Path) -> BaseProcess:
+        given = (photos40, tiny_teacher, tiny_vqgan, ATTACK, folder)
+        process = forked.Process(target=generate, args=given, kwargs={"variants": 12})
+        process.start()
+        return process
 
-    assert start(calm).wait() == 0
+    def ended(process: BaseProcess) -> int | None:
+        process.join()
+        return process.exitcode
+
+    assert ended(start(calm)) == 0
     rng, killed = random.Random(0), 0
     while killed < 10:
-        ready.unlink(missing_ok=True)
         process = start(disturbed)
-        while not ready.exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.15))
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-        if process.returncode == 0:
+        time.sleep(rng.uniform(0, 0.2))
+        process.kill()
+        killed += ended(process) == -signal.SIGKILL
+        if process.exitcode == 0:
             break
     assert killed == 10, "generation ended before ten kills: make it longer"
-    assert start(disturbed).wait() == 0
+    assert ended(start(disturbed)) == 0
     assert contents(disturbed) == contents(calm)
     rows = open_dataset(disturbed)
     assert len({*zip(rows["index"], rows["variant"], strict=True)}) == len(rows) == 480

@@ -25,6 +25,8 @@ from dadlab.fingerprints import fingerprint
 from dadlab.making.drawings import random_batch
 from dadlab.snapshot import restore_training, save_training
 
+SAVED = 250  # steps between checkpoints
+REVIVED = 100  # steps between revivals of unused codes
 CONFIG: dict[str, Any] = {
     "ddconfig": {
         "double_z": False,
@@ -132,9 +134,9 @@ def train_vqgan(
         if playing:
             real, fake = critic(pixels * 2 - 1), critic(drawn.detach().float() * 2 - 1)
             _step((F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2, optimizers[1], schedules[1])
-        if step % 100 == 99 and step < 0.7 * steps:
+        if (step + 1) % REVIVED == 0 and step < 0.7 * steps:
             _revive_codes(vqgan, pixels, codes)
-        if step % 250 == 249 or step == steps - 1:
+        if (step + 1) % SAVED == 0 or step == steps - 1:
             use, perplexity = codebook_use(codes, config["n_embed"])
             log(f"step {step + 1}/{steps} fit {fit.item():.4f} use {use:.2f} perplexity {perplexity:.0f} "
                 f"{time.monotonic() - started:.0f} s")  # fmt: skip

@@ -44,10 +44,11 @@ def test_critic_joins_at_its_time(drawn, tmp_path, monkeypatch):
     assert len(weighed) == 3  # steps 2, 3 and 4
 
 
-@pytest.mark.slow
 def test_stopped_training_goes_on_to_the_same_bytes(drawn, tmp_path, monkeypatch):
-    """Stopped after the checkpoint of step 250; unused codes are revived at random again at step 300 of 450."""
-    fit(drawn, tmp_path / "calm.safetensors", 450, adversarial_from=0.9)
+    """Stopped after the checkpoint of step 25; unused codes are revived at random again at step 30 of 45."""
+    monkeypatch.setattr(module, "SAVED", 25)
+    monkeypatch.setattr(module, "REVIVED", 10)
+    fit(drawn, tmp_path / "calm.safetensors", 45, adversarial_from=0.9)
     save = module.save_training
 
     def save_and_stop(*args):
@@ -57,10 +58,10 @@ def test_stopped_training_goes_on_to_the_same_bytes(drawn, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(module, "save_training", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            fit(drawn, tmp_path / "stopped.safetensors", 450, adversarial_from=0.9)
+            fit(drawn, tmp_path / "stopped.safetensors", 45, adversarial_from=0.9)
     lines: list[str] = []
-    fit(drawn, tmp_path / "stopped.safetensors", 450, lines.append, adversarial_from=0.9)
-    assert [line.split()[1] for line in lines] == ["450/450"]
+    fit(drawn, tmp_path / "stopped.safetensors", 45, lines.append, adversarial_from=0.9)
+    assert [line.split()[1] for line in lines] == ["45/45"]
     assert (tmp_path / "stopped.safetensors").read_bytes() == (tmp_path / "calm.safetensors").read_bytes()
 
 

@@ -22,12 +22,13 @@ from dadlab.losses import dad_loss
 from dadlab.profile import Attack
 from dadlab.pyramid import perturb_pyramid
 from dadlab.views import counter_hash
+from dadlab.wrappers import in_eval_mode
 
 AT = Attack(norm="linf", epsilon=8 / 255, step_size=2 / 255, steps=10, start=1.0)
 ADVPROP = Attack(norm="linf", epsilon=4 / 255, step_size=1 / 255, steps=5, start=1.0)
 FAST_ADVPROP = Attack(norm="linf", epsilon=1 / 255, step_size=1 / 255, steps=1, start=1.0)
 FAST_ATTACKED = 0.2  # Fast AdvProp's p_adv
-_CHOICE = 2**40  # stream of `counter_hash`, above all those of seeds and steps
+_CHOICE = 2**40  # stream of `counter_hash`, above those of seeds and steps up to seed 1,000,000
 
 
 def at(student: nn.Module, batch: Batch, tools: Tools) -> Tensor:
@@ -162,9 +163,5 @@ def _examples(batch: Batch, tools: Tools, attack: Attack) -> Tensor:
 @contextlib.contextmanager
 def _asked(network: nn.Module) -> Iterator[Classifier]:
     """The student as an attack sees it: in eval mode, with logits in single precision."""
-    training = network.training
-    network.eval()
-    try:
+    with in_eval_mode(network):
         yield lambda images: network(images).float()
-    finally:
-        network.train(training)

@@ -30,7 +30,7 @@ from dadlab.files import kept_array
 from dadlab.photos import ASSETS
 from dadlab.progress import track
 from dadlab.views import counter_hash
-from dadlab.wrappers import device_of
+from dadlab.wrappers import device_of, in_eval_mode
 
 SHIFTS = ("studio", "v2", "context", "rendition", "sketch", "a", "stylized")
 C_PHOTOS = 500  # test photographs, 50 a class, under each of the 75 corruptions
@@ -41,16 +41,24 @@ def correct(model: nn.Module, dataset: Dataset, *, batch: int = 256) -> Tensor:
     """Whether the model is right on each sample: (N,) bool, in sample order.
 
     Processes of a distributed group share the batches and all get the whole answer; a sample belongs to one batch of
-    one process, so none counts twice, and batches are those that one process would see. The model answers among the
-    labels of `dataset.among`, where the dataset names some.
+    one process, so none counts twice, and batches are those that one process would see. The model is asked in eval mode
+    and answers among the labels of `dataset.among`, where the dataset names some.
+
+    Raises:
+        ValueError: the model has other than the dataset's number of classes.
     """
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     device = device_of(model)
     right = torch.zeros(len(dataset), dtype=torch.uint8, device=device)
     parts = torch.arange(len(dataset)).split(batch)[rank::ranks]
-    for rows, images in zip(parts, ahead(dataset.images, parts, usual_workers()), strict=True):
-        images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        right[rows] = (answers(model(images), dataset.among) == dataset.labels[rows].to(device)).byte()
+    with in_eval_mode(model):
+        for rows, images in zip(parts, ahead(dataset.images, parts, usual_workers()), strict=True):
+            images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            logits = model(images)
+            if logits.shape[1] != len(dataset.classes):
+                given, wanted = logits.shape[1], len(dataset.classes)
+                raise ValueError(f"the model answers with {given} classes, where {dataset.name} has {wanted}")
+            right[rows] = (answers(logits, dataset.among) == dataset.labels[rows].to(device)).byte()
     if ranks > 1:
         dist.all_reduce(right)
     return right.bool().cpu()

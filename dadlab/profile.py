@@ -44,6 +44,8 @@ class Attack:
             raise ValueError(f"attack norm {self.norm!r}: choose 'l2' or 'linf'")
         if self.epsilon < 0 or self.step_size < 0 or self.steps < 0 or not 0 <= self.start <= 1:
             raise ValueError("attack: epsilon, step_size and steps must not be negative, start must lie in [0, 1]")
+        if self.norm == "linf" and self.epsilon > 1:
+            raise ValueError(f"attack: an L∞ epsilon lies in [0, 1], as pixels do; {self.epsilon:g}/255, perhaps?")
 
     def rms(self, image_size: int) -> float:
         """Root mean square change a pixel value at the radius, in 1/255."""
@@ -77,7 +79,7 @@ class Profile:
         top_logits: how many of the teacher's largest logits the cache keeps a sample; 0 keeps all.
         dropout, drop_path: rates of dropout and, rising with depth, of stochastic depth (AugReg has 0.1 or 0 of both).
         start: what a student starts from: nothing, `pretrained` (of an embedded student its committed weights, of
-            timm's those published under its name), or a file of a run; its head is replaced where classes differ.
+            timm's those published under its name), or a file of a run; of another number of classes its head is new.
         augmix_severity: the largest level of AugMix's operations, from 0.1 to 10 (its code has 3 for small images and
             1 for ImageNet).
         transfer: style transfer of debiased training, `studio` or a file made by `dadlab.adain`.

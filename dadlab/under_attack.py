@@ -30,7 +30,7 @@ from dadlab.profile import Attack, nearest
 from dadlab.progress import track
 from dadlab.results import trained
 from dadlab.run import Run
-from dadlab.wrappers import device_of
+from dadlab.wrappers import device_of, in_eval_mode
 
 _PART = 50  # samples attacked together, and kept together
 _STEPS = 10  # of PGD
@@ -112,7 +112,7 @@ def robust(
     """Whether the model is right on each sample with and without the attack: (N,) bool, in sample order.
 
     Args:
-        model: images in [0, 1] to logits, in eval mode.
+        model: images in [0, 1] to logits; asked in eval mode.
         dataset: clean images.
         attack: one of `ATTACKS`.
         epsilon: radius in [0, 1] (L2: over all pixels).
@@ -130,15 +130,16 @@ def robust(
         )
     device = device_of(model)
     found = np.full(len(dataset), _PENDING, np.uint8) if keep is None or not keep.is_file() else np.load(keep)
-    parts = torch.arange(len(dataset)).split(_PART)
-    for rows in track([rows for rows in parts if found[rows[0]] == _PENDING], f"{TITLES[attack]}, ε = {epsilon:.4g}"):
-        images, labels = dataset.images(rows).to(device), dataset.labels[rows].to(device)
-        changed = made(model, images, labels, epsilon, norm, rows)
-        with torch.no_grad():
-            right = [(model(shown).argmax(1) == labels).cpu() for shown in (images, changed)]
-        found[rows] = (right[0] & right[1]).numpy()
-        if keep is not None:
-            write_array(keep, found)
+    pending = [rows for rows in torch.arange(len(dataset)).split(_PART) if found[rows[0]] == _PENDING]
+    with in_eval_mode(model):
+        for rows in track(pending, f"{TITLES[attack]}, ε = {epsilon:.4g}"):
+            images, labels = dataset.images(rows).to(device), dataset.labels[rows].to(device)
+            changed = made(model, images, labels, epsilon, norm, rows)
+            with torch.no_grad():
+                right = [(model(shown).argmax(1) == labels).cpu() for shown in (images, changed)]
+            found[rows] = (right[0] & right[1]).numpy()
+            if keep is not None:
+                write_array(keep, found)
     return found.astype(bool)
 
 

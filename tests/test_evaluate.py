@@ -1,3 +1,4 @@
+import copy
 import json
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from dadlab.evaluate import (
     shifts_of,
     top1,
 )
+from dadlab.students import Student
 
 
 class Oracle(nn.Module):
@@ -65,6 +67,22 @@ def test_answers_among_some_labels_alone():
     assert correct(Fixed(), data).tolist() == [True, False, False, False]
     assert correct(Fixed(), replace(data, among=(1, 2, 3))).tolist() == [False, False, True, False]
     assert correct(Fixed(), replace(data, among=(1, 3))).tolist() == [False, False, False, True]
+
+
+def test_a_network_that_is_trained_is_asked_in_eval_mode_and_left_as_it_was(photos40):
+    torch.manual_seed(0)
+    student = Student("resnet_s", 10).train()
+    student.net.stem.eval()  # frozen, say
+    before, modes = copy.deepcopy(student.state_dict()), [module.training for module in student.modules()]
+    right = correct(student, photos40)
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+    assert [module.training for module in student.modules()] == modes
+    assert torch.equal(right, correct(student.eval(), photos40, batch=7))
+
+
+def test_a_model_of_other_classes_is_refused(photos40):
+    with pytest.raises(ValueError, match="the model answers with 7 classes, where val has 10"):
+        correct(Student("resnet_s", 7), photos40)
 
 
 @pytest.mark.parametrize(("wrong", "expected"), [((), 1.0), ((0,), 0.9), (tuple(range(10)), 0.0)])
@@ -237,7 +255,8 @@ def test_of_two_processes_each_asks_about_its_own_batches(photos40, monkeypatch)
         monkeypatch.setattr(module.dist, name, answer)
     numbered = replace(photos40, pixels=torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(40, 3, 1, 1))
     oracle = Oracle()
-    right = correct(oracle, replace(numbered, labels=torch.arange(40)), batch=16)
+    names = tuple(map(str, range(256)))
+    right = correct(oracle, replace(numbered, labels=torch.arange(40), classes=names), batch=16)
     assert oracle.seen == torch.nonzero(right)[:, 0].tolist() == list(range(16, 32))
 
 

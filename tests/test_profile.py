@@ -58,6 +58,12 @@ def test_attack_out_of_range_is_named(field):
         Attack(**field)
 
 
+def test_a_radius_in_255ths_is_refused():
+    with pytest.raises(ValueError, match=r"an L∞ epsilon lies in \[0, 1\], as pixels do; 8/255, perhaps"):
+        make_profile(attack={"norm": "linf"})  # with the profile's own, an L2 radius
+    assert Attack(norm="linf", epsilon=1.0).epsilon == 1
+
+
 def test_whole_number_is_a_float_where_one_is_wanted():
     assert make_profile(lr=1) == Profile(lr=1.0)
     assert type(make_profile(lr=1).lr) is float

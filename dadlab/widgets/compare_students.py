@@ -65,7 +65,7 @@ class CompareStudents(View):
         """Compute and draw what the controls say."""
         first, second, split = self.first.value, self.second.value, self.split.value
         if split is None:
-            raise ValueError("the two runs were tested on no common shift")
+            raise ValueError("the two runs were tested on no common shift of the same data")
         group, page = self.group.value, self.pager.page.value
         self.start(lambda tick: self._show(first, second, split, group, page, tick))
 
@@ -76,7 +76,8 @@ class CompareStudents(View):
         return self._shown()
 
     def _offer(self) -> None:
-        common = [split for split in self.first.value.splits() if split in self.second.value.splits()]
+        first, second = self.first.value, self.second.value
+        common = [split for split in first.splits() if split in second.splits()] if first.sees_what(second) else []
         if list(self.split.options) != common:
             kept = self.split.value
             self.split.options = common

@@ -46,6 +46,10 @@ class Kept:
         """Splits whose per-sample correctness is kept."""
         return sorted(path.stem for path in (self.folder / "correct").glob("*.npy"))
 
+    def sees_what(self, other: Kept) -> bool:
+        """Whether another run was tested on the same images, split by split."""
+        return all(self.profile.get(name) == other.profile.get(name) for name in ("data", "image_size"))
+
     def correct(self, split: str) -> np.ndarray:
         """Whether it was right on each sample of a split: (N,) bool."""
         return np.load(self.folder / "correct" / f"{split}.npy")

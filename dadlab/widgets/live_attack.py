@@ -17,7 +17,8 @@ from dadlab.data import load_split, split_names
 from dadlab.dataset import Dataset, to_tensor
 from dadlab.discretizer import Discretizer, load_discretizer
 from dadlab.disk.encoded import Framing, frame, load_picture
-from dadlab.profile import Attack, Profile
+from dadlab.disk.folders import HOME
+from dadlab.profile import Attack, Profile, nearest
 from dadlab.teacher import TOWERS, load_teacher
 from dadlab.widgets import live
 from dadlab.widgets.frame import View, button, control, said, themed
@@ -56,7 +57,7 @@ class LiveAttack(View):
 
     Args:
         data: `fashion` or a folder of images, see `dadlab.data`.
-        split: where to begin.
+        split: where to begin; the validation or test split unless told.
         teachers, discretizers: names or files to choose from; the embedded ones unless told.
         image_size: side of folder images and uploads in pixels.
     """
@@ -64,7 +65,7 @@ class LiveAttack(View):
     def __init__(
         self,
         data: str = "fashion",
-        split: str = "val",
+        split: str = "",
         *,
         teachers: Sequence[str] = (),
         discretizers: Sequence[str] = (),
@@ -74,7 +75,7 @@ class LiveAttack(View):
         self._look: live.Look | None = None
         self._classes: tuple[str, ...] = ()
         usual = Profile().attack
-        self.split = control(widgets.Dropdown, "split", options=split_names(data), value=split)
+        self.split = control(widgets.Dropdown, "split", options=split_names(data), value=_begins(data, split))
         self.index = control(widgets.IntSlider, "photograph", max=0, tip="position in the split")
         self.label = control(widgets.Dropdown, "true class", options=[("as the split says", _UNTOLD)])
         self.upload = widgets.FileUpload(
@@ -207,6 +208,14 @@ def read_picture(content: bytes, size: int) -> Tensor:
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"the uploaded file is no picture that can be read ({error})") from None
     return to_tensor(picture)[None]
+
+
+def _begins(data: str, split: str) -> str:
+    """The split that is shown first."""
+    names = split_names(data)
+    if split:
+        return nearest(split, {name: name for name in names}, "split")
+    return next((name for name in HOME if name in names), names[0])
 
 
 @functools.lru_cache(maxsize=4)

@@ -64,7 +64,7 @@ class Pair:
         counts = ", ".join(f"{name}: {len(self.group(name)):,}" for name in GROUPS)
         return (
             f"top-1 {100 * self.first.mean():.1f} % and {100 * self.second.mean():.1f} %, second − first {estimate} "
-            f"(images resampled, these two seeds) · {counts}"
+            f"(interval over images alone: one seed each) · {counts}"
         )
 
 

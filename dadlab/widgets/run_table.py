@@ -91,13 +91,13 @@ def table(runs: Sequence[Kept]) -> pd.DataFrame:
 
 
 def differences(runs: Sequence[Kept], tick: Tick = lambda share: None) -> pd.DataFrame:
-    """Paired difference of each run to the first, in points, on the splits that both were tested on.
+    """Paired difference of each run to the first, in points, on the splits of the same data that both were tested on.
 
     Intervals are those of images alone: one run has one seed.
     """
     first, lines = runs[0], {}
     for place, run in enumerate(runs[1:]):
-        common = [split for split in measured(run) if split in first.splits()]
+        common = [split for split in measured(run) if split in first.splits()] if run.sees_what(first) else []
         cells = {}
         for k, split in enumerate(common):
             tick((place + k / len(common)) / (len(runs) - 1))

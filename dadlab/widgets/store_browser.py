@@ -272,11 +272,11 @@ class StoreBrowser(View):
         return next((source for source in self.sources if source.fingerprint == made_from), None)
 
     def _classes(self) -> tuple[str, ...]:
-        """Names of the labels: of the data that made the store, else of others with enough classes, else numbers."""
+        """Names of the labels: of the data that made the store, else of others with as many classes, else numbers."""
         source, count = self._source(), self._index.classes if self._index else 0
         if source is not None:
             return source.classes
-        named = next((other.classes for other in self.sources if len(other.classes) >= count), ())
+        named = next((other.classes for other in self.sources if len(other.classes) == count), ())
         return named or tuple(map(str, range(count)))
 
     def _discretizer(self) -> Discretizer | None:

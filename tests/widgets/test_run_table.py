@@ -55,3 +55,15 @@ def test_differences_are_paired_to_the_first(runs: Path) -> None:
     gap = 100 * (kd.correct("a").mean() - dad.correct("a").mean())
     (cell,) = run_table.differences([dad, kd])["a"]
     assert cell.startswith(f"{gap:+.1f} [")
+
+
+def test_runs_on_other_data_are_not_compared(tmp_path: Path, tiny_student: Student) -> None:
+    """Though their splits have the same names and lengths."""
+    for name in ("one", "two"):
+        folder = keep(tmp_path / name, "kd", tiny_student)
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "profile": {**run["profile"], "image_size": 64}}))
+    assert run_table.differences(find_runs(tmp_path)).empty
+    view = CompareStudents(tmp_path)
+    assert view.split.options == ()
+    assert "no common shift of the same data" in view.problem.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -60,6 +61,15 @@ def test_without_its_discretizer_a_store_is_still_listed(runs: Path, photos40: D
     assert "80 of 80 samples match" in view.count.value
     view.gallery.cells[0].click()
     assert view.problem.value == ""
+
+
+def test_names_are_not_borrowed_from_data_of_more_classes(runs: Path, photos40: Dataset) -> None:
+    named = ("bird", *photos40.classes)
+    others = [replace(photos40, name="other", classes=names) for names in (named, named[:10])]
+    for sources, names in ((others[:1], tuple("0123456789")), (others, named[:10])):
+        view = StoreBrowser(runs, sources=sources)
+        assert view.wait()
+        assert view._classes() == names
 
 
 def test_the_store_is_paged(view: StoreBrowser) -> None:

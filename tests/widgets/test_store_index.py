@@ -92,6 +92,11 @@ def test_rows_and_contents_belong_together(small: Path, truth: pd.DataFrame) -> 
         np.testing.assert_allclose(content["logits"], truth["logits"][row["position"]])
 
 
+def test_classes_are_those_that_the_teacher_answers_with(tmp_path: Path) -> None:
+    """Of an unfinished store labels may be few."""
+    assert StoreIndex(synthetic(tmp_path, 4, 1, classes=37)).classes == 37
+
+
 def test_tally_adds_up(small: Path, truth: pd.DataFrame) -> None:
     assert StoreIndex(small).tally() == truth["reason"].value_counts()[list(REASONS)].to_dict()
 

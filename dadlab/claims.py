@@ -48,6 +48,28 @@ def claim(path: Path) -> Iterator[bool]:
         lock.release()
 
 
+@contextlib.contextmanager
+def held(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file; who has to wait for it says so once.
+
+    Raises:
+        Timeout: it is another's, and this one is not to wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if not wait:
+            raise
+        print(f"{path}: held by another process, which this one waits for", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Claims(contextlib.AbstractContextManager["Claims"]):
     """Claims to several files at once, each until it is given back or the block ends."""
 

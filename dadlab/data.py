@@ -247,6 +247,6 @@ def natural_adversarial() -> list[int]:
 
 
 def every_class(labels: Tensor, limit: int) -> Tensor:
-    """About `limit` positions, the first ones of every class, in order."""
-    quota = max(1, limit // (int(labels.max()) + 1))
+    """About `limit` positions, the first ones of every class there is, in order; at least one of each."""
+    quota = max(1, limit // len(labels.unique()))
     return torch.cat([torch.nonzero(labels == label)[:quota, 0] for label in labels.unique()]).sort().values

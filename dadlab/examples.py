@@ -80,7 +80,7 @@ def discretize_adversarially(
         kept = logits.argmax(1) == labels
         wrong = teacher(images).argmax(1) != labels
         lost = (said.first if starts_there else teacher(reconstructed)).argmax(1) != labels
-        lost |= attack.epsilon == 0 or (attack.steps == 0 and attack.start == 0)  # to the second pass through Q
+        lost |= (perturbed == reconstructed).flatten(1).all(1)  # unmoved, to the second pass through Q
         reason = torch.where(kept, 0, torch.where(wrong, 1, torch.where(lost, 2, 3)))
     distance = (final - images).flatten(1).norm(dim=1)
     return Made(images, reconstructed, perturbed, final, codes, logits, reason, distance)

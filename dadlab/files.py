@@ -152,6 +152,6 @@ def kept_arrays(path: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> dic
     if not path.is_file():
         made = make()
         with atomic_path(path) as temporary, temporary.open("wb") as out:
-            np.savez_compressed(out, allow_pickle=False, **made)
+            np.savez_compressed(out, **made)  # type: ignore[arg-type]  # numpy's stub takes arrays for options
     with np.load(path) as found:
         return dict(found)

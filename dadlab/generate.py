@@ -194,9 +194,11 @@ def _agreement(exact: _Job, job: _Job) -> str:
 
 
 def read_variants(dataset: Dataset, rows: Tensor) -> Tensor:
-    """x (B, 3, H, W) of rows of a store: row r is variant r // N of photograph r % N."""
+    """x (B, 3, H, W) of rows of a store, in any order: row r is variant r // N of photograph r % N."""
     index, variant = rows % len(dataset), rows // len(dataset)
-    return torch.cat([dataset.images(index[variant == v], v - 1) for v in variant.unique().tolist()])
+    order = variant.argsort(stable=True)
+    views = [dataset.images(index[variant == v], v - 1) for v in variant.unique().tolist()]
+    return torch.cat(views)[order.argsort()]
 
 
 def _columns(made: Made, rows: Tensor, photographs: int, labels: Tensor) -> dict[str, list[Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dadlab.data import has_corruptions, home_split
+from dadlab.data import has_corruptions, held_out, home_split
 from dadlab.disk.check import check
 from dadlab.estimates import accuracy, difference, rounded
 from dadlab.evaluate import corruption_score, mce_baseline
@@ -62,6 +62,7 @@ def compare(
         if len(set(named)) < len(named):
             raise ValueError(f"{what} {list(named)}: one is named twice")
     _check_images(profile, plain_splits, corruptions)
+    _check_joined(profile, splits)
     runs = {method: {seed: Run(profile, method, student, seed) for seed in seeds} for method in methods}
     measured: dict[str, dict[int, Correct]] = {method: {} for method in methods}
     errors: dict[str, dict[int, Errors]] = {method: {} for method in (methods if corruptions else ())}
@@ -128,6 +129,15 @@ def _check_images(profile: Profile, splits: Sequence[str], corruptions: bool) ->
     check(profile.data, [profile.train, *splits, *published])
     if corruptions and not published:
         home_split(profile.data)  # which is what is corrupted
+
+
+def _check_joined(profile: Profile, splits: Sequence[str]) -> None:
+    """Raise a `ValueError` unless splits that are joined by `+` show the same number of photographs."""
+    for split in splits:
+        counts = {name: len(held_out(profile, name)) for name in split.split("+")} if "+" in split else {}
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            raise ValueError(f"{split!r}: splits joined by + must show the same photographs, not {found}")
 
 
 def _row(method: str, split: str, found: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:

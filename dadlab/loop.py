@@ -152,7 +152,8 @@ class Loop:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         torch.manual_seed((self.run.seed * 1_000_003 + progress.steps) * ranks + rank)  # dropout, where there is any
         loss = self.learn(batches)
-        progress.loss += self.accelerator.reduce(loss, "mean") if ranks > 1 else loss
+        loss = self.accelerator.reduce(loss, "mean") if ranks > 1 else loss
+        progress.loss += loss
         progress.steps += 1
         progress.waiting += waited
         if progress.steps % self.steps.an_epoch == 0:

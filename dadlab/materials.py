@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from dadlab.ahead import local_device
 from dadlab.attack import described
 from dadlab.augreg import AugRegViews, augreg_views
 from dadlab.cache import TeacherCache, cache_teacher, check_top, open_cache, teacher_fingerprint
+from dadlab.claims import held
 from dadlab.data import training_split
 from dadlab.dataset import Dataset
 from dadlab.diffusion_name import check_online
-from dadlab.discretizer import load_discretizer
+from dadlab.discretizer import Discretizer, load_discretizer
 from dadlab.files import write_json
 from dadlab.fingerprints import content_of, fingerprint, module_fingerprint, sha256
 from dadlab.generate import SHARD, generate, manifest_of
@@ -37,7 +37,7 @@ from dadlab.methods import Method
 from dadlab.profile import ATTACKS, Profile
 from dadlab.progress import say
 from dadlab.samples import open_samples, open_sources
-from dadlab.store import open_dataset, open_store, tally
+from dadlab.store import accepted, open_dataset, open_store, tally
 from dadlab.teacher import load_teacher
 from dadlab.wrappers import Frozen
 
@@ -108,21 +108,21 @@ def discretized(clean: Dataset, profile: Profile, runs_dir: Path, *, matched: bo
     Raises:
         ValueError: there are none.
     """
-    discretizer, folder = load_discretizer(profile.discretizer, clean.classes), _stored(clean, profile, runs_dir)
+    discretizer = load_discretizer(profile.discretizer, clean.classes).to(local_device())
+    folder = _stored(clean, profile, discretizer, runs_dir)
     if not matched:
         return open_samples(folder, discretizer, clean)
-    control = _stored(clean, replace(profile, attack=ATTACKS["none"]), runs_dir)
-    attacked, unattacked = (np.asarray(open_dataset(f, ["accepted"])["accepted"][:]) for f in (folder, control))
+    control = _stored(clean, replace(profile, attack=ATTACKS["none"]), discretizer, runs_dir)
+    attacked, unattacked = accepted(folder), accepted(control)
     both = torch.from_numpy(np.flatnonzero(attacked[unattacked]))
     if not len(both):
         raise ValueError("the teacher kept no sample both with the attack and without: lower epsilon")
     return open_samples(control, discretizer, clean).take(both)
 
 
-def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
+def _stored(clean: Dataset, profile: Profile, discretizer: Discretizer, runs_dir: Path) -> Path:
     """The folder of the profile's store, made or finished first if need be."""
     folder, total = store_folder(clean, profile, runs_dir), len(clean) * profile.variants
-    discretizer = load_discretizer(profile.discretizer, clean.classes).to(local_device())
     whole = len(list(folder.glob("shard-*"))) * SHARD >= total
     if whole and (known := known_teacher(profile, clean.classes, runs_dir)):
         made = manifest_of(clean, known["weights"], discretizer, profile.attack, profile.variants)
@@ -130,7 +130,7 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
         return folder
     teacher = _noted(profile, clean.classes, runs_dir)
     # Not while models are loaded, nor of a whole store: many processes one by one would outlast NCCL's patience.
-    with contextlib.nullcontext() if whole else _lock(folder):
+    with contextlib.nullcontext() if whole else held(folder.with_suffix(".lock")):
         found = len(list(folder.glob("shard-*")))
         if found * SHARD < total and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             print("one process makes all samples, the others wait: notebooks/generate.ipynb uses every GPU", flush=True)
@@ -146,7 +146,7 @@ def _stored(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
 
 def kept_share(clean: Dataset, profile: Profile, runs_dir: Path) -> float:
     """Share of a finished store's samples that the filter kept, in [0, 1]."""
-    return float(np.mean(open_dataset(store_folder(clean, profile, runs_dir), ["accepted"])["accepted"][:]))
+    return float(accepted(store_folder(clean, profile, runs_dir)).mean())
 
 
 def store_folder(clean: Dataset, profile: Profile, runs_dir: Path) -> Path:
@@ -205,8 +205,3 @@ def _note(profile: Profile, classes: tuple[str, ...], runs_dir: Path) -> Path:
 @functools.lru_cache(maxsize=1)
 def _load_once(name: str, content: str, classes: tuple[str, ...]) -> Frozen:
     return load_teacher(name, classes).to(local_device())
-
-
-def _lock(path: Path) -> FileLock:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_suffix(".lock"))

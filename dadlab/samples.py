@@ -33,7 +33,7 @@ from dadlab.files import atomic_path, write_array
 from dadlab.fingerprints import fingerprint, module_fingerprint, sha256
 from dadlab.generate import read_variants
 from dadlab.progress import say
-from dadlab.store import open_dataset, precisions, read_manifest, read_shard, whole_store
+from dadlab.store import accepted, open_dataset, precisions, read_manifest, read_shard, whole_store
 from dadlab.views import square_views
 
 IN_MEMORY = 4 * 2**30
@@ -125,13 +125,13 @@ def open_samples(folder: Path, discretizer: Discretizer, source: Dataset) -> Dat
         with contextlib.suppress(ValueError):  # unfinished
             return image_samples(images)
     column = stored_column(discretizer)
-    accepted = sum(open_dataset(folder, ["accepted"])["accepted"][:])
-    if accepted * source.images(torch.zeros(1, dtype=torch.int64)).numel() <= IN_MEMORY:
+    count = int(accepted(folder).sum())
+    if count * source.images(torch.zeros(1, dtype=torch.int64)).numel() <= IN_MEMORY:
         drawer = _as_judged(folder, discretizer.to(local_device()))
         return materialize(open_dataset(folder, ["label", "accepted", column]), drawer, source)
     if column == "codes":
         say(
-            f"{accepted:,} samples are decoded on the CPU each time they are read: to train on them write them as "
+            f"{count:,} samples are decoded on the CPU each time they are read: to train on them write them as "
             'images first, notebooks/generate.ipynb with images="webp"'
         )
     return stored_samples(folder, discretizer, source)
@@ -188,8 +188,7 @@ class SourceReader:
     source: Dataset = field(repr=False)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        order = rows.argsort(stable=True)
-        return to_bytes(read_variants(self.source, rows[order]))[order.argsort()]
+        return to_bytes(read_variants(self.source, rows))
 
 
 def open_sources(folder: Path, source: Dataset) -> StoredSamples:
@@ -204,7 +203,7 @@ def open_sources(folder: Path, source: Dataset) -> StoredSamples:
     Raises:
         ValueError: no store, or an unfinished one.
     """
-    rows = torch.from_numpy(np.flatnonzero(open_dataset(folder, ["accepted"])["accepted"][:]))
+    rows = torch.from_numpy(np.flatnonzero(accepted(folder)))
     key, labels = fingerprint(source.fingerprint, "sources"), source.labels[rows % len(source)]
     return StoredSamples(f"{source.name} sources", source.classes, rows, labels, read=SourceReader(source), key=key)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset as HubDataset
@@ -140,6 +141,11 @@ def open_dataset(folder: Path, columns: Sequence[str] | None = None) -> HubDatas
     store = whole_store(folder)
     tables = [read_shard(store, shard, columns) for shard in range(store.shards)]
     return HubDataset(InMemoryTable(pa.concat_tables(tables)))
+
+
+def accepted(folder: Path) -> np.ndarray:
+    """Which rows (N,) of a finished store the teacher still recognised: bool."""
+    return open_dataset(folder, ["accepted"]).with_format("numpy")["accepted"][:]
 
 
 def tally(dataset: HubDataset) -> dict[str, int]:

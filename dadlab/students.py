@@ -178,13 +178,19 @@ def begin_student(
         return Student(name, classes, image_size, **rates)
     state, config = load_weights(path)
     student = Student(name, classes, image_size, pixels=config.get("pixels", PIXELS), **rates)
-    head = next(key for key, module in student.named_modules() if module is student.net.get_classifier())
     if config["classes"] != classes:
-        state |= {key: value for key, value in student.state_dict().items() if key.startswith(f"{head}.")}
+        state |= {key: value for key, value in student.state_dict().items() if key.startswith(_heads(student))}
     if problems := misfit(student.state_dict(), state):
         raise ValueError(f"start {path}: weights of another student or image size ({problems})")
     student.load_state_dict(state)
     return student
+
+
+def _heads(student: Student) -> tuple[str, ...]:
+    """How the names of the classifier's weights begin; of a distilled transformer it has two parts."""
+    heads = student.net.get_classifier()
+    every = heads if isinstance(heads, tuple) else (heads,)
+    return tuple(f"{key}." for key, module in student.named_modules() if any(module is head for head in every))
 
 
 def check_start(name: str, start: str) -> None:

@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from timm.optim import create_optimizer_v2
 from torch import nn
 
 from dadlab.auxiliary import add_auxiliary, remove_auxiliary
+from dadlab.claims import held
 from dadlab.compute import precision
 from dadlab.data import class_names
 from dadlab.files import write_json
@@ -136,9 +137,9 @@ def _one_launch(folder: Path, accelerator: Accelerator) -> Iterator[None]:
     if not accelerator.is_main_process:
         yield
         return
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as guarded:
         try:
-            held.enter_context(FileLock(folder / ".lock", blocking=accelerator.num_processes == 1))
+            guarded.enter_context(held(folder / ".lock", wait=accelerator.num_processes == 1))
         except Timeout:
             raise ValueError(f"{folder}: another launch is training this run; wait for it or end it") from None
         yield

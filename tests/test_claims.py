@@ -9,9 +9,9 @@ import threading
 import time
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from dadlab.claims import Claims, claim, clear, fill, sweep, together, write_once, write_unclaimed
+from dadlab.claims import Claims, claim, clear, fill, held, sweep, together, write_once, write_unclaimed
 
 _HOLD = """
 import sys, time
@@ -97,6 +97,27 @@ def test_a_file_is_written_once_and_whoever_comes_later_waits(tmp_path, monkeypa
         assert path.is_file()
     assert len(written) == 1
     assert hidden(path.parent) == []
+
+
+def test_who_waits_for_a_lock_says_so(tmp_path, capsys):
+    path, taken, ended = tmp_path / "new" / ".lock", threading.Event(), threading.Event()
+
+    def another() -> None:
+        with held(path):
+            taken.set()
+            ended.wait()
+
+    thread = threading.Thread(target=another)
+    thread.start()
+    taken.wait()
+    with pytest.raises(Timeout), held(path, wait=False):
+        pytest.fail("had it")
+    assert capsys.readouterr().out == ""
+    threading.Timer(0.2, ended.set).start()
+    with held(path):
+        assert ended.is_set()
+    thread.join()
+    assert capsys.readouterr().out == f"{path}: held by another process, which this one waits for\n"
 
 
 def test_what_another_writes_is_left_to_it(paths):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dadlab import data as module
-from dadlab.data import FASHION, class_names, load_split, natural_adversarial, split_names
+from dadlab.data import FASHION, class_names, every_class, load_split, natural_adversarial, split_names
 from dadlab.dataset import Dataset
 from dadlab.disk import folders
 from dadlab.disk.encoded import Encoded
@@ -80,6 +80,12 @@ def test_limit_takes_the_first_of_every_class(limit, a_class):
     rows = torch.cat(first).sort().values
     assert torch.equal(part.labels, whole.labels[rows])
     assert torch.equal(part.pixels, whole.pixels[rows])
+
+
+def test_limit_counts_the_classes_that_are_there():
+    labels = torch.tensor([98, 99] * 300)
+    assert len(every_class(labels, 500)) == 500
+    assert every_class(labels, 1).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("limit", [0, 1000, 5000])

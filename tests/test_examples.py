@@ -50,7 +50,16 @@ def test_a_random_start_that_fools_the_teacher_is_the_attacks():
     assert made(0.3, attack=Attack("linf", 0.1, 0.0, start=1.0)).reason.tolist() == [3]
 
 
-@pytest.mark.parametrize("attack", [Attack("linf", 0.1, 0.1, steps=0), Attack("linf", 0.0, 0.1)], ids=str)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Attack("linf", 0.1, 0.1, steps=0),
+        Attack("linf", 0.0, 0.1),
+        Attack("linf", 0.1, 0.0),
+        Attack("linf", 0.1, 0.0, 3),
+    ],
+    ids=str,
+)
 def test_what_no_attack_has_moved_is_lost_to_the_second_pass_through_q(attack):
     assert made(0.3, 0.4, attack=attack).reason.tolist() == [0, 2]
 

@@ -29,21 +29,21 @@ def grid(profile, tmp_path, monkeypatch):
         return {split: np.arange(4) <= right for split in splits}
 
     monkeypatch.setattr(module, "measure", made_up)
-    return compare(profile, ["plain", "kd"], [2, 0], ["v2", "v2+sketch"], [("kd", "plain")], tmp_path)
+    return compare(profile, ["plain", "kd"], [2, 0], ["v2", "context+sketch"], [("kd", "plain")], tmp_path)
 
 
 def test_rows_by_hand(grid):
     found = {(row["method"], row["split"]): row for row in grid["rows"]}
     assert found["kd", "v2"]["top1"]["mean"] == 50.0
     assert found["kd", "v2"]["seeds"] == {"0": 25.0, "2": 75.0}
-    assert found["plain", "v2+sketch"]["top1"]["mean"] == 25.0
+    assert found["plain", "context+sketch"]["top1"]["mean"] == 25.0
     assert found["plain", "v2"]["n"] == 4
 
 
 def test_differences_by_hand(grid):
     assert [(d["first"], d["second"], d["split"], d["mean"]) for d in grid["differences"]] == [
         ("kd", "plain", "v2", 25.0),
-        ("kd", "plain", "v2+sketch", 25.0),
+        ("kd", "plain", "context+sketch", 25.0),
     ]
     assert all(d["corrected"] == [d["low"], d["high"]] for d in grid["differences"])  # of a single pair
 
@@ -91,6 +91,12 @@ def test_what_is_named_twice_stops_before_training(methods, seeds, profile, tmp_
     monkeypatch.setattr(module, "measure", lambda *args: pytest.fail("trained"))
     with pytest.raises(ValueError, match="one is named twice"):
         compare(profile, methods, seeds, ["v2"], [], tmp_path)
+
+
+def test_splits_of_other_lengths_are_not_joined(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "measure", lambda *args: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=r"'studio\+v2': .* the same photographs, not studio 2,000, v2 1,000"):
+        compare(profile, ["plain"], [0], ["v2", "studio+v2"], [], tmp_path)
 
 
 def test_nothing_to_corrupt_is_said_before_training(tmp_path, monkeypatch):

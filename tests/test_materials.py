@@ -9,6 +9,7 @@ from filelock import FileLock
 from dadlab import materials
 from dadlab.data import load_split
 from dadlab.dataset import Dataset
+from dadlab.discretizer import load_discretizer
 from dadlab.files import write_json
 from dadlab.generate import generate
 from dadlab.materials import Stream, discretized, kept_share, prepare, store_folder
@@ -186,11 +187,12 @@ def test_a_published_teacher_is_not_loaded_where_everything_is_there(options, tm
     profile = make_profile(**{**options, "teacher": f"timm:test_vit/{weights}", "limit": 20})
     clean = load_split("fashion", "train", limit=20)
     made = prepare(profile, METHODS["kd"], tmp_path).clean
-    stored = materials._stored(clean, profile, tmp_path)
+    discretizer = load_discretizer(profile.discretizer)
+    stored = materials._stored(clean, profile, discretizer, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(materials, "teacher_of", None)  # asking would fail
         found = prepare(profile, METHODS["kd"], tmp_path).clean
-        assert materials._stored(clean, profile, tmp_path) == stored
+        assert materials._stored(clean, profile, discretizer, tmp_path) == stored
     rows = torch.arange(20)
     assert torch.equal(found.logits(rows, 1), made.logits(rows, 1))
     found.teacher.path(1, 0).unlink()
@@ -198,7 +200,7 @@ def test_a_published_teacher_is_not_loaded_where_everything_is_there(options, tm
     manifest = json.loads((stored / "manifest.json").read_text())
     write_json(stored / "manifest.json", manifest | {"teacher": "another"})
     with pytest.raises(ValueError, match="store was made with another teacher"):
-        materials._stored(clean, profile, tmp_path)
+        materials._stored(clean, profile, discretizer, tmp_path)
     assert not materials.known_teacher(profile, clean.classes[::-1], tmp_path)
     weights.write_bytes(weights.read_bytes() + b" ")
     assert not materials.known_teacher(profile, clean.classes, tmp_path)

@@ -12,7 +12,7 @@ from dadlab import samples
 from dadlab.dataset import Dataset
 from dadlab.decode import materialize
 from dadlab.discretizer import Identity
-from dadlab.generate import generate
+from dadlab.generate import generate, read_variants
 from dadlab.pixels import write_images
 from dadlab.profile import Attack
 from dadlab.samples import image_samples, images_folder, open_samples, open_sources, stored_samples
@@ -169,3 +169,9 @@ def test_sources_are_the_views_that_samples_were_made_from(photos40, tiny_teache
         assert torch.equal(sources.images(index, view), made.images(index, view))
     assert torch.equal(sources.labels, made.labels)
     assert sources.fingerprint != photos40.fingerprint
+
+
+def test_variants_are_drawn_in_the_order_they_are_asked_for(photos40):
+    rows = torch.tensor([81, 3, 43, 80, 0])
+    drawn = [photos40.images(torch.tensor([i]), v)[0] for i, v in ((1, 1), (3, -1), (3, 0), (0, 1), (0, -1))]
+    assert torch.equal(read_variants(photos40, rows), torch.stack(drawn))

@@ -123,6 +123,18 @@ def test_a_start_brings_everything_but_a_head_of_other_classes(begun):
         assert known.keys() - same == (set() if classes == 7 else {"net.head.weight", "net.head.bias"})
 
 
+def test_a_distilled_transformer_has_two_heads(tmp_path):
+    name, path = "deit_tiny_distilled_patch16_224", tmp_path / "run.safetensors"
+    save_student(path, Student(name, 7, 224), half=True)
+    known = load_student(path).state_dict()
+    for classes in (7, 3):
+        torch.manual_seed(2)
+        found = begin_student(name, classes, 224, start=str(path)).state_dict()
+        new = {key for key, value in found.items() if not torch.equal(value, known[key])}
+        heads = {"net.head.weight", "net.head.bias", "net.head_dist.weight", "net.head_dist.bias"}
+        assert new == (set() if classes == 7 else heads)
+
+
 def test_a_start_brings_the_pixels_it_is_used_to(tmp_path):
     pixels = ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
     save_student(tmp_path / "run.safetensors", Student("vit_s", 7, 32, pixels=pixels))

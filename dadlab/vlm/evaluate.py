@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from dadlab.ahead import local_device
+from dadlab.claims import held
 from dadlab.files import kept_arrays
 from dadlab.students import Student
 from dadlab.vlm.geometry import inversions, relative_hits, shared_neighbours, squared_distances
@@ -155,8 +155,7 @@ def after_shots(
         wider.load_state_dict(texts.state_dict())
     seen = sources(run, dataset_for(run, "train"), runs_dir, caption_features(run, "train"))
     folder = run.folder(runs_dir) / f"shots-{len(labels)}"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with held(folder / ".lock"):
         shots = _shots(run, labels, len(known), runs_dir)
         images = len(seen.dataset) + len(shots.dataset)
         steps = max(1, SHOT_EPOCHS * images // run.batch) if run.on_disk else SHOT_STEPS

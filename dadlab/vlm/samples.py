@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
-
 from dadlab.ahead import local_device
 from dadlab.attack import described
+from dadlab.claims import held
 from dadlab.dataset import Dataset
 from dadlab.discretizer import load_discretizer
 from dadlab.fingerprints import fingerprint, module_fingerprint
@@ -49,8 +48,7 @@ def samples_beside(run: AlignRun, clean: Dataset, runs_dir: Path) -> Dataset | N
     attack = ATTACKS["none"] if run.beside == "q" else Attack(epsilon=run.epsilon, step_size=run.epsilon)
     models = module_fingerprint(teacher), module_fingerprint(discretizer)
     folder = Path(runs_dir) / "stores" / fingerprint(clean.fingerprint, *models, described(attack), VARIANTS)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with held(folder.with_suffix(".lock")):
         generate(clean, teacher, discretizer, attack, folder, variants=VARIANTS)
     rows = open_dataset(folder, ["reason"])
     print(f"{run.beside}: kept {tally(rows)['kept']:,} of {len(rows):,} samples", flush=True)

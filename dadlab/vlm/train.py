@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
 from dadlab.ahead import local_device
+from dadlab.claims import held
 from dadlab.compute import mixed, precision
 from dadlab.files import atomic_path, fill, load_weights, save_weights, write_json
 from dadlab.loop import check_loss, terminated
@@ -65,8 +65,7 @@ def train_aligned(run: AlignRun, runs_dir: Path = Path("runs"), *, before: int =
     texts = label_texts(run, teacher, labels_for(run, "train"))
     if run.captions:
         captions_of(run, "train")  # whatever is wrong with them is said before any work
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with held(folder / ".lock"):
         if not (folder / WEIGHTS).is_file():
             clean, told = dataset_for(run, "train"), caption_features(run, "train")
             material, samples = sources(run, clean, runs_dir, told), samples_beside(run, clean, runs_dir)

@@ -12,6 +12,7 @@ from open_clip import create_model
 from PIL import Image
 from safetensors.torch import save_file
 
+from dadlab.adain import StyleTransfer
 from dadlab.checkpoints import VQGAN_F8
 from dadlab.discretizer import FrozenVQGAN
 from dadlab.files import save_weights
@@ -20,7 +21,7 @@ PHOTOGRAPH = (500, 375)  # what an ImageNet photograph usually measures
 
 
 def imagenet(folder: Path, count: int) -> dict[str, Any]:
-    """ViT-L/14 and the f = 8 VQGAN with random weights, and `count` JPEGs in two class folders: a profile's fields.
+    """ViT-L/14, the f = 8 VQGAN and AdaIN of random weights, `count` JPEGs in two class folders: a profile's fields.
 
     A random teacher answers the same almost everywhere: of two classes it keeps about half of the samples.
     """
@@ -29,10 +30,13 @@ def imagenet(folder: Path, count: int) -> dict[str, Any]:
     teacher, discretizer = folder / "vit_l_14.safetensors", folder / "vqgan_f8.safetensors"
     save_file(create_model("ViT-L-14", pretrained=None, load_weights=False).state_dict(), teacher)
     save_weights(discretizer, FrozenVQGAN(**VQGAN_F8).state_dict(), VQGAN_F8)
+    net, transfer = StyleTransfer(), folder / "adain_vgg.safetensors"
+    save_weights(transfer, net.state_dict(), {"stages": net.stages}, half=False)
     return {
         "data": str(folder / "data"),
         "teacher": f"open_clip:ViT-L-14/{teacher}",
         "discretizer": str(discretizer),
+        "transfer": str(transfer),
         "attack": "paper",
     }
 

@@ -1,10 +1,12 @@
 import json
+import shlex
 
 import pytest
 import torch
 from PIL import Image
 
 from benchmarks import stand_ins, training_step
+from dadlab.adain import load_style_transfer
 from dadlab.profile import make_profile
 from dadlab.samples import ImageReader
 
@@ -35,7 +37,7 @@ def test_steps_memory_and_operations_are_measured_on_encoded_images(tmp_path, mo
     found = json.loads((tmp_path / "step.json").read_text())
     assert seen[0].image_size == 64
     assert read, "samples were not read from WebP"
-    assert found["command"] == f"python -m benchmarks.training_step {' '.join(arguments)}"
+    assert shlex.split(found["command"]) == ["python", "-m", "benchmarks.training_step", *arguments]
     assert found["settings"]["shapes"] == "tiny, random weights"
     assert "data" not in found["settings"]  # a folder that is gone by now
     assert found["steps an epoch"] == 5
@@ -56,6 +58,7 @@ def test_imagenets_stand_ins_have_its_shapes_and_formats(tmp_path, monkeypatch):
     profile = make_profile(**stand_ins.imagenet(tmp_path, 4))
     assert asked == ["ViT-L-14", 16384]
     assert profile.teacher == f"open_clip:ViT-L-14/{tmp_path}/vit_l_14.safetensors"
+    assert load_style_transfer(profile.transfer).stages == [[64, 64], [128, 128], [256] * 4, [512]]
     (picture, *_) = pictures = sorted((tmp_path / "data" / "train").rglob("*.jpg"))
     assert len(pictures) == 4
     with Image.open(picture) as opened:

@@ -89,6 +89,8 @@ def command_of(notebook: str, variables: Mapping[str, Any]) -> str:
     (source,) = ("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
     targets = (target for line in ast.parse(source).body if isinstance(line, ast.Assign) for target in line.targets)
     given = {target.id: variables[target.id] for target in targets if isinstance(target, ast.Name)}
+    if given.get("train") is False:
+        del given["train"]  # it showed what was there; who begins with nothing has to train it
     told = shlex.quote(json.dumps(given, ensure_ascii=False))
     return f"papermill notebooks/{notebook}.ipynb runs/{Path(notebook).name}.ipynb -y {told}"
 
@@ -101,4 +103,4 @@ def made_by(module: str, arguments: Sequence[str] | None = None) -> dict[str, st
         arguments: of the command line; those of this process unless told.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    return {"command": " ".join([f"python -m {module}", *words]), "commit": commit(), "machine": machine()}
+    return {"command": shlex.join(["python", "-m", module, *words]), "commit": commit(), "machine": machine()}

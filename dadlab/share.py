@@ -114,10 +114,10 @@ def pull(repository: str, folder: Path, *, revision: str | None = None, api: Any
         api: stands in for `huggingface_hub.HfApi`.
 
     Returns:
-        The folder, untouched where it held the whole store before.
+        The folder.
 
     Raises:
-        ValueError: the folder holds something else, or what came is not what was pushed; what came is deleted then.
+        ValueError: the folder is there already, or what came is not what was pushed; what came is deleted then.
     """
     folder = Path(folder)
     coming = folder.with_name(f".{folder.name}.coming")

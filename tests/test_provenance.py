@@ -49,8 +49,9 @@ def test_the_machine_fits_a_footnote():
 
 
 def test_a_result_says_by_what_it_was_made():
-    found = made_by("benchmarks.some", ["--repeats", "3"])
-    assert found == {"command": "python -m benchmarks.some --repeats 3", "commit": commit(), "machine": machine()}
+    found = made_by("benchmarks.some", ["--repeats", "3", "--note", "one thread"])
+    command = "python -m benchmarks.some --repeats 3 --note 'one thread'"
+    assert found == {"command": command, "commit": commit(), "machine": machine()}
 
 
 def test_a_notebooks_command_gives_its_parameters_as_they_are_now(tmp_path, monkeypatch):
@@ -61,5 +62,10 @@ def test_a_notebooks_command_gives_its_parameters_as_they_are_now(tmp_path, monk
     words = shlex.split(command_of("figures/one", {"seeds": [1, 2], "named": "it's", "given": 3}))
     assert words[:4] == ["papermill", "notebooks/figures/one.ipynb", "runs/one.ipynb", "-y"]
     assert json.loads(words[4]) == {"seeds": [1, 2], "named": "it's"}
+    cells[0]["source"].append("train = None\n")
+    write_json(tmp_path / "notebooks" / "figures" / "one.ipynb", {"cells": cells})
+    for train, kept in ((False, {}), (True, {"train": True}), ("train", {"train": "train"})):
+        words = shlex.split(command_of("figures/one", {"seeds": [1], "named": "", "train": train}))
+        assert json.loads(words[4]) == {"seeds": [1], "named": ""} | kept
     with pytest.raises(KeyError, match="named"):
         command_of("figures/one", {"seeds": [1]})

@@ -69,12 +69,15 @@ def best_cells(frame: pd.DataFrame, lower: Sequence[str]) -> pd.DataFrame:
 def cell_text(cell: Any, digits: int = 1) -> str:
     """A cell as tables print it: an `Estimate` as mean ± half its interval, a remark as it is, — for nothing.
 
-    >>> cell_text(Estimate(50.0, 48.0, 52.0)), cell_text(Estimate(50.0)), cell_text(None)
-    ('50.0 ± 2.0', '50.0', '—')
+    An interval whose middle is not the mean has its ends.
+
+    >>> [cell_text(cell) for cell in (Estimate(50.0, 48.0, 52.0), Estimate(50.0), Estimate(0.0, 0.0, 1.8), None)]
+    ['50.0 ± 2.0', '50.0', '0.0 [0.0, 1.8]', '—']
     """
     if isinstance(cell, Estimate):
-        reach = f" ± {(cell.high - cell.low) / 2:.{digits}f}" if math.isfinite(cell.low) else ""
-        return f"{cell.mean:.{digits}f}{reach}"
+        low, high = (f"{abs(end - cell.mean):.{digits}f}" for end in (cell.low, cell.high))
+        reach = f" ± {low}" if low == high else f" [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
+        return f"{cell.mean:.{digits}f}{reach if math.isfinite(cell.low) else ''}"
     if isinstance(cell, str):
         return cell
     return "—" if cell is None or pd.isna(cell) else f"{cell:.{digits}f}"

@@ -209,6 +209,12 @@ def test_of_corruption_alone_its_answers_are_enough(tmp_path):
     assert not module.is_there(row, 0, tmp_path, [])  # nothing to answer: its weights are asked for
 
 
+def test_the_embedded_teacher_needs_no_training(tmp_path):
+    teacher, *others = read_rows(8)
+    assert module.is_there(teacher, 0, tmp_path, ["Sketch", "C"])
+    assert not any(module.is_there(row, 0, tmp_path, ["Sketch", "C"]) for row in others if row.method)
+
+
 def test_unknown_column_says_what_is_meant():
     with pytest.raises(ValueError, match="unknown column 'Sketchy': did you mean 'Sketch'"):
         module.measure_rows(load_table(1), [], [0], Path(), columns=["Sketchy"])

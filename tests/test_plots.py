@@ -151,12 +151,11 @@ def test_names_keep_off_each_other_error_bars_and_the_reference() -> None:
         assert not any(box.contains(*bar) for box in boxes for bar in bars)
 
 
-@pytest.mark.parametrize(("norm", "rms"), [("l2", "0.46"), ("linf", "26")])
-def test_epsilon_curve_shows_rms(norm: str, rms: str) -> None:
+@pytest.mark.parametrize(("norm", "rms", "largest"), [("l2", "0.46", 8.0), ("linf", "26", 1.0)])
+def test_epsilon_curve_shows_rms(norm: str, rms: str, largest: float) -> None:
     curve = [Estimate(50 + k, 49 + k, 51 + k) for k in range(3)]
-    figure = plots.epsilon_curve(
-        [0.0, 0.1, 8.0], {"val": curve, "val_context": curve}, [0.9, 0.8, 0.3], attack=Attack(norm=norm), chosen=8.0
-    )
+    curves, kept = {"val": curve, "val_context": curve}, [0.9, 0.8, 0.3]
+    figure = plots.epsilon_curve([0.0, 0.1, largest], curves, kept, attack=Attack(norm=norm), chosen=largest)
     check(figure, 3, "RMS change a pixel (1/255)", "0.1", rms, "val", "val_context", "kept (%)")
 
 

@@ -75,9 +75,11 @@ def cell_text(cell: Any, digits: int = 1) -> str:
     ['50.0 ± 2.0', '50.0', '0.0 [0.0, 1.8]', '—']
     """
     if isinstance(cell, Estimate):
-        low, high = (f"{abs(end - cell.mean):.{digits}f}" for end in (cell.low, cell.high))
-        reach = f" ± {low}" if low == high else f" [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
-        return f"{cell.mean:.{digits}f}{reach if math.isfinite(cell.low) else ''}"
+        if not math.isfinite(cell.low):
+            return f"{cell.mean:.{digits}f}"
+        even = abs((cell.low + cell.high) / 2 - cell.mean) < 0.5 * 10**-digits
+        half = f"± {(cell.high - cell.low) / 2:.{digits}f}"
+        return f"{cell.mean:.{digits}f} {half if even else f'[{cell.low:.{digits}f}, {cell.high:.{digits}f}]'}"
     if isinstance(cell, str):
         return cell
     return "—" if cell is None or pd.isna(cell) else f"{cell:.{digits}f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,8 @@ def test_tables_of_the_second_paper(aligned, tmp_path, name, tables):
     execute(f"vlm_ood/{name}", tmp_path, **given)
     record = json.loads((tmp_path / "table.json").read_text())
     assert sorted(record["tables"]) == tables
+    told = json.loads(shlex.split(record["command"])[-1])
+    assert {key: told[key] for key in given} == given, "the record's command makes it again"
     for table in record["tables"].values():
         assert "not run" not in {row["missing"] for row in table["rows"]}
         assert {claim["verdict"] for claim in table["claims"]} <= {

@@ -3,6 +3,9 @@
 python -m dadlab.tables.overnight
 python -m dadlab.tables.overnight --profile imagenet --jobs 1 --only table_01 table_02
 python -m dadlab.tables.overnight -p seeds "[0, 1]"
+
+The first writes the committed records anew. What was asked for with other parameters is written below `--runs-dir`, in
+`results`, unless told, so that no trial takes a record's place.
 """
 
 from __future__ import annotations
@@ -26,11 +29,18 @@ from dadlab.fingerprints import fingerprint, sha256
 from dadlab.notebooks import execute, shown, typed, write_html
 from dadlab.profile import PROFILES, nearest
 from dadlab.tables.measured import NOT_RUN, SEEDS
-from dadlab.tables.record import report_path, results_folder
 from dadlab.tables.report_page import write_page
 
 FOLDERS = ("tables", "figures")
 OTHERS = ("spectra",)  # notebooks of the second paper
+RECORDS, REPORT = "papers/dad/results", "papers/dad/report.html"  # the committed ones
+PUBLISHED = "fashion-mnist"  # folder of Fashion-MNIST's published files
+# Parameters of the committed records that a clone alone cannot follow.
+OURS: dict[str, dict[str, Any]] = {
+    "another_teacher": {"photographs": PUBLISHED, "again": {"teacher": [1, 2], "discretizer": [1, 2]}},
+    "implication": {"photographs": PUBLISHED},
+}
+_NOT_IN_A_RECORD = {"runs_dir", "train"}  # parameters that change no number
 _OPTIONS = {"profile": "--profile", "runs_dir": "--runs-dir", "out": "--results"}
 
 
@@ -119,8 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m dadlab.tables.overnight", description="run the first paper's notebooks")
     parser.add_argument("--profile", default="fashion", help="fashion or imagenet")
     parser.add_argument("--runs-dir", default="runs")
-    parser.add_argument("--results", help="where records are written; papers/dad/results, or in there a profile's own")
-    parser.add_argument("--report", help="papers/dad/report.html, or that of another profile beside it")
+    parser.add_argument("--results", help="where records are written")
+    parser.add_argument("--report", help="the page on them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="notebooks at a time")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="some notebooks, such as table_01")
     parser.add_argument("--again", action="store_true", help="also those that are done")
@@ -140,13 +150,38 @@ def main(arguments: list[str] | None = None) -> int:
     if given.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     shared = {"profile": given.profile, "runs_dir": given.runs_dir} | {name: typed(value) for name, value in given.p}
-    results, report = given.results or results_folder(given.profile), given.report or report_path(given.profile)
+    ours = _as_ours(shared, paths)
+    own = f"{given.runs_dir}/results/{given.profile}"
+    results = given.results or (RECORDS if ours else own)
+    report = given.report or (REPORT if ours else f"{own}/report.html")
     each = {path: {**shared, "out": f"{results}/{path.stem}.json"} for path in paths}
+    each = _repeated(each) if ours else each
     executed = ROOT / given.runs_dir / "notebooks" / given.profile
     failures = run_all(each, executed, jobs=given.jobs, again=given.again)
     write_page(ROOT / results, ROOT / report)
     print(f"notebooks: {shown(executed)}\nreport:    {shown(ROOT / report)}")
     return int(any(failures.values()))
+
+
+def _as_ours(given: Mapping[str, Any], paths: Sequence[Path]) -> bool:
+    """Whether parameters are those of the committed records, or say no more than whether to train."""
+    for path in paths:
+        defaults = {name: typed(info["default"]) for name, info in papermill.inspect_notebook(path).items()}
+        ours = {**defaults, **OURS.get(path.stem, {})}
+        if any(given[name] != ours[name] for name in set(given) & set(ours) - _NOT_IN_A_RECORD):
+            return False
+    return True
+
+
+def _repeated(parameters: Mapping[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """The same with what our records had beside; those that need files that are not there are left out, and named."""
+    there, repeated = (ROOT / PUBLISHED).is_dir(), {}
+    for path, given in parameters.items():
+        if path.stem not in OURS or there:
+            repeated[path] = {**given, **OURS.get(path.stem, {})}
+        else:
+            print(f"{path.stem:12} left as it is: {PUBLISHED}/ is not there (train_teacher.ipynb says where to get it)")
+    return repeated
 
 
 def _check_parameters(names: Sequence[str], paths: Sequence[Path]) -> None:

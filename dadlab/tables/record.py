@@ -24,22 +24,6 @@ from dadlab.run import Run
 from dadlab.tables.measured import Measured
 from dadlab.tables.rows import SEPARATOR, Row
 
-RESULTS = "papers/dad/results"  # of the embedded profile
-
-
-def results_folder(profile: str) -> str:
-    """Where records of a profile are written, relative to the project: no profile writes over another's.
-
-    >>> results_folder("fashion"), results_folder("imagenet")
-    ('papers/dad/results', 'papers/dad/results/imagenet')
-    """
-    return RESULTS if profile == "fashion" else f"{RESULTS}/{profile}"
-
-
-def report_path(profile: str) -> str:
-    """Where the report on them is written."""
-    return "papers/dad/report.html" if profile == "fashion" else f"papers/dad/report_{profile}.html"
-
 
 def record(measured: Measured, **more: Any) -> dict[str, Any]:
     """Everything a table says, for a JSON file: every cell published and measured, its seeds, its runs.

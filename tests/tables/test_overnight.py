@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
+from dadlab.files import ROOT
 from dadlab.tables import overnight
 
 
@@ -99,27 +103,60 @@ def test_a_batch_ends_with_the_report(tmp_path, monkeypatch, capsys):
     assert "report.html" in capsys.readouterr().out
 
 
+@pytest.fixture
+def asked(monkeypatch) -> Callable[..., tuple[dict[str, dict[str, Any]], list[Path]]]:
+    """Name → parameters of the notebooks that a command line would run, and where records and report would lie."""
+
+    def ask(*words: str) -> tuple[dict[str, dict[str, Any]], list[Path]]:
+        ran: dict[Path, dict[str, Any]] = {}
+        written: list[Path] = []
+        monkeypatch.setattr(overnight, "run_all", lambda each, executed, **how: ran.update(each) or {})
+        monkeypatch.setattr(overnight, "write_page", lambda *places: written.extend(places))
+        assert overnight.main([*words, "--jobs", "1"]) == 0
+        return {path.stem: given for path, given in ran.items()}, written
+
+    return ask
+
+
 @pytest.mark.parametrize(
-    ("profile", "results", "report"),
+    ("words", "results", "report"),
     [
-        ("fashion", "papers/dad/results", "papers/dad/report.html"),
-        ("imagenet", "papers/dad/results/imagenet", "papers/dad/report_imagenet.html"),
+        ((), "papers/dad/results", "papers/dad/report.html"),
+        (("-p", "seeds", "[0, 1, 2, 3, 4]", "-p", "shared", "{}"), "papers/dad/results", "papers/dad/report.html"),
+        (("-p", "train", "False", "--runs-dir", "r"), "papers/dad/results", "papers/dad/report.html"),
+        (("-p", "seeds", "[0]"), "runs/results/fashion", "runs/results/fashion/report.html"),
+        (("-p", "shared", '{"epochs": 1}', "--runs-dir", "r"), "r/results/fashion", "r/results/fashion/report.html"),
+        (("--profile", "imagenet"), "runs/results/imagenet", "runs/results/imagenet/report.html"),
+        (("-p", "seeds", "[0]", "--results", "x", "--report", "y"), "x", "y"),
     ],
 )
-def test_no_profile_writes_over_anothers_records(profile, results, report, monkeypatch):
-    ran, written = {}, []
-    monkeypatch.setattr(overnight, "run_all", lambda each, executed, **how: ran.update(each) or {"table_01": ""})
-    monkeypatch.setattr(overnight, "write_page", lambda *places: written.extend(places))
-    assert overnight.main(["--profile", profile, "--only", "table_01", "-p", "seeds", "[0]", "--jobs", "1"]) == 0
-    (given,) = ran.values()
-    assert given == {"profile": profile, "runs_dir": "runs", "seeds": [0], "out": f"{results}/table_01.json"}
+def test_no_trial_takes_a_records_place(words, results, report, asked):
+    ran, written = asked("--only", "table_01", *words)
+    assert ran["table_01"]["out"] == f"{results}/table_01.json"
     assert written == [overnight.ROOT / results, overnight.ROOT / report]
 
 
+def test_records_that_a_clone_cannot_follow_are_made_as_ours_were_or_left(asked, monkeypatch, tmp_path, capsys):
+    """Their own parameters are those that the committed records tell."""
+    monkeypatch.setattr(overnight, "PUBLISHED", str(tmp_path))
+    ran, _ = asked()
+    assert len(ran) == len(overnight.notebooks())
+    for name, ours in overnight.OURS.items():
+        told = json.loads((ROOT / overnight.RECORDS / f"{name}.json").read_text())["command"]
+        recorded = json.loads(shlex.split(told)[-1])
+        assert {key: recorded[key] for key in ours} == ours == {key: ran[name][key] for key in ours}
+    monkeypatch.setattr(overnight, "PUBLISHED", "no such folder")
+    ran, _ = asked()
+    assert set(overnight.OURS) & set(ran) == set()
+    assert capsys.readouterr().out.count("left as it is: no such folder/ is not there") == len(overnight.OURS)
+    ran, _ = asked("--only", "implication", "-p", "steps", "5")
+    assert "photographs" not in ran["implication"], "a trial is made of what is told"
+
+
 @pytest.mark.parametrize("path", overnight.notebooks(), ids=lambda path: path.stem)
-def test_by_hand_too_records_go_where_those_of_the_profile_lie(path):
+def test_by_hand_a_notebook_writes_below_runs(path):
     source = "".join(cell.source for cell in nbformat.read(path, 4).cells)
-    assert f"{{results_folder(profile)}}/{path.stem}.json" in source
+    assert f"/results/{{profile}}/{path.stem}.json" in source
     assert "papers/dad/results" not in source
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dadlab.files import ROOT
 from dadlab.tables import report_page
-from dadlab.tables.record import RESULTS, report_path
+from dadlab.tables.overnight import RECORDS, REPORT
 from dadlab.tables.report_page import FIGURE_NAMES, TABLE_NAMES, write_page
 from dadlab.tables.sentences import NOT_MEASURED
 from dadlab.tables.summary import AGAINST, VERDICTS
@@ -223,7 +223,7 @@ def test_page_of_nothing_says_so(tmp_path):
 
 def test_the_committed_report_says_what_the_records_say(tmp_path):
     """Pictures aside: another machine's fonts may draw them otherwise."""
-    shutil.copytree(ROOT / RESULTS, tmp_path / RESULTS)
-    again = write_page(tmp_path / RESULTS, tmp_path / report_path("fashion"))
-    texts = [re.sub(r"<img [^>]*>", "", page.read_text()) for page in (ROOT / report_path("fashion"), again)]
+    shutil.copytree(ROOT / RECORDS, tmp_path / RECORDS)
+    again = write_page(tmp_path / RECORDS, tmp_path / REPORT)
+    texts = [re.sub(r"<img [^>]*>", "", page.read_text()) for page in (ROOT / REPORT, again)]
     assert texts[0] == texts[1], "make tables renews it"

@@ -37,6 +37,7 @@ class Student(nn.Module):
         name: one of `STUDENTS`, or any timm model.
         classes: C.
         image_size: images are resized to it.
+        names: of the classes in the order of the logits, where they are known.
         pixels: mean and deviation of a pixel's three values.
         dropout: rate of dropout; of a ViT after its position embedding, attention and MLP layers (AugReg's), of others
             before the head.
@@ -52,6 +53,7 @@ class Student(nn.Module):
         classes: int,
         image_size: int = 32,
         *,
+        names: Sequence[str] = (),
         pixels: Sequence[Sequence[float]] = PIXELS,
         dropout: float = 0.0,
         drop_path: float = 0.0,
@@ -59,7 +61,7 @@ class Student(nn.Module):
     ):
         super().__init__()
         check_student(name)
-        self.name, self.classes = name, classes
+        self.name, self.classes, self.names = name, classes, tuple(names)
         rates = _rates(name, dropout, drop_path)
         if name in STUDENTS:
             self.net = STUDENTS[name](classes, image_size, **rates)
@@ -152,33 +154,41 @@ def _rates(name: str, dropout: float, drop_path: float) -> dict[str, Any]:
 
 
 def begin_student(
-    name: str, classes: int, image_size: int, *, start: str = "", dropout: float = 0.0, drop_path: float = 0.0
+    name: str,
+    classes: int,
+    image_size: int,
+    *,
+    names: Sequence[str] = (),
+    start: str = "",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
 ) -> Student:
     """A student to be trained.
 
     Args:
-        name, classes, image_size, dropout, drop_path: as for `Student`.
+        name, classes, image_size, names, dropout, drop_path: as for `Student`.
         start: empty for random weights; `pretrained` for the committed ones of an embedded student, or of a timm model
             those published under its name (with a tag, `vit_base_patch16_224.augreg_in21k`, those and no others); or
-            the file of a run. A head of other classes is left random.
+            the file of a run. A head of other classes, or of the same in another order, is left random.
 
     Raises:
         ValueError: weights that cannot be read or fetched, or of another student.
     """
-    rates: dict[str, Any] = {"dropout": dropout, "drop_path": drop_path}
+    rest: dict[str, Any] = {"names": names, "dropout": dropout, "drop_path": drop_path}
     path = _start_file(name, start)
     if path is None and start:
         try:
-            return Student(name, classes, image_size, pretrained=True, **rates)
+            return Student(name, classes, image_size, pretrained=True, **rest)
         except Exception as error:  # the hub's client, the network and timm each have their own
             raise ValueError(
                 f"start {start!r}: timm's weights of {name} cannot be fetched ({one_line(error)})"
             ) from None
     if path is None:
-        return Student(name, classes, image_size, **rates)
+        return Student(name, classes, image_size, **rest)
     state, config = load_weights(path)
-    student = Student(name, classes, image_size, pixels=config.get("pixels", PIXELS), **rates)
-    if config["classes"] != classes:
+    student = Student(name, classes, image_size, pixels=config.get("pixels", PIXELS), **rest)
+    told = config.get("names")
+    if config["classes"] != classes or (told and names and told != list(names)):
         state |= {key: value for key, value in student.state_dict().items() if key.startswith(_heads(student))}
     if problems := misfit(student.state_dict(), state):
         raise ValueError(f"start {path}: weights of another student or image size ({problems})")
@@ -220,6 +230,8 @@ def save_student(path: Path, student: Student, *, half: bool = False) -> None:
     pixels = [part.flatten().tolist() for part in (student.preprocess.mean, student.preprocess.std)]
     if pixels != [list(part) for part in PIXELS]:
         config["pixels"] = pixels
+    if student.names:
+        config["names"] = list(student.names)
     save_weights(path, student.state_dict(), config, half=half)
 
 
@@ -233,5 +245,5 @@ def load_student(path: Path) -> Student:
     if "student" not in config:
         raise ValueError(f"{path}: holds no student; give the {WEIGHTS} of a run")
     name, classes, size = config["student"], config["classes"], config["image_size"]
-    pixels = config.get("pixels", PIXELS)
-    return fill(path, lambda: Student(name, classes, size, pixels=pixels), state).eval()
+    more = {"names": config.get("names", ()), "pixels": config.get("pixels", PIXELS)}
+    return fill(path, lambda: Student(name, classes, size, **more), state).eval()

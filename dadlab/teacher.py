@@ -148,7 +148,8 @@ def load_teacher(
             models and those of `dadlab.captions` for ours, unless given.
 
     Raises:
-        ValueError: unknown name, unreadable or absent weights, or a classifier with another number of classes.
+        ValueError: unknown name, unreadable or absent weights, or a classifier of another number of classes or, where
+            it knows their names, of the same in another order.
     """
     source, colon, model = name.partition(":")
     if colon and source == "open_clip":
@@ -169,11 +170,18 @@ def load_teacher(
         return _of_classes(load_token_teacher(path), config["tokens"]["vit"]["num_classes"], classes, path)
     if "student" in config:
         student = load_student(path)
-        return _of_classes(StudentTeacher(student), student.classes, classes, path)
+        return _of_classes(StudentTeacher(student), student.classes, classes, path, student.names)
     return load_clip_teacher(path, classes, templates)
 
 
-def _of_classes(teacher: Frozen, known: int, classes: Sequence[str], path: Path) -> Frozen:
+def _of_classes(teacher: Frozen, known: int, classes: Sequence[str], path: Path, names: Sequence[str] = ()) -> Frozen:
+    """The teacher, if it knows as many classes as the data and, by `names`, none in another place."""
     if known != len(classes):
         raise ValueError(f"{path}: teacher knows {known} classes, the data has {len(classes)}")
+    for place, (own, other) in enumerate(zip(names, classes, strict=False)):
+        if own != other and own in classes:
+            raise ValueError(
+                f"{path}: the teacher's class {place} is {own!r}, the data's is {other!r}: bring the data's classes "
+                "into the order that it was trained on"
+            )
     return teacher

@@ -116,10 +116,12 @@ def begin_training(run: Run, runs_dir: Path, folder: Path, accelerator: Accelera
     """
     profile = run.profile
     torch.manual_seed(run.seed)
+    names = class_names(profile.data, profile.train)
     student = begin_student(  # before the materials: published weights may not be had
         run.student,
-        len(class_names(profile.data, profile.train)),
+        len(names),
         profile.image_size,
+        names=names,
         start=profile.start,
         dropout=profile.dropout,
         drop_path=profile.drop_path,

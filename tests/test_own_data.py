@@ -113,7 +113,9 @@ def test_unknown_split_names_those_there_are(folder: Path) -> None:
         load_split(str(folder), "pen")
 
 
-def test_teacher_of_other_classes(runs: Path, own_teacher: str) -> None:
-    assert isinstance(load_teacher(own_teacher, CLASSES), StudentTeacher)
+def test_a_teacher_of_ones_own_knows_its_classes(runs: Path, own_teacher: str) -> None:
+    teacher = load_teacher(own_teacher, CLASSES)
+    assert isinstance(teacher, StudentTeacher)
+    assert teacher.student.names == CLASSES
     with pytest.raises(ValueError, match="teacher knows 3 classes, the data has 10"):
         measure(Run(make_profile(teacher=own_teacher, limit=20), "kd"), runs, ["val"])

@@ -123,6 +123,21 @@ def test_a_start_brings_everything_but_a_head_of_other_classes(begun):
         assert known.keys() - same == (set() if classes == 7 else {"net.head.weight", "net.head.bias"})
 
 
+@pytest.mark.parametrize(
+    ("told", "asked", "kept"),
+    [("abc", "abc", True), ("abc", "acb", False), ("abc", "xyz", False), ("", "abc", True), ("abc", "", True)],
+)
+def test_a_start_brings_the_head_of_its_own_classes_alone(tmp_path, told, asked, kept):
+    """Where both sides know their names."""
+    path = tmp_path / "run.safetensors"
+    save_student(path, Student("vit_s", 3, names=told))
+    known = load_student(path)
+    assert known.names == tuple(told)
+    found = begin_student("vit_s", 3, 32, start=str(path), names=asked)
+    assert found.names == tuple(asked)
+    assert torch.equal(found.net.head.weight, known.net.head.weight) == kept
+
+
 def test_a_distilled_transformer_has_two_heads(tmp_path):
     name, path = "deit_tiny_distilled_patch16_224", tmp_path / "run.safetensors"
     save_student(path, Student(name, 7, 224), half=True)

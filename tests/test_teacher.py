@@ -7,7 +7,7 @@ from dadlab.cache import teacher_fingerprint
 from dadlab.captions import CONTEXT_LENGTH, tokenizer
 from dadlab.files import save_weights
 from dadlab.fingerprints import module_fingerprint
-from dadlab.students import save_student
+from dadlab.students import Student, save_student
 from dadlab.teacher import ClipTeacher, StudentTeacher, build_clip, load_teacher, zero_shot_head
 from dadlab.wrappers import Frozen, Preprocess
 
@@ -112,6 +112,15 @@ def test_student_file_is_a_teacher(files, tiny_student):
 def test_student_of_other_classes_is_refused(files):
     with pytest.raises(ValueError, match=r"teacher\.safetensors: teacher knows 10 classes, the data has 3"):
         load_teacher(str(files["teacher"]), CLASSES)
+
+
+def test_a_student_of_the_same_classes_in_another_order_is_refused(tmp_path):
+    path, names = tmp_path / "teacher.safetensors", ("pencil", "pen", "chalk")
+    save_student(path, Student("resnet_s", 3, names=names))
+    load_teacher(str(path), names)
+    load_teacher(str(path), ("a pencil", "a pen", "a chalk"))  # said in other words, they may be the same
+    with pytest.raises(ValueError, match="the teacher's class 1 is 'pen', the data's is 'chalk': bring the data's"):
+        load_teacher(str(path), ("pencil", "chalk", "pen"))
 
 
 @pytest.mark.parametrize("name", ["resnt", "vit-b", "teacher.pt"])

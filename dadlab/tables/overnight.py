@@ -40,7 +40,6 @@ OURS: dict[str, dict[str, Any]] = {
     "another_teacher": {"photographs": PUBLISHED, "again": {"teacher": [1, 2], "discretizer": [1, 2]}},
     "implication": {"photographs": PUBLISHED},
 }
-_NOT_IN_A_RECORD = {"runs_dir", "train"}  # parameters that change no number
 _OPTIONS = {"profile": "--profile", "runs_dir": "--runs-dir", "out": "--results"}
 
 
@@ -129,8 +128,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m dadlab.tables.overnight", description="run the first paper's notebooks")
     parser.add_argument("--profile", default="fashion", help="fashion or imagenet")
     parser.add_argument("--runs-dir", default="runs")
-    parser.add_argument("--results", help="where records are written")
-    parser.add_argument("--report", help="the page on them")
+    parser.add_argument(
+        "--results",
+        help=f"where records are written; {RECORDS}, or, with -p or a profile of your own, below --runs-dir",
+    )
+    parser.add_argument("--report", help="the page on them; likewise")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="notebooks at a time")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="some notebooks, such as table_01")
     parser.add_argument("--again", action="store_true", help="also those that are done")
@@ -164,11 +166,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _as_ours(given: Mapping[str, Any], paths: Sequence[Path]) -> bool:
-    """Whether parameters are those of the committed records, or say no more than whether to train."""
+    """Whether parameters are those of the committed records; where runs live is none of a record's."""
     for path in paths:
         defaults = {name: typed(info["default"]) for name, info in papermill.inspect_notebook(path).items()}
         ours = {**defaults, **OURS.get(path.stem, {})}
-        if any(given[name] != ours[name] for name in set(given) & set(ours) - _NOT_IN_A_RECORD):
+        if any(given[name] != ours[name] for name in set(given) & set(ours) - {"runs_dir"}):
             return False
     return True
 

@@ -123,7 +123,8 @@ def asked(monkeypatch) -> Callable[..., tuple[dict[str, dict[str, Any]], list[Pa
     [
         ((), "papers/dad/results", "papers/dad/report.html"),
         (("-p", "seeds", "[0, 1, 2, 3, 4]", "-p", "shared", "{}"), "papers/dad/results", "papers/dad/report.html"),
-        (("-p", "train", "False", "--runs-dir", "r"), "papers/dad/results", "papers/dad/report.html"),
+        (("--runs-dir", "r"), "papers/dad/results", "papers/dad/report.html"),
+        (("-p", "train", "False"), "runs/results/fashion", "runs/results/fashion/report.html"),
         (("-p", "seeds", "[0]"), "runs/results/fashion", "runs/results/fashion/report.html"),
         (("-p", "shared", '{"epochs": 1}', "--runs-dir", "r"), "r/results/fashion", "r/results/fashion/report.html"),
         (("--profile", "imagenet"), "runs/results/imagenet", "runs/results/imagenet/report.html"),

@@ -8,6 +8,7 @@ everything but its head. The committed weights, Fashion-MNIST's published files 
     parts = (read_published(folder, part) for part in ("train", "t10k"))
     drawn = draw_labelled(split_published(*parts)["teacher"], seed=5000)
     pretrain(*drawn, "resnet_s", "pretrained_resnet_s.safetensors", steps=3000)
+    pretrain(*drawn, "vit_s", "pretrained_vit_s.safetensors", steps=3000, peak=2e-3)
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ WRITTEN_DOWN = {
     "1": "1f4fff46ddfb",
     "2": "e47da1073c4d",
     "3": "a8dcfab4769e",
-    "4": "d34e192278ec",
+    "4": "6126f5a85efd",
     "5": "b637f54dcf82",
     "6": "f9afd9216bd8",
     "7": "a3aa4f3bba49",

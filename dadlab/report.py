@@ -130,10 +130,11 @@ def claims_in_short(records: dict[str, dict[str, Any]]) -> str:
     """How many of a paper's claims have which verdict, in two sentences."""
     count, said = counted(records).sum(), verdicts(records)
     before = said[~said["ours"].astype(bool) & ~said["claim"].str.contains(LATER, regex=False)]["verdict"]
-    told = f"{count[HOLDS]} hold here, {count[FAILS]} do not, {count[OPEN]} {OPEN}"
-    rest = f"{count[NOT_MEASURED]} are {NOT_MEASURED}, and {count[IMPOSSIBLE]} {IMPOSSIBLE}"
+    told = [f"{count[HOLDS]} hold here", f"{count[FAILS]} do not", f"{count[OPEN]} {OPEN}"]
+    told += [f"{count[NOT_MEASURED]} are {NOT_MEASURED}"] * bool(count[NOT_MEASURED])
+    told += [f"{count[IMPOSSIBLE]} {IMPOSSIBLE}"] * bool(count[IMPOSSIBLE])
     listed = f"{(before == HOLDS).sum()} of those that hold and {(before == FAILS).sum()} of those that do not"
-    first = f"Of {count['claims']} claims that the first paper makes of its tables {told}, {rest}."
+    first = f"Of {count['claims']} claims that the first paper makes of its tables {', '.join(told[:-1])}, and {told[-1]}."
     return f"{first} Before its table's results were known, {listed} had been listed.\n"
 
 

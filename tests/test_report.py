@@ -125,9 +125,17 @@ def test_claims_in_short_leave_ours_out():
     said.append({"claim": "ours", "ours": True, "verdict": VERDICTS[0], "comparisons": []})
     told = claims_in_short({"table_02": {"rows": [], "claims": said}})
     assert told == (
-        "Of 5 claims that the first paper makes of its tables 2 hold here, 2 do not, 1 cannot be told at this scale, "
-        "0 are not measured, and 0 cannot be made here. Before its table's results were known, "
-        "1 of those that hold and 2 of those that do not had been listed.\n"
+        "Of 5 claims that the first paper makes of its tables 2 hold here, 2 do not, and 1 cannot be told at this scale. "
+        "Before its table's results were known, 1 of those that hold and 2 of those that do not had been listed.\n"
+    )
+
+
+def test_claims_in_short_name_what_is_not_measured_and_what_cannot_be_made():
+    said = [{"claim": str(n), "verdict": VERDICTS[n], "comparisons": []} for n in (0, 3, 4, 4)]
+    told = claims_in_short({"table_02": {"rows": [], "claims": said}})
+    assert told.startswith(
+        "Of 4 claims that the first paper makes of its tables 1 hold here, 0 do not, 0 cannot be told at this scale, "
+        "1 are not measured, and 2 cannot be made here. "
     )
 
 

@@ -134,8 +134,8 @@ def claims_in_short(records: dict[str, dict[str, Any]]) -> str:
     told += [f"{count[NOT_MEASURED]} are {NOT_MEASURED}"] * bool(count[NOT_MEASURED])
     told += [f"{count[IMPOSSIBLE]} {IMPOSSIBLE}"] * bool(count[IMPOSSIBLE])
     listed = f"{(before == HOLDS).sum()} of those that hold and {(before == FAILS).sum()} of those that do not"
-    first = f"Of {count['claims']} claims that the first paper makes of its tables {', '.join(told[:-1])}, and {told[-1]}."
-    return f"{first} Before its table's results were known, {listed} had been listed.\n"
+    first = f"Of {count['claims']} claims that the first paper makes of its tables {', '.join(told[:-1])}"
+    return f"{first}, and {told[-1]}. Before its table's results were known, {listed} had been listed.\n"
 
 
 def update_page(page: Path, place: str, text: str) -> None:

@@ -125,8 +125,9 @@ def test_claims_in_short_leave_ours_out():
     said.append({"claim": "ours", "ours": True, "verdict": VERDICTS[0], "comparisons": []})
     told = claims_in_short({"table_02": {"rows": [], "claims": said}})
     assert told == (
-        "Of 5 claims that the first paper makes of its tables 2 hold here, 2 do not, and 1 cannot be told at this scale. "
-        "Before its table's results were known, 1 of those that hold and 2 of those that do not had been listed.\n"
+        "Of 5 claims that the first paper makes of its tables 2 hold here, 2 do not, and 1 cannot be told at this "
+        "scale. Before its table's results were known, 1 of those that hold and 2 of those that do not had been "
+        "listed.\n"
     )
 
 
